@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/err.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum mag_status mag_fail(struct mag_err *err, enum mag_status code, const char *fmt, ...)
+{
+    if (err != NULL && err->code == MAG_OK) {
+        va_list ap;
+        va_start(ap, fmt);
+        (void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
+        va_end(ap);
+        err->code = code;
+    }
+    return code;
+}
+
+enum mag_status mag_wrap(struct mag_err *err, enum mag_status code, const char *fmt, ...)
+{
+    if (err != NULL) {
+        char old[sizeof(err->text)];
+        memcpy(old, err->text, sizeof(old));
+        va_list ap;
+        va_start(ap, fmt);
+        int n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
+        va_end(ap);
+        if (n >= 0 && (size_t)n < sizeof(err->text)) {
+            (void)snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", old);
+        }
+        err->code = code;
+    }
+    return code;
+}
+
+const char *mag_status_name(enum mag_status code)
+{
+    static const char *const names[] = {
+        "ok", "no-memory", "invalid", "not-found", "conflict", "limit",
+        "timeout", "closed", "io", "corrupt", "unsupported", "bug",
+    };
+    return (size_t)code < sizeof(names) / sizeof(names[0]) ? names[code] : "unknown";
+}
+
+void mag_assert_failed(const char *file, int line, const char *cond, const char *fmt, ...)
+{
+    (void)fprintf(stderr, "magpie: broken invariant at %s:%d: %s ", file, line, cond);
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    (void)fputc('\n', stderr);
+    abort();
+}

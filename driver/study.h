@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The study: one experiment's whole brain. Pure: no sockets, no clock, no threads, no files; time
+ * comes in as an argument. Events go in through study_apply, which decides, changes the state and
+ * writes the decision into the event; deadlines come out of study_tick. Replay calls study_apply with
+ * recorded events (decided = true): recorded outcomes are adopted, never derived again.
+ */
+#ifndef MAG_DRIVER_STUDY_H
+#define MAG_DRIVER_STUDY_H
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "driver/event.h"
+#include "driver/spec.h"
+
+#define STUDY_LEASE_CLIENT_MS 300000 /* a client's lease where it names none */
+
+/* One finished or current attempt, for repeated messages: the same question gets the same answer. */
+struct trial_attempt {
+    int64_t attempt;
+    int64_t end_step;          /* step of the report that paused or stopped it, -1 = none */
+    enum report_action action; /* that report's action */
+    bool told;                 /* a tell of this attempt was answered with `tell_state` */
+    enum trial_state tell_state;
+};
+
+struct trial {
+    int64_t id;
+    int64_t attempt;         /* 0 = never granted */
+    enum trial_state state;
+    double *point;
+    int64_t budget;          /* of the current or last grant; 0 = none */
+    int64_t step;            /* highest step reported, -1 = none */
+    double value;            /* told, else of the highest step; user's sign; NaN = none */
+    int64_t seen_step;       /* highest step the optimizer saw, -1 = none */
+    int64_t failures, losses; /* of the program; lost leases in all */
+    int64_t losses_in_row;   /* without a newer checkpoint */
+    int64_t checkpoint_step; /* committed, -1 = none */
+    char *checkpoint_uri;
+    int64_t parent, parent_step;
+    int32_t bracket, rung;
+    enum fail_cause cause;
+    char *reason;            /* why it failed, stopped or was cancelled; or the last failure */
+    char *why_code, *why;    /* WAITING, PAUSED: why it does not run */
+    char *holder;            /* current (or, WAITING after a loss, last) holder; NULL = none */
+    bool from_worker;
+    bool reserved;           /* WAITING and promised to `holder` */
+    bool delivered;          /* not stored: the holder is known to have it */
+    int64_t lease_ms;        /* 0 = no lease */
+    struct heap_node lease;  /* in study->leases while a lease runs */
+    json_t *where;           /* where it runs or ran */
+    int64_t created_ms, started_ms, ended_ms; /* wall, 0 = not yet */
+    struct trial_attempt *attempts;
+    int n_attempts;
+    int late;                /* messages recorded as late */
+    bool enqueued;           /* a user's point */
+    int64_t rerun_of;        /* trial that this one runs again, 0 = none */
+    char *notes;
+    struct list_node queue;  /* in study->queue while WAITING and not reserved */
+    struct list_node open;   /* in study->running while RUNNING */
+};
+
+struct study;
+
+/* `spec` is taken. Never fails: a spec that parsed is sound. */
+struct study *study_create(struct spec *spec_take);
+void study_destroy(struct study *s);
+
+/* Applies one event at monotonic `now_ns`. In: ev's "in" fields (and "out" when ev->decided). Out: the
+ * decision. Returns MAG_OK when the event is now part of the record; any other status (text in err)
+ * means that it was refused, nothing changed and nothing must be recorded:
+ *   NOTFOUND no such trial; CONFLICT the study's state forbids it, or the `request` was used with
+ *   another body; INVALID a wrong value (TELL completed without a value, ENQUEUE out of bounds …);
+ *   LIMIT; CORRUPT a recorded event that cannot follow the ones before.
+ * MAG_OK with ev->kind unchanged and ev->seq == 0 means: answered, nothing to record (a repeated
+ * message; a waiting ask). */
+enum mag_status study_apply(struct study *s, struct event *ev, int64_t now_ns, struct mag_err *err) MAG_MUSTCHECK;
+
+/* The next lease or time-limit deadline (monotonic ns), INT64_MAX when none. */
+int64_t study_deadline(const struct study *s);
+/* Fills `ev` with the next due EXPIRE or TIME_UP (to be applied by the caller) and returns true;
+ * false when nothing is due at `now_ns`. Call after the inbox is drained. */
+bool study_tick(struct study *s, int64_t now_ns, struct event *ev);
+/* A turn came late by `delay_ns`: every lease gets that much more. */
+void study_delay(struct study *s, int64_t delay_ns);
+/* After replay: every open lease gets a full term from now. */
+void study_rearm(struct study *s, int64_t now_ns);
+/* Any message of a holder renews the leases it holds (worker: all; client: the one trial). */
+void study_renew(struct study *s, int64_t trial, int64_t attempt, int64_t now_ns);
+
+/* The answer of an earlier ask with this (client, request), or NULL. Borrowed until the next apply.
+ * MAG_CONFLICT is for the caller when the body hash differs. */
+const struct event *study_request(const struct study *s, const char *client, const char *request);
+/* Drops request answers older than 24 h none of whose trials lives. */
+void study_forget_requests(struct study *s, int64_t wall_ms);
+
+/* ---- queries; everything borrowed until the next apply ---- */
+const struct spec *study_spec(const struct study *s);
+enum study_state study_state(const struct study *s);
+int64_t study_seq(const struct study *s);            /* last recorded event */
+int64_t study_up_ms(const struct study *s, int64_t now_ns);
+const struct trial *study_trial(const struct study *s, int64_t id); /* NULL = none */
+struct trial *study_trial_mut(struct study *s, int64_t id);         /* shell: `delivered` only */
+int64_t study_trials(const struct study *s);         /* ids are 1..n */
+void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
+/* The best completed trial, else the best at the highest step; NULL = none. O(1). */
+const struct trial *study_best(const struct study *s);
+/* Limits in force: the spec's as changed by extend. */
+const struct spec_limits *study_limits(const struct study *s);
+/* Why the experiment does not go on (or runs no more trials), code constant, text in buf. */
+const char *study_why(const struct study *s, char *buf, size_t size);
+/* Seconds to the end as far as durations seen tell, negative = unknown. */
+double study_eta_s(const struct study *s, int64_t now_ns);
+/* Could an ask of a worker get something now? (cheap; a hint for dispatch) */
+bool study_has_work(const struct study *s);
+/* Expected milliseconds until this running trial ends, -1 = unknown (prefetch). */
+int64_t study_remaining_ms(const struct study *s, int64_t trial, int64_t now_ns);
+/* Trials changed by the last study_apply, for the event stream. */
+const int64_t *study_touched(const struct study *s, int *ret_n);
+const json_t *study_tags(const struct study *s);
+const char *study_notes(const struct study *s);
+int64_t study_created_ms(const struct study *s); /* wall of the first event, 0 */
+int64_t study_started_ms(const struct study *s);
+int64_t study_ended_ms(const struct study *s);
+
+/* ---- verify ---- */
+struct verify_result {
+    int64_t events;      /* checked */
+    int64_t first_bad;   /* seq of the first difference, 0 = none */
+    char *text;          /* what differs, recorded against derived; malloc'ed or NULL */
+};
+/* Opaque walker: feed every recorded event in order; it derives each decision again and compares. */
+struct verifier;
+struct verifier *verifier_create(struct spec *spec_take);
+/* False after the first difference. `ev` is a decoded recorded event. */
+bool verifier_feed(struct verifier *v, const struct event *ev, struct verify_result *res);
+void verifier_destroy(struct verifier *v);
+
+/* Digest (FNV-1a 64) of everything a restart must bring back; for tests and /debug/digest. */
+uint64_t study_digest(const struct study *s);
+
+#endif

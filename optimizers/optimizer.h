@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The plug-in contract of a search algorithm. An optimizer is a deterministic function of
+ * (options, space, seed, ordered calls): no clock, no I/O, no threads, no logging, no global state,
+ * no hash-order iteration; draws come from pcg_stream(seed, purpose, trial or counter). It always
+ * minimises (the study flips signs); NaN and infinities never reach it; ties break by trial id.
+ *
+ * Decide and adopt are two steps. `suggest` decides and changes NOTHING; `adopt` makes a decision
+ * part of the history. Live: study calls suggest, records the answer, calls adopt with it. Replay:
+ * study calls adopt with the recorded answer and never suggest, so a restart trusts the record and
+ * not this code; `magpie verify` calls both and compares. Hence suggest after adopt-only replay must
+ * equal suggest in the live run, byte for byte.
+ *
+ * Trial ids are positive, given by the study in creation order: the next new trial's id is always
+ * the `next_trial` passed to suggest.
+ */
+#ifndef MAG_OPTIMIZERS_OPTIMIZER_H
+#define MAG_OPTIMIZERS_OPTIMIZER_H
+
+#include "base/err.h"
+#include "base/json.h"
+#include "space/space.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum opt_answer {
+    OPT_TRIAL = 0,  /* start a new trial at `point` up to `budget` */
+    OPT_RESUME = 1, /* continue the paused trial `trial` up to `budget` */
+    OPT_WAIT = 2,   /* nothing now; ask again after the next report or finish */
+    OPT_DONE = 3,   /* nothing ever again, unless the study is extended */
+};
+
+enum opt_action { OPT_CONTINUE = 0, OPT_PAUSE = 1, OPT_STOP = 2 };
+
+enum opt_outcome {
+    OPT_COMPLETED = 0, /* ran to its end; value valid */
+    OPT_STOPPED = 1,   /* ended early; value = last seen, may be absent (has_value) */
+    OPT_FAILED = 2,    /* no usable value */
+    OPT_CANCELLED = 3, /* taken out by a person; no usable value */
+};
+
+#define OPT_WHY_MAX 160
+
+/* One decision. The caller owns `point` (space->n doubles, may be NULL when it wants no point). */
+struct opt_suggestion {
+    enum opt_answer answer;
+    int64_t trial;        /* TRIAL: next_trial; RESUME: the paused trial */
+    double *point;        /* TRIAL: filled */
+    int64_t budget;       /* resource units to run up to; 0 = the experiment has no resource */
+    int64_t parent;       /* TRIAL: start from this trial's checkpoint, 0 = from nothing */
+    int64_t parent_step;
+    int32_t bracket;      /* multi-fidelity: for display; 0 otherwise */
+    int32_t rung;
+    const char *why_code; /* WAIT, DONE: constant code such as "rung-not-full" */
+    char why[OPT_WHY_MAX]; /* WAIT, DONE: one sentence */
+};
+
+/* What suggest may use. */
+struct opt_ask {
+    int64_t next_trial;  /* id of the next new trial */
+    bool may_create;     /* false: only RESUME, WAIT or DONE (the limit of trials is reached) */
+};
+
+struct opt_resource {
+    bool present;
+    int64_t min, max; /* 1 <= min <= max */
+};
+
+enum opt_type { OPT_T_INT = 0, OPT_T_REAL = 1, OPT_T_BOOL = 2, OPT_T_ENUM = 3 };
+
+/* One option of an algorithm: drives parsing, errors, docs and the board. */
+struct opt_option {
+    const char *name;
+    enum opt_type type;
+    double lo, hi;            /* INT, REAL: inclusive range */
+    double def;               /* INT, REAL, BOOL: default; NaN = depends, see help */
+    const char *const *names; /* ENUM: NULL-terminated; the default is names[(int)def] */
+    const char *help;         /* one line */
+};
+
+/* Parsed options: values[i] belongs to ops->options[i]; ENUM holds the index. Options that were not
+ * given hold their default. */
+struct opt_config {
+    const struct space *space; /* borrowed for the optimizer's life */
+    uint64_t seed;
+    struct opt_resource resource;
+    int64_t trials; /* limits.trials, 0 = none; a hint only: the study enforces it */
+    const double *values;
+};
+
+enum opt_caps {
+    OPT_CAP_RESOURCE = 1,   /* needs `resource` */
+    OPT_CAP_PAUSES = 2,     /* may answer PAUSE and RESUME */
+    OPT_CAP_FINITE = 4,     /* needs a finite space */
+};
+
+struct optimizer;
+
+struct optimizer_ops {
+    const char *name;    /* as in "algorithm" */
+    const char *summary; /* one line for docs, `magpie version` and the board */
+    const char *paper;   /* reference, or NULL */
+    unsigned caps;
+    const struct opt_option *options; /* ends with a NULL name */
+    int version;         /* raised when the same history gives other decisions */
+    size_t state_size;   /* the framework allocates zeroed state */
+
+    /* Checks all that can be wrong (text in err, pointer in *ret_pointer such as "/reduction_factor",
+     * constant, may stay NULL). May leave half-built state: fini copes. */
+    enum mag_status (*init)(void *self, const struct opt_config *cfg, const char **ret_pointer,
+                            struct mag_err *err);
+    void (*fini)(void *self);
+    /* Decides; changes nothing that a later call can see. */
+    void (*suggest)(const void *self, const struct opt_ask *ask, struct opt_suggestion *out);
+    /* A decision of ours or another's (recorded, enqueued, earlier trial) becomes history. For TRIAL
+     * `s->trial` is the id it got; enqueued points may hold any valid point and have budget set by
+     * `first_budget`. */
+    void (*adopt)(void *self, const struct opt_suggestion *s);
+    /* The first value of an increasing step of a running trial. */
+    enum opt_action (*report)(void *self, int64_t trial, int64_t step, double value);
+    /* Exactly once for each adopted trial that ends; a paused trial that is cancelled also ends.
+     * `has_value` false: value is 0 and means nothing. */
+    void (*finish)(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value);
+    /* Budget for a point that the optimizer did not suggest (enqueued, forked); NULL = resource max
+     * or 0 without a resource. */
+    int64_t (*first_budget)(const void *self);
+    /* All state as JSON ("version" included), new reference; load into a freshly init'ed self. */
+    json_t *(*save)(const void *self);
+    enum mag_status (*load)(void *self, const json_t *state, struct mag_err *err);
+    /* Upper bounds for `magpie plan`: adds {"bracket","rung","trials","epochs" …} rows to `rows`; NULL =
+     * no schedule beyond `trials`. */
+    void (*plan)(const void *self, int64_t trials, json_t *rows);
+};
+
+/* ---- registry (registry.c) ---- */
+const struct optimizer_ops *const *optimizer_registry(void); /* NULL-terminated */
+const struct optimizer_ops *optimizer_find(const char *name);
+
+/* ---- handle (optimizer.c): what study and simulator use ---- */
+
+/* Parses the "optimizer" object ({"algorithm": …, options}); NULL = {"algorithm": "auto"}. "auto"
+ * picks by space, resource and trials and says why in *ret_why (malloc'ed, NULL when not auto).
+ * Every fault goes to `is` under `pointer`; NULL exactly when there are any. `space` is borrowed. */
+struct optimizer *optimizer_create(const json_t *object, const char *pointer, const struct space *space,
+                                   uint64_t seed, const struct opt_resource *resource, int64_t trials,
+                                   struct mjson_issues *is, char **ret_why);
+void optimizer_destroy(struct optimizer *o);
+const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o);
+/* The object with the algorithm chosen and every option written out, new reference. */
+json_t *optimizer_resolved(const struct optimizer *o);
+
+void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask, struct opt_suggestion *out);
+void optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s);
+enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step, double value);
+void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value,
+                      double value);
+int64_t optimizer_first_budget(const struct optimizer *o);
+json_t *optimizer_save(const struct optimizer *o);
+enum mag_status optimizer_load(struct optimizer *o, const json_t *state, struct mag_err *err) MAG_MUSTCHECK;
+void optimizer_plan(const struct optimizer *o, int64_t trials, json_t *rows);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Search spaces: the four parameter types, conditions, sampling, and the way to the unit cube and
+ * back. A space is immutable after space_parse and may be shared between threads. Nothing here reads
+ * a clock or global state: the same (space, seed, purpose, id) gives the same bits.
+ */
+#ifndef MAG_SPACE_SPACE_H
+#define MAG_SPACE_SPACE_H
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SPACE_PARAMS_MAX 256      /* parameters in one space */
+#define SPACE_VALUES_MAX 10000    /* values of one DISCRETE or CATEGORICAL parameter */
+#define SPACE_NAME_MAX 128        /* bytes of a parameter name */
+
+enum param_type {
+    PARAM_DOUBLE = 0,      /* any double in [lo, hi] */
+    PARAM_INTEGER = 1,     /* whole numbers in [lo, hi], |value| <= 2^53 */
+    PARAM_DISCRETE = 2,    /* one of `values` (numbers) */
+    PARAM_CATEGORICAL = 3, /* one of `labels` (strings), unordered */
+};
+
+/* One parameter. Read-only outside space/. */
+struct param {
+    char *name;
+    enum param_type type;
+    double lo, hi;      /* DOUBLE, INTEGER: inclusive bounds */
+    bool log;           /* DOUBLE, INTEGER: uniform in log(value) */
+    double step;        /* DOUBLE, INTEGER: lo + k * step; 0 = none (INTEGER: 1) */
+    uint32_t n_values;  /* DISCRETE, CATEGORICAL; 0 otherwise */
+    double *values;     /* DISCRETE, as declared */
+    char **labels;      /* CATEGORICAL, as declared */
+    int parent;         /* index of the parameter that `when` names, -1 = always active */
+    bool *when;         /* one flag for each value index of the parent */
+};
+
+/* A point is an array of space->n doubles in declaration order: DOUBLE and INTEGER hold the value,
+ * DISCRETE and CATEGORICAL the index of the value; NaN = inactive. */
+struct space {
+    struct param *params; /* declaration order */
+    int n;
+    int *order;           /* parents before children */
+};
+
+/* Parses the "searchspace" object (long and Maggy's short form) and adds every fault to `is` under
+ * `pointer`. Returns NULL exactly when issues were added. */
+struct space *space_parse(const json_t *object, const char *pointer, struct mjson_issues *is);
+/* The normalised long form, new reference: parsing it gives an equal space. */
+json_t *space_to_json(const struct space *s);
+void space_destroy(struct space *s);
+int space_find(const struct space *s, const char *name); /* index or -1 */
+
+/* Draws every active parameter from the stream (seed, "<purpose>:<name>", id): independent of the
+ * order of parameters and of other ids. */
+void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id, double *point);
+/* One unit-interval value of one parameter to its (stepped, rounded, clamped) value, and back. The
+ * intervals of the values of INTEGER, stepped and listed parameters are equally wide (in log space
+ * when log). */
+double param_from_unit(const struct param *p, double u);
+double param_to_unit(const struct param *p, double value);
+/* Whole points. Inactive parameters: NaN in points; to_unit gives NaN for them; from_unit ignores
+ * what stands there and leaves NaN. */
+void space_to_unit(const struct space *s, const double *point, double *u);
+void space_from_unit(const struct space *s, const double *u, double *point);
+/* Sets inactive parameters to NaN. False when an active one is NaN (a hole) or out of its domain. */
+bool space_normalize(const struct space *s, double *point);
+bool space_is_active(const struct space *s, const double *point, int index);
+
+/* Params object (inactive ones absent), new reference; and the strict inverse. */
+json_t *space_point_to_json(const struct space *s, const double *point);
+bool space_point_from_json(const struct space *s, const json_t *params, const char *pointer,
+                           struct mjson_issues *is, double *point);
+bool space_point_equal(const struct space *s, const double *a, const double *b);
+uint64_t space_point_hash(const struct space *s, const double *point);
+
+/* Number of distinct points, INFINITY when a DOUBLE has no step; exact below 2^53. */
+double space_size(const struct space *s);
+/* The index-th point in lexicographic order (last declared parameter fastest), 0 <= index < size.
+ * Conditional parameters count only where they are active. */
+void space_grid_point(const struct space *s, uint64_t index, double *point);
+
+#endif
