@@ -21,15 +21,22 @@ enum mag_status mag_fail(struct mag_err *err, enum mag_status code, const char *
 enum mag_status mag_wrap(struct mag_err *err, enum mag_status code, const char *fmt, ...)
 {
     if (err != NULL) {
-        char old[sizeof(err->text)];
-        memcpy(old, err->text, sizeof(old));
+        char context[sizeof(err->text)];
         va_list ap;
         va_start(ap, fmt);
-        int n = vsnprintf(err->text, sizeof(err->text), fmt, ap);
+        (void)vsnprintf(context, sizeof(context), fmt, ap);
         va_end(ap);
-        if (n >= 0 && (size_t)n < sizeof(err->text)) {
-            (void)snprintf(err->text + n, sizeof(err->text) - (size_t)n, ": %s", old);
-        }
+        /* Prefix in place; what does not fit is cut off at the end of the old text. */
+        size_t room = sizeof(err->text) - 1;
+        size_t front = strlen(context);
+        size_t colon = front + 2 <= room ? 2 : 0;
+        front = front < room ? front : room;
+        size_t kept = strlen(err->text);
+        kept = kept < room - front - colon ? kept : room - front - colon;
+        memmove(err->text + front + colon, err->text, kept);
+        memcpy(err->text, context, front);
+        memcpy(err->text + front, ": ", colon);
+        err->text[front + colon + kept] = '\0';
         err->code = code;
     }
     return code;
