@@ -5,7 +5,7 @@
 // that folder is, or why there is none. When npm fails and the build is lenient, the dependency file names a file that
 // never exists, so that the next build tries again.
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
 const [npm, source, privateDir, output, depfile, mode] = process.argv.slice(2);
@@ -15,10 +15,12 @@ function install() {
     mkdirSync(folder, { recursive: true });
     for (const name of ['package.json', 'package-lock.json', 'tsconfig.json'])
         copyFileSync(join(source, name), join(folder, name));
-    for (const name of ['src', 'test'])
-        if (!existsSync(join(folder, name))) symlinkSync(join(source, name), join(folder, name));
+    for (const name of ['src', 'test']) {
+        rmSync(join(folder, name), { force: true });
+        symlinkSync(join(source, name), join(folder, name));
+    }
     const options = ['ci', '--ignore-scripts', '--no-audit', '--no-fund', '--no-progress', '--prefer-offline',
-        '--fetch-retries=1', '--fetch-timeout=30000'];
+        '--fetch-retries=1', '--fetch-retry-mintimeout=500', '--fetch-timeout=30000'];
     return spawnSync(npm, options, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
 }
 
