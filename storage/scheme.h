@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a storage scheme brings. `self` is of `state_size` zeroed bytes; `fini` copes with what a
+ * failed `init` left. Keys are checked before they arrive here.
+ */
+#ifndef MAG_STORAGE_SCHEME_H
+#define MAG_STORAGE_SCHEME_H
+
+#include "storage/storage.h"
+
+struct storage_ops {
+    const char *scheme; /* "file" */
+    size_t state_size;
+    /* `rest` is the URL after "scheme:"; *ret_url gets the malloc'ed normal form. */
+    enum mag_status (*init)(void *self, const char *rest, char **ret_url, struct mag_err *err);
+    void (*fini)(void *self);
+    enum mag_status (*put)(void *self, const char *key, const void *bytes, size_t len, bool durable,
+                           struct mag_err *err);
+    enum mag_status (*get)(void *self, const char *key, size_t max, char **ret, size_t *ret_len,
+                           struct mag_err *err);
+    enum mag_status (*remove)(void *self, const char *key, struct mag_err *err);
+    enum mag_status (*list)(void *self, const char *key, storage_name_fn fn, void *arg,
+                            struct mag_err *err);
+    /* Copies a local file to `key`, durable after the next `seal`; gives its size and SHA-256. */
+    enum mag_status (*put_file)(void *self, const char *key, const char *path, int64_t *ret_size,
+                                char sha256[STORAGE_SHA256_HEX], struct mag_err *err);
+    /* Everything put below `key` is durable afterwards. */
+    enum mag_status (*seal)(void *self, const char *key, struct mag_err *err);
+    /* A path on this host where the folder `key` can be read: copied below `scratch`, or its own. */
+    enum mag_status (*local)(void *self, const char *key, const json_t *files, const char *scratch,
+                             char **ret, struct mag_err *err);
+};
+
+extern const struct storage_ops storage_file_ops;
+
+/* Size and SHA-256 of a local file; `to` >= 0 gets a copy of its bytes. */
+enum mag_status storage_digest_file(const char *path, int to, int64_t *ret_size,
+                                    char sha256[STORAGE_SHA256_HEX], struct mag_err *err) MAG_MUSTCHECK;
+
+#endif
