@@ -122,7 +122,7 @@ struct event {
     json_t *where;          /* STARTED, ASK, REPORT: host, versions, git commit, gpu; NULL = unchanged */
     struct event_point *points; /* REPORT, TELL */
     int n_points;
-    int64_t checkpoint_step; /* REPORT: -1 = none */
+    int64_t checkpoint_step; /* REPORT, TELL: committed by this event; -1 = none */
     char *checkpoint_uri;
     char *checkpoint_meta;   /* size, sha256 … JSON text or NULL */
     enum trial_state told;   /* TELL: COMPLETED, FAILED, or WAITING = lost (given back) */
@@ -141,7 +141,8 @@ struct event {
     int n_grants;
     bool waiting, done;      /* ASK: nothing (more) now / ever */
     char *why_code, *why;    /* ASK waiting or done; also why a trial or study moved */
-    enum report_action action; /* REPORT */
+    enum report_action action; /* REPORT, TELL with points */
+    int64_t action_step;       /* the step that ended the attempt, -1 = none did */
     bool late;               /* an older attempt or an ended trial: kept and shown, changes nothing */
     bool changed;            /* the trial's or study's state changed */
     enum trial_state state;  /* the trial's state afterwards */
@@ -150,6 +151,7 @@ struct event {
     struct event_move *moves;
     int n_moves;
     enum study_state study;  /* the study's state afterwards */
+    char *study_why_code, *study_why; /* why it moved; NULL when it did not */
 };
 
 void event_init(struct event *ev, enum event_kind kind);
@@ -159,6 +161,19 @@ const char *trial_state_name(enum trial_state s);  /* "waiting", … */
 const char *study_state_name(enum study_state s);  /* "running", … */
 const char *fail_cause_name(enum fail_cause c);    /* "signal", … */
 const char *report_action_name(enum report_action a); /* "continue", "pause", "stop" */
+bool trial_state_is_final(enum trial_state s);
+bool study_state_is_final(enum study_state s);
+/* The inverses; false when `name` is none. */
+bool trial_state_from_name(const char *name, enum trial_state *ret);
+bool fail_cause_from_name(const char *name, enum fail_cause *ret);
+
+/* Takes the decision out again (all "out" fields, seq and up_ms); what was asked stays. */
+void event_clear_decision(struct event *ev);
+/* The values of point i are allocated by the caller: points[i].values is malloc'ed, as all that
+ * event_fini frees. event_add_point appends one with `n` unset values and returns it. */
+struct event_point *event_add_point(struct event *ev, int64_t step, int n);
+void event_add_move(struct event *ev, int64_t trial, enum trial_state to);
+struct event_grant *event_add_grant(struct event *ev);
 
 /* Canonical JSON text of in and out fields that are not at their default (seq, wall_ms, up_ms and
  * kind travel in columns of their own and are not written). `dims` = space->n. */

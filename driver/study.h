@@ -15,49 +15,59 @@
 
 #define STUDY_LEASE_CLIENT_MS 300000 /* a client's lease where it names none */
 
-/* One finished or current attempt, for repeated messages: the same question gets the same answer. */
+/* One finished or current attempt, for repeated messages: the same question gets the same answer.
+ * Attempt n of a trial is attempts[n - 1]. */
 struct trial_attempt {
-    int64_t attempt;
+    int64_t first_step, last_step; /* steps with the objective reported in it, -1 = none */
     int64_t end_step;          /* step of the report that paused or stopped it, -1 = none */
     enum report_action action; /* that report's action */
-    bool told;                 /* a tell of this attempt was answered with `tell_state` */
-    enum trial_state tell_state;
+    enum trial_state told_state; /* the answer of the tell, or the state that report left */
+    bool gaps;                 /* first_step .. last_step was not reported whole, in order */
+    bool told;                 /* a tell of this attempt was answered with `told_state` */
 };
 
+/* Texts are shared inside the study and live as long as the trial holds them. */
 struct trial {
     int64_t id;
     int64_t attempt;         /* 0 = never granted */
     enum trial_state state;
+    enum fail_cause cause;
     double *point;
     int64_t budget;          /* of the current or last grant; 0 = none */
     int64_t step;            /* highest step reported, -1 = none */
     double value;            /* told, else of the highest step; user's sign; NaN = none */
     int64_t seen_step;       /* highest step the optimizer saw, -1 = none */
-    int64_t failures, losses; /* of the program; lost leases in all */
-    int64_t losses_in_row;   /* without a newer checkpoint */
+    int32_t failures, losses; /* of the program; lost leases in all */
+    int32_t losses_in_row;   /* without a newer checkpoint */
+    int32_t late;            /* messages recorded as late */
     int64_t checkpoint_step; /* committed, -1 = none */
-    char *checkpoint_uri;
+    const char *checkpoint_uri;
     int64_t parent, parent_step;
     int32_t bracket, rung;
-    enum fail_cause cause;
-    char *reason;            /* why it failed, stopped or was cancelled; or the last failure */
-    char *why_code, *why;    /* WAITING, PAUSED: why it does not run */
-    char *holder;            /* current (or, WAITING after a loss, last) holder; NULL = none */
+    const char *reason;      /* why it failed, stopped or was cancelled; or the last failure */
+    const char *why_code, *why; /* WAITING, PAUSED: why it does not run; see study_trial_why */
+    const char *holder;      /* current (or, WAITING after a loss, last) holder; NULL = none */
     bool from_worker;
     bool reserved;           /* WAITING and promised to `holder` */
+    bool lost;               /* WAITING after an expiry: a message of its last attempt takes it back */
+    bool enqueued;           /* a user's point */
     bool delivered;          /* not stored: the holder is known to have it */
     int64_t lease_ms;        /* 0 = no lease */
     struct heap_node lease;  /* in study->leases while a lease runs */
     json_t *where;           /* where it runs or ran */
     int64_t created_ms, started_ms, ended_ms; /* wall, 0 = not yet */
     struct trial_attempt *attempts;
-    int n_attempts;
-    int late;                /* messages recorded as late */
-    bool enqueued;           /* a user's point */
+    int32_t n_attempts;
     int64_t rerun_of;        /* trial that this one runs again, 0 = none */
-    char *notes;
-    struct list_node queue;  /* in study->queue while WAITING and not reserved */
-    struct list_node open;   /* in study->running while RUNNING */
+    const char *notes;
+    struct list_node link;   /* in study->queue while WAITING and not reserved; in study->open while
+                                RUNNING or reserved; in none otherwise */
+    /* private to the study */
+    struct trial_attempt first; /* attempts points here until there is a second */
+    double attempt_value;    /* last objective of the current attempt, NaN = none */
+    int64_t value_step;      /* step that `value` belongs to, -1 = none */
+    int64_t attempt_ns, report_ns; /* monotonic, for estimates; 0 after a restart */
+    uint64_t touch;          /* last apply that changed it */
 };
 
 struct study;
@@ -84,9 +94,11 @@ bool study_tick(struct study *s, int64_t now_ns, struct event *ev);
 /* A turn came late by `delay_ns`: every lease gets that much more. */
 void study_delay(struct study *s, int64_t delay_ns);
 /* After replay: every open lease gets a full term from now. */
-void study_rearm(struct study *s, int64_t now_ns);
-/* Any message of a holder renews the leases it holds (worker: all; client: the one trial). */
-void study_renew(struct study *s, int64_t trial, int64_t attempt, int64_t now_ns);
+void study_rearm(struct study *s, int64_t now_ns); /* also starts the clock of limits.time */
+/* Any message of a holder renews the leases it holds (worker: all; client: the one trial). False when
+ * the holder has no such lease any more: send an EV_REPORT without points, which takes a trial that
+ * still waits back and otherwise answers `late`. */
+bool study_renew(struct study *s, int64_t trial, int64_t attempt, int64_t now_ns);
 
 /* The answer of an earlier ask with this (client, request), or NULL. Borrowed until the next apply.
  * MAG_CONFLICT is for the caller when the body hash differs. */
@@ -107,6 +119,9 @@ void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
 const struct trial *study_best(const struct study *s);
 /* Limits in force: the spec's as changed by extend. */
 const struct spec_limits *study_limits(const struct study *s);
+/* Why this trial does not run (WAITING, PAUSED), with the experiment's own reasons first; the code, or
+ * NULL when there is none. The sentence goes to buf. */
+const char *study_trial_why(const struct study *s, const struct trial *t, char *buf, size_t size);
 /* Why the experiment does not go on (or runs no more trials), code constant, text in buf. */
 const char *study_why(const struct study *s, char *buf, size_t size);
 /* Seconds to the end as far as durations seen tell, negative = unknown. */
