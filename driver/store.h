@@ -11,16 +11,20 @@
 #include "base/err.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define STORE_SCHEMA_VERSION 1
+#define STORE_SEQ_MAX ((INT64_C(1) << 36) - 1)        /* events of one experiment */
+#define STORE_EXPERIMENT_MAX ((INT64_C(1) << 26) - 1) /* experiments of one store */
 
 enum store_durability { STORE_FULL = 0, STORE_NORMAL = 1 };
 
 /* A row of the record. Texts borrowed for the call or until the visit returns. */
 struct store_event {
     int64_t experiment;
-    int64_t seq;      /* in the experiment, from 1, without gaps */
+    int64_t seq;      /* in the experiment, from 1, without gaps, at most STORE_SEQ_MAX */
+    int64_t commit_seq; /* in the store, rising over everything and over restarts; given by the caller */
     int kind;         /* enum event_kind */
     int64_t trial;    /* 0 = none; reports and tells of a trial are found by it */
     int64_t wall_ms;
@@ -37,6 +41,7 @@ struct store_experiment {
     const char *resolved;      /* canonical JSON with the seed */
     const char *request;       /* "client\nkey\nbodyhash" of an idempotent POST, or NULL */
     const char *summary;       /* JSON of the last summary, for lists without replay, or NULL */
+    int64_t commit_seq;        /* as in store_event: the experiment's creation */
 };
 
 /* Collects the rows of one turn; everything is copied in. */
@@ -46,24 +51,31 @@ void store_batch_destroy(struct store_batch *b);
 bool store_batch_is_empty(const struct store_batch *b);
 void store_batch_event(struct store_batch *b, const struct store_event *ev);
 void store_batch_experiment(struct store_batch *b, const struct store_experiment *x);
-void store_batch_delete(struct store_batch *b, int64_t experiment);
+/* Every row of the experiment goes; `commit_seq` keeps the store's count rising. */
+void store_batch_delete(struct store_batch *b, int64_t experiment, int64_t commit_seq);
+size_t store_batch_rows(const struct store_batch *b);
 
 struct store;
 typedef void (*store_done_fn)(void *arg, uint64_t commit, enum mag_status st, const char *text);
 
-/* url: "sqlite:PATH". Takes the owner's lock: MAG_CONFLICT names the pid and host that hold it.
- * Network file systems and newer schemas are refused with MAG_UNSUPPORTED. */
+/* url: "sqlite:PATH". Takes the owner's lock (PATH.lock): MAG_CONFLICT names the pid and host that
+ * hold it. Network file systems and newer schemas are refused with MAG_UNSUPPORTED. */
 enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret,
                            struct mag_err *err) MAG_MUSTCHECK;
-/* Waits for commits in flight, checkpoints, releases the lock. */
+/* Waits for the commit in flight, checkpoints, releases the lock. Readers are closed before. */
 void store_close(struct store *s);
 /* Loop thread. Takes the batch; `commit` numbers rise by one. One batch may be in flight; calling
- * while one is, is a bug. `done` runs on the store's thread. */
+ * while one is, is a bug. `done` runs on the store's thread, after the sync (STORE_FULL); with a
+ * status other than MAG_OK nothing of the batch is stored and `text` says why: the caller may try
+ * again later. An empty batch writes and syncs one small row: a probe whether the store can be
+ * written again. */
 void store_commit_take(struct store *s, struct store_batch *b, uint64_t commit, store_done_fn done, void *arg);
 /* A random id made with the store (32 hex digits). */
 const char *store_uuid(const struct store *s);
-/* The highest global commit sequence stored (events stream ids rise over restarts). */
-int64_t store_last_rowid(struct store *s);
+/* The highest commit_seq that the store held when it was opened. */
+int64_t store_last_commit_seq(const struct store *s);
+/* The highest experiment id that was ever given, deleted ones included, when it was opened. */
+int64_t store_last_experiment(const struct store *s);
 
 /* ---- reading ---- */
 struct store_reader;
@@ -72,13 +84,15 @@ void store_reader_close(struct store_reader *r);
 /* Visitors return false to stop. */
 typedef bool (*store_experiment_fn)(void *arg, const struct store_experiment *x);
 typedef bool (*store_event_fn)(void *arg, const struct store_event *ev);
-enum mag_status store_read_experiments(struct store_reader *r, store_experiment_fn fn, void *arg,
+/* In the order of ids. `only` = 0 visits all, else that one. */
+enum mag_status store_read_experiments(struct store_reader *r, int64_t only, store_experiment_fn fn, void *arg,
                                        struct mag_err *err) MAG_MUSTCHECK;
 /* Events of one experiment with seq > after, in order. */
 enum mag_status store_read_events(struct store_reader *r, int64_t experiment, int64_t after,
                                   store_event_fn fn, void *arg, struct mag_err *err) MAG_MUSTCHECK;
-/* REPORT, TELL and grant events that name the trial, in order: metric curves, attempts. */
+/* The events that name the trial (reports, tells, …; not asks, which give several), in order, with
+ * seq > after. */
 enum mag_status store_read_trial(struct store_reader *r, int64_t experiment, int64_t trial,
-                                 store_event_fn fn, void *arg, struct mag_err *err) MAG_MUSTCHECK;
+                                 int64_t after, store_event_fn fn, void *arg, struct mag_err *err) MAG_MUSTCHECK;
 
 #endif
