@@ -16,6 +16,7 @@
 #define SPACE_PARAMS_MAX 256      /* parameters in one space */
 #define SPACE_VALUES_MAX 10000    /* values of one DISCRETE or CATEGORICAL parameter */
 #define SPACE_NAME_MAX 128        /* bytes of a parameter name */
+#define SPACE_WHOLE_MAX 9007199254740992.0 /* 2^53: largest |value| of an INTEGER */
 
 enum param_type {
     PARAM_DOUBLE = 0,      /* any double in [lo, hi] */
@@ -30,20 +31,22 @@ struct param {
     enum param_type type;
     double lo, hi;      /* DOUBLE, INTEGER: inclusive bounds */
     bool log;           /* DOUBLE, INTEGER: uniform in log(value) */
-    double step;        /* DOUBLE, INTEGER: lo + k * step; 0 = none (INTEGER: 1) */
+    double step;        /* DOUBLE, INTEGER: lo + k * step up to hi; 0 = none (INTEGER: at least 1) */
     uint32_t n_values;  /* DISCRETE, CATEGORICAL; 0 otherwise */
     double *values;     /* DISCRETE, as declared */
+    bool whole;         /* DISCRETE: every value is whole, and JSON shows it so */
     char **labels;      /* CATEGORICAL, as declared */
     int parent;         /* index of the parameter that `when` names, -1 = always active */
     bool *when;         /* one flag for each value index of the parent */
 };
 
-/* A point is an array of space->n doubles in declaration order: DOUBLE and INTEGER hold the value,
- * DISCRETE and CATEGORICAL the index of the value; NaN = inactive. */
+/* A point is an array of space->n doubles in the order of the names (bytewise): DOUBLE and INTEGER
+ * hold the value, DISCRETE and CATEGORICAL the index of the value; NaN = inactive. Sorting makes a
+ * space, and with it every recorded point, independent of the order of keys in a JSON text. */
 struct space {
-    struct param *params; /* declaration order */
+    struct param *params; /* by name */
     int n;
-    int *order;           /* parents before children */
+    int *order;           /* parents before children, else by name */
 };
 
 /* Parses the "searchspace" object (long and Maggy's short form) and adds every fault to `is` under
@@ -62,6 +65,14 @@ void space_sample(const struct space *s, uint64_t seed, const char *purpose, uin
  * when log). */
 double param_from_unit(const struct param *p, double u);
 double param_to_unit(const struct param *p, double value);
+/* The distinct values of one parameter: INFINITY for a DOUBLE without a step. */
+double param_cells(const struct param *p);
+/* The k-th value, 0 <= k < cells (lists: k itself); and its index, -1 for a value that is none. A
+ * DOUBLE within 1e-9 steps of a value is that value. Not for a DOUBLE without a step. */
+double param_cell_value(const struct param *p, double k);
+double param_cell_of(const struct param *p, double value);
+/* DISCRETE, CATEGORICAL: the index of a JSON value among the declared ones, or -1. */
+int param_value_index(const struct param *p, const json_t *v);
 /* Whole points. Inactive parameters: NaN in points; to_unit gives NaN for them; from_unit ignores
  * what stands there and leaves NaN. */
 void space_to_unit(const struct space *s, const double *point, double *u);
@@ -79,8 +90,8 @@ uint64_t space_point_hash(const struct space *s, const double *point);
 
 /* Number of distinct points, INFINITY when a DOUBLE has no step; exact below 2^53. */
 double space_size(const struct space *s);
-/* The index-th point in lexicographic order (last declared parameter fastest), 0 <= index < size.
- * Conditional parameters count only where they are active. */
+/* The index-th point in lexicographic order (the last parameter in `order` fastest), 0 <= index <
+ * size < 2^53. Conditional parameters count only where they are active. */
 void space_grid_point(const struct space *s, uint64_t index, double *point);
 
 #endif

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The experiment file as a whole: what to search, by what, within which limits. Every fault is
+ * reported at once; the resolved document has every default written out and parses to the same spec.
+ */
+#include "driver/spec.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "driver/spec_read.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NAME_MAX_BYTES 256       /* name, metric, unit */
+#define POINTS_MAX 10000         /* enqueued points */
+#define RESOURCE_MAX INT64_C(1000000000000)
+
+/* ---- members ---- */
+
+int64_t spec_int(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi, int64_t def,
+                 struct mjson_issues *is)
+{
+    const json_t *v = json_object_get(o, key);
+    if (v == NULL) {
+        return def;
+    }
+    double real = json_number_value(v);
+    bool whole = json_is_integer(v) || (json_is_real(v) && real == floor(real) && fabs(real) <= SPACE_WHOLE_MAX);
+    int64_t x = json_is_integer(v) ? json_integer_value(v) : whole ? (int64_t)real : 0;
+    if (!whole || x < lo || x > hi) {
+        mjson_issue_at(is, pointer, key, "must be a whole number from %lld to %lld%s%s", (long long)lo, (long long)hi,
+                       whole ? "" : ", not ", whole ? "" : mjson_kind(v));
+        return def;
+    }
+    return x;
+}
+
+static bool has_control(const char *t, bool breaks_pass)
+{
+    for (; *t != '\0'; t++) {
+        if (iscntrl((unsigned char)*t) && !(breaks_pass && strchr("\n\r\t", *t) != NULL)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+char *spec_text(const json_t *o, const char *pointer, const char *key, size_t max, bool may_be_empty,
+                const char *def, struct mjson_issues *is)
+{
+    const json_t *v = json_object_get(o, key);
+    if (v == NULL && def != NULL) {
+        return xstrdup(def);
+    }
+    if (v == NULL) {
+        mjson_issue(is, pointer, "\"%s\" is missing", key);
+        return NULL;
+    }
+    size_t n = json_string_length(v);
+    if (!json_is_string(v) || n > max || (n == 0 && !may_be_empty) ||
+        has_control(json_string_value(v), may_be_empty)) {
+        mjson_issue_at(is, pointer, key, "must be a string of %d to %zu bytes without control characters%s%s",
+                       may_be_empty ? 0 : 1, max, json_is_string(v) ? "" : ", not ",
+                       json_is_string(v) ? "" : mjson_kind(v));
+        return NULL;
+    }
+    return xstrdup(json_string_value(v));
+}
+
+int64_t spec_duration(const json_t *o, const char *pointer, const char *key, struct mjson_issues *is)
+{
+    const json_t *v = json_object_get(o, key);
+    int64_t ms = 0;
+    bool ok = v == NULL;
+    if (json_is_string(v)) {
+        ok = duration_parse(json_string_value(v), &ms) == MAG_OK;
+    } else if (json_is_number(v)) {
+        double s = json_number_value(v);
+        ok = s >= 0 && s <= 3.2e8;
+        ms = ok ? (int64_t)llround(s * 1000) : 0;
+    }
+    if (!ok) {
+        mjson_issue_at(is, pointer, key, "must be a duration: seconds, or a text such as \"30s\", \"20m\", \"2h\", \"1d\"");
+    }
+    return ms;
+}
+
+bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is)
+{
+    if (v != NULL && !json_is_object(v)) {
+        mjson_issue(is, pointer, "must be an object, not %s", mjson_kind(v));
+    }
+    return json_is_object(v);
+}
+
+/* ---- parts ---- */
+
+static void read_objective(struct spec *s, const json_t *doc, struct mjson_issues *is)
+{
+    static const char *const keys[] = {"metric", "direction", NULL};
+    static const char *const words[] = {"max", "maximize", "maximise", "min", "minimize", "minimise", NULL};
+    const json_t *o = json_object_get(doc, "objective");
+    if (o == NULL) {
+        mjson_issue(is, "", "\"objective\" is missing: {\"metric\": \"val_accuracy\", \"direction\": \"max\"}");
+        return;
+    }
+    if (!spec_object(o, "/objective", is)) {
+        return;
+    }
+    mjson_check_keys(o, keys, "/objective", is);
+    s->metric = spec_text(o, "/objective", "metric", NAME_MAX_BYTES, false, NULL, is);
+    const json_t *v = json_object_get(o, "direction");
+    const char *direction = json_is_string(v) ? json_string_value(v) : "";
+    s->maximize = strcmp(direction, "max") == 0;
+    if (v == NULL) {
+        mjson_issue(is, "/objective", "\"direction\" is missing: \"max\" or \"min\"");
+    } else if (!s->maximize && strcmp(direction, "min") != 0) {
+        const char *near = mjson_nearest(direction, words);
+        mjson_issue(is, "/objective/direction", "must be \"max\" or \"min\"%s%.3s%s", near != NULL ? "; did you mean \"" : "",
+                    near != NULL ? near : "", near != NULL ? "\"?" : "");
+    }
+}
+
+static void read_resource(struct spec *s, const json_t *doc, struct mjson_issues *is)
+{
+    static const char *const keys[] = {"unit", "min", "max", NULL};
+    const json_t *o = json_object_get(doc, "resource");
+    if (!spec_object(o, "/resource", is)) {
+        return;
+    }
+    int before = is->total;
+    mjson_check_keys(o, keys, "/resource", is);
+    s->resource_unit = spec_text(o, "/resource", "unit", NAME_MAX_BYTES, false, "step", is);
+    s->resource.min = spec_int(o, "/resource", "min", 1, RESOURCE_MAX, 1, is);
+    if (json_object_get(o, "max") == NULL) {
+        mjson_issue(is, "/resource", "\"max\" is missing: the %ss of a whole trial",
+                    s->resource_unit != NULL ? s->resource_unit : "step");
+        return;
+    }
+    s->resource.max = spec_int(o, "/resource", "max", 1, RESOURCE_MAX, 1, is);
+    if (is->total == before && s->resource.min > s->resource.max) {
+        mjson_issue(is, "/resource", "min %lld is above max %lld", (long long)s->resource.min,
+                    (long long)s->resource.max);
+    }
+    s->resource.present = is->total == before;
+}
+
+static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_issues *is)
+{
+    static const char *const keys[] = {"trials", "parallel", "time", "target", "retries", "losses", "failures",
+                                       "trial_time", NULL};
+    const json_t *o = json_object_get(doc, "limits");
+    if (spec_object(o, "/limits", is)) {
+        mjson_check_keys(o, keys, "/limits", is);
+    }
+    l->trials = spec_int(o, "/limits", "trials", 1, SPEC_TRIALS_MAX, 0, is);
+    l->parallel = spec_int(o, "/limits", "parallel", 1, 1000000, 0, is);
+    l->time_ms = spec_duration(o, "/limits", "time", is);
+    l->retries = spec_int(o, "/limits", "retries", 0, 1000, 2, is);
+    l->losses = spec_int(o, "/limits", "losses", 0, 1000, 5, is);
+    l->failures = spec_int(o, "/limits", "failures", 0, SPEC_TRIALS_MAX, 10, is);
+    l->trial_time_ms = spec_duration(o, "/limits", "trial_time", is);
+    const json_t *target = json_object_get(o, "target");
+    l->has_target = target != NULL;
+    if (target != NULL && !json_is_number(target)) {
+        mjson_issue(is, "/limits/target", "must be a number, not %s", mjson_kind(target));
+    }
+    l->target = json_number_value(target);
+}
+
+static void read_points(struct spec *s, const json_t *doc, struct mjson_issues *is)
+{
+    json_t *points = json_object_get(doc, "points");
+    if (points == NULL) {
+        return;
+    }
+    if (!json_is_array(points) || json_array_size(points) > POINTS_MAX) {
+        mjson_issue(is, "/points", "must be a list of at most %d points, each an object of parameters", POINTS_MAX);
+        return;
+    }
+    if (s->limits.trials > 0 && (int64_t)json_array_size(points) > s->limits.trials) {
+        mjson_issue(is, "/points", "%zu points, but limits.trials allows only %lld trials", json_array_size(points),
+                    (long long)s->limits.trials);
+    }
+    if (s->space == NULL) {
+        return;
+    }
+    double *point = xcalloc((size_t)s->space->n, sizeof(*point));
+    s->points = json_array();
+    for (size_t i = 0; i < json_array_size(points); i++) {
+        char *at = mjson_pointer_index("/points", i);
+        if (space_point_from_json(s->space, json_array_get(points, i), at, is, point)) {
+            (void)json_array_append_new(s->points, space_point_to_json(s->space, point));
+        }
+        free(at);
+    }
+    free(point);
+}
+
+/* Builds both once: only they know their options. The resolved forms go into the spec's. */
+static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *is, json_t **ret_optimizer,
+                        json_t **ret_rule)
+{
+    json_t *rule = json_object_get(doc, "early_stopping");
+    json_t *optimizer = json_object_get(doc, "optimizer");
+    struct early_stop *e = rule != NULL ? early_stop_create(rule, "/early_stopping", is) : NULL;
+    struct optimizer *o = NULL;
+    if (s->space != NULL && (s->resource.present || json_object_get(doc, "resource") == NULL)) {
+        o = optimizer_create(optimizer, "/optimizer", s->space, s->seed, &s->resource, s->limits.trials, is,
+                             &s->auto_why);
+    }
+    if (e != NULL && o != NULL && (optimizer_ops_of(o)->caps & OPT_CAP_PAUSES) != 0 && !early_stop_may_combine(e)) {
+        mjson_issue(is, "/early_stopping",
+                    "\"%s\" already ends poor trials early; for both, add \"combine\": true here, else leave "
+                    "early_stopping out", optimizer_ops_of(o)->name);
+    }
+    *ret_rule = e != NULL ? early_stop_resolved(e) : NULL;
+    *ret_optimizer = o != NULL ? optimizer_resolved(o) : NULL;
+    s->early_stopping = json_incref(rule);
+    s->optimizer = json_incref(optimizer);
+    early_stop_destroy(e);
+    optimizer_destroy(o);
+}
+
+static void check_top_keys(const json_t *doc, struct mjson_issues *is)
+{
+    static const char *const keys[] = {
+        "$schema", "name", "objective", "searchspace", "optimizer", "resource", "limits", "seed", "trial",
+        "checkpoint", "early_stopping", "points", "requires", "metrics", "project", "tags", "notes", "notify",
+        /* known, but not yet */
+        "objectives", "constraints", "outcome_constraints", "warm_start", "validation", "distribution", NULL};
+    static const char *const later[] = {"objectives", "constraints", "outcome_constraints",
+                                        "warm_start", "validation", "distribution", NULL};
+    for (int i = 0; later[i] != NULL; i++) {
+        if (json_object_get(doc, later[i]) != NULL) {
+            mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
+        }
+    }
+    if (json_object_get(doc, "combine") != NULL) {
+        mjson_issue(is, "/combine", "\"combine\" belongs into \"early_stopping\"");
+    }
+    json_t *rest = json_copy((json_t *)(uintptr_t)doc);
+    (void)json_object_del(rest, "combine");
+    mjson_check_keys(rest, keys, "", is);
+    json_decref(rest);
+    const json_t *schema = json_object_get(doc, "$schema");
+    if (schema != NULL && !json_is_string(schema)) {
+        mjson_issue(is, "/$schema", "must be a string (editors read it; magpie does not)");
+    }
+}
+
+/* ---- the resolved document ---- */
+
+static void write_duration(json_t *o, const char *key, int64_t ms)
+{
+    json_t *v = ms % 1000 == 0 ? json_integer(ms / 1000) : json_real((double)ms / 1000);
+    (void)json_object_set_new(o, key, v);
+}
+
+static json_t *limits_json(const struct spec_limits *l)
+{
+    json_t *o = json_pack("{s:I, s:I, s:I}", "retries", (json_int_t)l->retries, "losses", (json_int_t)l->losses,
+                          "failures", (json_int_t)l->failures);
+    if (l->trials > 0) {
+        (void)json_object_set_new(o, "trials", json_integer(l->trials));
+    }
+    if (l->parallel > 0) {
+        (void)json_object_set_new(o, "parallel", json_integer(l->parallel));
+    }
+    if (l->has_target) {
+        (void)json_object_set_new(o, "target", json_real(l->target));
+    }
+    write_duration(o, "time", l->time_ms);
+    write_duration(o, "trial_time", l->trial_time_ms);
+    return o;
+}
+
+static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rule_take)
+{
+    json_t *o = json_pack("{s:s, s:{s:s, s:s}, s:o, s:o, s:o, s:I}", "name", s->name, "objective", "metric", s->metric,
+                          "direction", s->maximize ? "max" : "min", "searchspace", space_to_json(s->space),
+                          "optimizer", optimizer_take, "limits", limits_json(&s->limits), "seed",
+                          (json_int_t)s->seed);
+    if (s->resource.present) {
+        (void)json_object_set_new(o, "resource",
+                                  json_pack("{s:s, s:I, s:I}", "unit", s->resource_unit, "min",
+                                            (json_int_t)s->resource.min, "max", (json_int_t)s->resource.max));
+    }
+    if (rule_take != NULL) {
+        (void)json_object_set_new(o, "early_stopping", rule_take);
+    }
+    if (s->trial != NULL) {
+        (void)json_object_set(o, "trial", s->trial);
+    }
+    if (s->points != NULL) {
+        (void)json_object_set(o, "points", s->points);
+    }
+    spec_write_extra(s, o);
+    return o;
+}
+
+struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson_issues *is)
+{
+    int before = is->total;
+    if (!json_is_object(doc)) {
+        mjson_issue(is, "", "an experiment is a JSON object, not %s", mjson_kind(doc));
+        return NULL;
+    }
+    struct spec *s = xcalloc(1, sizeof(*s));
+    json_t *optimizer = NULL;
+    json_t *rule = NULL;
+    check_top_keys(doc, is);
+    s->name = spec_text(doc, "", "name", NAME_MAX_BYTES, false, "experiment", is);
+    s->seed = (uint64_t)spec_int(doc, "", "seed", 0, INT64_C(1) << 53, (int64_t)(seed_if_absent & ((UINT64_C(1) << 53) - 1)), is);
+    read_objective(s, doc, is);
+    if (json_object_get(doc, "searchspace") == NULL) {
+        mjson_issue(is, "", "\"searchspace\" is missing: {\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1]}}");
+    } else {
+        s->space = space_parse(json_object_get(doc, "searchspace"), "/searchspace", is);
+    }
+    read_resource(s, doc, is);
+    read_limits(&s->limits, doc, is);
+    read_points(s, doc, is);
+    read_search(s, doc, is, &optimizer, &rule);
+    spec_read_trial(s, doc, is);
+    spec_read_extra(s, doc, is);
+    if (is->total > before) {
+        json_decref(optimizer);
+        json_decref(rule);
+        spec_destroy(s);
+        return NULL;
+    }
+    s->resolved = resolve(s, optimizer, rule);
+    return s;
+}
+
+void spec_destroy(struct spec *s)
+{
+    if (s == NULL) {
+        return;
+    }
+    for (int i = 0; i < s->requires_.n_labels; i++) {
+        free(s->requires_.labels[i]);
+    }
+    free(s->requires_.labels);
+    json_t *const values[] = {s->trial, s->metrics, s->tags, s->notify, s->points, s->early_stopping, s->optimizer,
+                              s->resolved};
+    for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+        json_decref(values[i]);
+    }
+    free(s->name);
+    free(s->metric);
+    free(s->resource_unit);
+    free(s->notes);
+    free(s->project);
+    free(s->auto_why);
+    space_destroy(s->space);
+    free(s);
+}

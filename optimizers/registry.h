@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The operations of every algorithm, one line each; for registry.c only.
+ */
+#ifndef MAG_OPTIMIZERS_REGISTRY_H
+#define MAG_OPTIMIZERS_REGISTRY_H
+
+#include "optimizers/optimizer.h"
+
+extern const struct optimizer_ops random_ops;
+
+#endif
