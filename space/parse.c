@@ -57,7 +57,7 @@ static bool read_bound(const json_t *v, const char *pointer, size_t at, bool who
     bool ok = json_is_number(v) && isfinite(json_number_value(v));
     if (!ok) {
         mjson_issue(is, where, "a bound must be a finite number, not %s", mjson_kind(v));
-    } else if (whole && !is_whole(json_number_value(v))) {
+    } else if (whole && (!is_whole(json_number_value(v)) || llabs(json_integer_value(v)) > (INT64_C(1) << 53))) {
         mjson_issue(is, where, "a bound of an INTEGER must be a whole number within ±2^53; for fractions use DOUBLE");
         ok = false;
     } else {

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The experiment file: tables of broken files (data/broken.json: a merge patch on data/base.json, the
+ * place and the words of the message), what is accepted, and the resolved form.
+ */
+#include "driver/spec.h"
+
+#include "base/alloc.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+TestSuite(spec, .timeout = 60);
+
+static json_t *load(const char *name)
+{
+    char path[4096];
+    char *text = NULL;
+    size_t len = 0;
+    json_t *v = NULL;
+    struct mag_err err = {0};
+    (void)snprintf(path, sizeof(path), "%s/%s", TEST_DATA, name);
+    cr_assert_eq(mjson_read_file(path, 1 << 24, &text, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_parse(text, len, &v, &err), MAG_OK, "%s", err.text);
+    free(text);
+    return v;
+}
+
+/* RFC 7396. */
+static json_t *merge(json_t *target, const json_t *patch)
+{
+    const char *key = NULL;
+    json_t *v = NULL;
+    if (!json_is_object(patch)) {
+        return json_deep_copy(patch);
+    }
+    json_t *out = json_is_object(target) ? json_deep_copy(target) : json_object();
+    json_object_foreach((json_t *)(uintptr_t)patch, key, v)
+    {
+        if (json_is_null(v)) {
+            (void)json_object_del(out, key);
+        } else {
+            (void)json_object_set_new(out, key, merge(json_object_get(out, key), v));
+        }
+    }
+    return out;
+}
+
+static json_t *with(const char *patch)
+{
+    json_t *base = load("base.json");
+    json_t *p = NULL;
+    struct mag_err err = {0};
+    cr_assert_eq(mjson_parse(patch, strlen(patch), &p, &err), MAG_OK, "%s", err.text);
+    json_t *doc = merge(base, p);
+    json_decref(base);
+    json_decref(p);
+    return doc;
+}
+
+static struct spec *must_parse(const json_t *doc)
+{
+    struct mjson_issues is = {0};
+    struct buf b = {0};
+    struct spec *s = spec_parse(doc, 7, &is);
+    mjson_issues_print(&is, NULL, &b);
+    cr_assert_not_null(s, "%s", b.data);
+    cr_assert_eq(is.total, 0);
+    return s;
+}
+
+Test(spec, every_broken_file_gets_its_message_at_its_place)
+{
+    json_t *base = load("base.json");
+    json_t *table = load("broken.json");
+    size_t i = 0;
+    json_t *row = NULL;
+    cr_assert_gt(json_array_size(table), 100);
+    json_array_foreach(table, i, row)
+    {
+        struct mjson_issues is = {0};
+        struct buf all = {0};
+        json_t *doc = merge(base, json_object_get(row, "patch"));
+        const char *at = json_string_value(json_object_get(row, "at"));
+        const char *text = json_string_value(json_object_get(row, "text"));
+        bool found = false;
+        cr_expect_null(spec_parse(doc, 7, &is), "row %zu was accepted", i);
+        for (int k = 0; k < is.n; k++) {
+            found = found || (strcmp(is.items[k].pointer, at) == 0 && strstr(is.items[k].text, text) != NULL);
+        }
+        mjson_issues_print(&is, NULL, &all);
+        cr_expect(found, "row %zu: wanted \"%s\" at \"%s\", got\n%s", i, text, at, all.data);
+        mjson_issues_fini(&is);
+        buf_fini(&all);
+        json_decref(doc);
+    }
+}
+
+Test(spec, all_faults_are_reported_at_once_with_line_and_column)
+{
+    const char *text = "{\n  \"objective\": {\"metric\": \"m\", \"direction\": \"up\"},\n"
+                       "  \"searchspace\": {\"lr\": {\"type\": \"DOUBLE\", \"range\": [3, 1]}},\n"
+                       "  \"limits\": {\"trials\": \"many\"},\n  \"colour\": 1\n}\n";
+    static const struct {
+        const char *at;
+        int line, column;
+    } want[] = {{"/colour", 5, 13}, {"/objective/direction", 2, 45}, {"/searchspace/lr/range", 3, 53}, {"/limits/trials", 4, 24}};
+    json_t *doc = NULL;
+    struct mjson_issues is = {0};
+    cr_assert_eq(mjson_parse(text, strlen(text), &doc, NULL), MAG_OK);
+    cr_assert_null(spec_parse(doc, 7, &is));
+    mjson_issues_place(&is, text, strlen(text));
+    cr_assert_eq(is.total, 4);
+    for (int i = 0; i < 4; i++) {
+        cr_expect_str_eq(is.items[i].pointer, want[i].at);
+        cr_expect_eq(is.items[i].line, want[i].line, "%s line %d", want[i].at, is.items[i].line);
+        cr_expect_eq(is.items[i].column, want[i].column, "%s column %d", want[i].at, is.items[i].column);
+    }
+}
+
+Test(spec, only_objective_and_searchspace_are_required)
+{
+    const char *text = "{\"objective\": {\"metric\": \"m\", \"direction\": \"max\"}, \"searchspace\": {\"x\": [\"double\", [0, 1]]}}";
+    json_t *doc = NULL;
+    cr_assert_eq(mjson_parse(text, strlen(text), &doc, NULL), MAG_OK);
+    struct spec *s = must_parse(doc);
+    cr_expect_str_eq(s->name, "experiment");
+    cr_expect(s->maximize);
+    cr_expect_eq(s->seed, 7);
+    cr_expect_eq(s->program, SPEC_ASKED);
+    cr_expect_null(s->trial);
+    cr_expect(!s->resource.present);
+    cr_expect_eq(s->limits.retries, 2);
+    cr_expect_eq(s->limits.losses, 5);
+    cr_expect_eq(s->limits.failures, 10);
+    cr_expect_eq(s->limits.trials, 0);
+    cr_expect(!s->limits.has_target);
+    cr_expect_eq(s->checkpoint_every, 1);
+    cr_expect_eq(s->checkpoint_keep, 2);
+    cr_expect_str_eq(s->project, "default");
+    cr_expect_str_eq(s->notes, "");
+    cr_expect_eq(json_array_size(s->tags), 0);
+    cr_expect_not_null(strstr(s->auto_why, "random, because"));
+    spec_destroy(s);
+}
+
+Test(spec, every_key_is_read)
+{
+    json_t *doc = with("{\"resource\": {\"unit\": \"epoch\", \"min\": 1, \"max\": 27},"
+                       "\"limits\": {\"retries\": 0, \"losses\": 1, \"failures\": 0, \"time\": 90.5},"
+                       "\"requires\": {\"gpus\": 2, \"gpu_memory\": \"16GB\", \"memory\": 512, \"cores\": 3, \"labels\": [\"a\"]},"
+                       "\"metrics\": {\"acc\": \"acc=([0-9.]+)\"}, \"project\": \"vision\", \"tags\": [\"t\"], \"notes\": \"a\\nb\","
+                       "\"notify\": {\"url\": \"https://example.org/hook\", \"on\": [\"end\"]}, \"checkpoint\": {\"every\": 3, \"keep\": 5},"
+                       "\"early_stopping\": {\"rule\": \"median\", \"min_trials\": 4}, \"$schema\": \"x\","
+                       "\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}]}");
+    struct spec *s = must_parse(doc);
+    cr_expect_eq(s->resource.max, 27);
+    cr_expect_str_eq(s->resource_unit, "epoch");
+    cr_expect_eq(s->limits.time_ms, 90500);
+    cr_expect_eq(s->limits.trial_time_ms, 1200000);
+    cr_expect_eq(s->limits.failures, 0);
+    cr_expect_float_eq(s->limits.target, 0.05, 0);
+    cr_expect_eq(s->requires_.gpus, 2);
+    cr_expect_eq(s->requires_.gpu_memory_mb, 16384);
+    cr_expect_eq(s->requires_.memory_mb, 512);
+    cr_expect_eq(s->requires_.n_labels, 1);
+    cr_expect_str_eq(s->requires_.labels[0], "a");
+    cr_expect_eq(s->program, SPEC_COMMAND);
+    cr_expect_eq(json_array_size(s->points), 1);
+    cr_expect_str_eq(s->notes, "a\nb");
+    cr_expect_eq(s->checkpoint_every, 3);
+    cr_expect_null(json_object_get(s->resolved, "$schema"));
+    spec_destroy(s);
+}
+
+Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys)
+{
+    static const char *const patches[] = {
+        "{}",
+        "{\"seed\": null, \"name\": null, \"limits\": null, \"trial\": null, \"optimizer\": null}",
+        "{\"limits\": {\"time\": \"1500ms\", \"target\": null}, \"notify\": {\"url\": \"http://x/\"}, \"requires\": {\"memory\": \"2GB\"}}",
+        "{\"resource\": {\"max\": 9}, \"early_stopping\": {\"rule\": \"median\"}, \"trial\": {\"command\": null, \"executor\": [\"x\"]}}",
+        "{\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"sgd\", \"momentum\": 0}]}",
+        "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, \"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
+    };
+    for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
+        json_t *doc = with(patches[i]);
+        struct spec *a = must_parse(doc);
+        char *ta = mjson_dump(a->resolved); /* sorts the keys */
+        json_t *again = NULL;
+        cr_assert_eq(mjson_parse(ta, strlen(ta), &again, NULL), MAG_OK);
+        struct mjson_issues is = {0};
+        struct spec *b = spec_parse(again, 99, &is);
+        cr_assert_not_null(b, "%s: %s", patches[i], is.n > 0 ? is.items[0].text : "");
+        char *tb = mjson_dump(b->resolved);
+        cr_expect_str_eq(ta, tb);
+        cr_assert_eq(a->space->n, b->space->n);
+        for (int k = 0; k < a->space->n; k++) {
+            cr_expect_str_eq(a->space->params[k].name, b->space->params[k].name);
+        }
+        cr_expect_eq(a->seed, b->seed);
+        cr_expect_eq(a->limits.time_ms, b->limits.time_ms);
+        spec_destroy(a);
+        spec_destroy(b);
+    }
+}
+
+Test(spec, a_conditional_parameter_may_stand_in_a_nested_list_and_anywhere_in_a_builtin_program)
+{
+    spec_destroy(must_parse(with("{}")));
+    spec_destroy(must_parse(with("{\"trial\": {\"command\": null, \"program\": \"builtin\", \"training\": {\"momentum\": \"${momentum}\"}}}")));
+}
+
+Test(spec, the_plan_of_a_search_without_schedule_is_trials_times_budget)
+{
+    struct spec *s = must_parse(with("{\"resource\": {\"unit\": \"epoch\", \"max\": 9}}"));
+    json_t *plan = spec_plan(s);
+    cr_expect_eq(json_integer_value(json_object_get(plan, "trials")), 20);
+    cr_expect_eq(json_integer_value(json_object_get(plan, "epochs")), 180);
+    cr_expect_eq(json_array_size(json_object_get(plan, "table")), 1);
+    cr_expect_gt(json_array_size(json_object_get(plan, "notes")), 1);
+    json_decref(plan);
+    spec_destroy(s);
+    s = must_parse(with("{\"limits\": null}"));
+    plan = spec_plan(s);
+    cr_expect(json_is_null(json_object_get(plan, "trials")));
+    cr_expect_not_null(strstr(json_string_value(json_array_get(json_object_get(plan, "notes"), 0)), "until it is cancelled"));
+    json_decref(plan);
+    spec_destroy(s);
+}
+
+Test(spec, a_document_that_is_no_object_is_refused)
+{
+    static const char *const texts[] = {"[]", "3", "null", "\"x\"", "{}", "{\"objective\": 3, \"searchspace\": 4, \"limits\": 5, \"trial\": [], "
+                                        "\"resource\": 1, \"optimizer\": [], \"requires\": 1, \"metrics\": 2, \"notify\": 3, \"tags\": 4, "
+                                        "\"points\": 5, \"early_stopping\": 6, \"checkpoint\": 7, \"project\": 8, \"notes\": 9}"};
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        json_t *doc = NULL;
+        struct mjson_issues is = {0};
+        cr_assert_eq(mjson_parse(texts[i], strlen(texts[i]), &doc, NULL), MAG_OK);
+        cr_expect_null(spec_parse(doc, 7, &is));
+        cr_expect_gt(is.total, 0);
+        mjson_issues_fini(&is);
+        json_decref(doc);
+    }
+}
