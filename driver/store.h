@@ -80,6 +80,9 @@ int64_t store_last_experiment(const struct store *s);
 /* ---- reading ---- */
 struct store_reader;
 enum mag_status store_reader_open(struct store *s, struct store_reader **ret, struct mag_err *err) MAG_MUSTCHECK;
+/* Without the owner's lock, for other programs (`magpie verify`): works beside a running driver.
+ * MAG_NOTFOUND: there is no store. */
+enum mag_status store_reader_open_url(const char *url, struct store_reader **ret, struct mag_err *err) MAG_MUSTCHECK;
 void store_reader_close(struct store_reader *r);
 /* Visitors return false to stop. */
 typedef bool (*store_experiment_fn)(void *arg, const struct store_experiment *x);

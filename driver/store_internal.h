@@ -38,6 +38,8 @@ enum mag_status store_connect(const char *path, bool writer, enum store_durabili
                               sqlite3 **ret, struct mag_err *err) MAG_MUSTCHECK;
 /* Makes the tables in a new file; refuses files that are not ours and newer versions. */
 enum mag_status store_schema_open(sqlite3 *db, struct mag_err *err) MAG_MUSTCHECK;
+/* As above for readers: makes nothing, an empty file is MAG_NOTFOUND. */
+enum mag_status store_schema_check(sqlite3 *db, struct mag_err *err) MAG_MUSTCHECK;
 /* One text or number of the meta table; MAG_NOTFOUND when it is not there. */
 enum mag_status store_meta_text(sqlite3 *db, const char *key, char *ret, size_t size,
                                 struct mag_err *err) MAG_MUSTCHECK;
@@ -64,6 +66,8 @@ struct store_batch {
 
 /* ---- store_sqlite.c ---- */
 const char *store_path(const struct store *s);
+/* The path in "sqlite:PATH", borrowed from `url`. */
+enum mag_status store_url_path(const char *url, const char **ret, struct mag_err *err) MAG_MUSTCHECK;
 /* Checkpoints after so many frames of the log; before the first commit. Tests make it small. */
 void store_set_wal_full(struct store *s, int frames);
 

@@ -6,20 +6,18 @@
 
 #include "base/alloc.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 struct store_reader {
     sqlite3 *db;
     sqlite3_stmt *experiments, *events, *trial;
 };
 
-enum mag_status store_reader_open(struct store *s, struct store_reader **ret, struct mag_err *err)
+static enum mag_status prepare(struct store_reader *r, struct mag_err *err)
 {
-    struct store_reader *r = xcalloc(1, sizeof(*r));
-    enum mag_status st = store_connect(store_path(s), false, STORE_FULL, &r->db, err);
-    if (st != MAG_OK) {
-        goto out;
-    }
     const struct {
         sqlite3_stmt **q;
         const char *sql;
@@ -31,18 +29,45 @@ enum mag_status store_reader_open(struct store *s, struct store_reader **ret, st
         {&r->trial, "SELECT id, kind, trial, wall_ms, up_ms, text, commit_seq FROM events INDEXED BY events_trial "
                     "WHERE id>>36=?1 AND trial=?2 AND trial>0 AND id>?3 ORDER BY id"},
     };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]) && st == MAG_OK; i++) {
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (sqlite3_prepare_v3(r->db, table[i].sql, -1, SQLITE_PREPARE_PERSISTENT, table[i].q, NULL) != SQLITE_OK) {
-            st = store_sql_fail(r->db, "reading the store", err);
+            return store_sql_fail(r->db, "reading the store", err);
         }
     }
-out:
+    return MAG_OK;
+}
+
+static enum mag_status open_path(const char *path, bool check, struct store_reader **ret, struct mag_err *err)
+{
+    struct store_reader *r = xcalloc(1, sizeof(*r));
+    enum mag_status st = store_connect(path, false, STORE_FULL, &r->db, err);
+    if (st == MAG_OK && check) {
+        st = store_schema_check(r->db, err);
+    }
+    if (st == MAG_OK) {
+        st = prepare(r, err);
+    }
     if (st != MAG_OK) {
         store_reader_close(r);
         return st;
     }
     *ret = r;
     return MAG_OK;
+}
+
+enum mag_status store_reader_open(struct store *s, struct store_reader **ret, struct mag_err *err)
+{
+    return open_path(store_path(s), false, ret, err);
+}
+
+enum mag_status store_reader_open_url(const char *url, struct store_reader **ret, struct mag_err *err)
+{
+    const char *path = NULL;
+    enum mag_status st = store_url_path(url, &path, err);
+    if (st == MAG_OK && access(path, F_OK) != 0) {
+        st = mag_fail(err, MAG_NOTFOUND, "store %s: %s", path, strerror(errno));
+    }
+    return st == MAG_OK ? open_path(path, true, ret, err) : st;
 }
 
 void store_reader_close(struct store_reader *r)

@@ -175,7 +175,8 @@ static enum mag_status create(sqlite3 *db, struct mag_err *err)
     return st;
 }
 
-enum mag_status store_schema_open(sqlite3 *db, struct mag_err *err)
+/* Whose file it is: *ret_empty, ours in a version we know, or an error. */
+static enum mag_status look(sqlite3 *db, bool *ret_empty, struct mag_err *err)
 {
     int64_t application = 0;
     int64_t version = 0;
@@ -190,8 +191,9 @@ enum mag_status store_schema_open(sqlite3 *db, struct mag_err *err)
     if (st != MAG_OK) {
         return st;
     }
-    if (tables == 0 && application == 0) {
-        return create(db, err);
+    *ret_empty = tables == 0 && application == 0;
+    if (*ret_empty) {
+        return MAG_OK;
     }
     if (application != STORE_APPLICATION_ID) {
         return mag_fail(err, MAG_UNSUPPORTED, "this SQLite file was not made by magpie; name another data folder");
@@ -202,8 +204,19 @@ enum mag_status store_schema_open(sqlite3 *db, struct mag_err *err)
                         "to %d: install the newer release",
                         (long long)version, STORE_SCHEMA_VERSION);
     }
-    if (version < 1) {
-        return mag_fail(err, MAG_CORRUPT, "the store has no schema version");
-    }
-    return MAG_OK;
+    return version < 1 ? mag_fail(err, MAG_CORRUPT, "the store has no schema version") : MAG_OK;
+}
+
+enum mag_status store_schema_open(sqlite3 *db, struct mag_err *err)
+{
+    bool empty = false;
+    enum mag_status st = look(db, &empty, err);
+    return st == MAG_OK && empty ? create(db, err) : st;
+}
+
+enum mag_status store_schema_check(sqlite3 *db, struct mag_err *err)
+{
+    bool empty = false;
+    enum mag_status st = look(db, &empty, err);
+    return st == MAG_OK && empty ? mag_fail(err, MAG_NOTFOUND, "the store is empty") : st;
 }

@@ -458,13 +458,23 @@ static enum mag_status open_database(struct store *s, enum store_durability dura
     return st;
 }
 
-enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret, struct mag_err *err)
+enum mag_status store_url_path(const char *url, const char **ret, struct mag_err *err)
 {
     if (strncmp(url, "sqlite:", 7) != 0 || url[7] == '\0') {
         return mag_fail(err, MAG_UNSUPPORTED, "store '%s': this build knows sqlite:PATH", url);
     }
+    *ret = url + 7;
+    return MAG_OK;
+}
+
+enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret, struct mag_err *err)
+{
+    const char *path = NULL;
+    if (store_url_path(url, &path, err) != MAG_OK) {
+        return MAG_UNSUPPORTED;
+    }
     struct store *s = xcalloc(1, sizeof(*s));
-    s->path = xstrdup(url + 7);
+    s->path = xstrdup(path);
     s->lock_fd = -1;
     s->wal_full = WAL_FULL_FRAMES;
     enum mag_status st = open_database(s, durability, err);

@@ -225,6 +225,44 @@ Test(store, gives_back_what_was_committed_also_after_reopening)
     store_close(s);
 }
 
+/* Reads the one event of the store by its URL, without the owner's lock. */
+static enum mag_status read_by_url(const char *url, struct seen *v, struct mag_err *err)
+{
+    struct store_reader *r = NULL;
+    enum mag_status st = store_reader_open_url(url, &r, err);
+    if (st == MAG_OK) {
+        *v = (struct seen){0};
+        st = store_read_events(r, 1, 0, see_event, v, err);
+        store_reader_close(r);
+    }
+    return st;
+}
+
+Test(store, is_read_by_url_beside_its_owner_and_without_one)
+{
+    char url[128];
+    (void)snprintf(url, sizeof(url), "sqlite:%s/magpie.db", folder);
+    struct seen v = {0};
+    struct mag_err err = {0};
+    cr_assert_eq(read_by_url(url, &v, &err), MAG_NOTFOUND);
+    cr_assert_not_null(strstr(err.text, "magpie.db"), "%s", err.text);
+    cr_assert_eq(read_by_url("mysql:x", &v, NULL), MAG_UNSUPPORTED);
+    struct store *s = open_store(folder, STORE_FULL, NULL);
+    cr_assert_not_null(s);
+    struct store_batch *b = store_batch_create();
+    add_experiment(b, 1, 1);
+    add_event(b, 1, 1, 0, 2);
+    cr_assert_eq(commit(s, b, 1).st, MAG_OK);
+    cr_assert_eq(read_by_url(url, &v, NULL), MAG_OK);
+    cr_assert(v.n == 1 && !v.wrong, "what is committed is seen while the owner runs");
+    store_close(s);
+    cr_assert_eq(read_by_url(url, &v, NULL), MAG_OK);
+    cr_assert(v.n == 1 && !v.wrong);
+    s = open_store(folder, STORE_FULL, NULL);
+    cr_assert_not_null(s, "a reader leaves no lock behind");
+    store_close(s);
+}
+
 Test(store, deleted_experiment_goes_and_numbers_keep_rising)
 {
     struct store *s = open_store(folder, STORE_NORMAL, NULL);
