@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cmd.h"
+#include "cli/commands.h"
+#include "cli/table.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A table with a column for each key that the first row has, in its order. */
+static void print_rows(const json_t *rows)
+{
+    const char *heads[TABLE_COLUMNS_MAX];
+    char names[TABLE_COLUMNS_MAX][32];
+    int n = 0;
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(json_array_get(rows, 0), key, value)
+    {
+        if (n < TABLE_COLUMNS_MAX) {
+            (void)snprintf(names[n], sizeof(names[n]), ">%s", key);
+            heads[n] = names[n];
+            n++;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    struct table t;
+    table_init(&t, heads, n);
+    size_t i = 0;
+    const json_t *row = NULL;
+    json_array_foreach(rows, i, row)
+    {
+        for (int c = 0; c < n; c++) {
+            char *text = mjson_dump(json_object_get(row, heads[c] + 1));
+            table_add(&t, strcmp(text, "null") == 0 ? "-" : text);
+            free(text);
+        }
+    }
+    (void)putchar('\n');
+    table_print(&t, stdout);
+    table_fini(&t);
+}
+
+static void print_number(const char *label, const json_t *value, const char *none)
+{
+    if (json_is_number(value) && json_number_value(value) > 0) {
+        (void)printf("%-11s %.15g\n", label, json_number_value(value));
+    } else {
+        (void)printf("%-11s %s\n", label, none);
+    }
+}
+
+static void print_text(const struct spec *s, const json_t *plan)
+{
+    (void)printf("%-11s %s\n", "experiment", s->name);
+    (void)printf("%-11s %s %s\n", "objective", s->maximize ? "maximize" : "minimize", s->metric);
+    (void)printf("%-11s %s\n", "algorithm", json_string_value(json_object_get(plan, "algorithm")));
+    const char *why = json_string_value(json_object_get(plan, "why"));
+    if (why != NULL) {
+        (void)printf("%-11s %s\n", "why", why);
+    }
+    print_number("trials", json_object_get(plan, "trials"), "no limit");
+    if (s->resource_unit != NULL) {
+        char label[40];
+        (void)snprintf(label, sizeof(label), "%ss", s->resource_unit);
+        print_number(label, json_object_get(plan, "epochs"), "no limit");
+    }
+    print_rows(json_object_get(plan, "table"));
+    size_t i = 0;
+    const json_t *note = NULL;
+    json_array_foreach(json_object_get(plan, "notes"), i, note)
+    {
+        (void)printf("%s%s\n", i == 0 ? "\n" : "", json_string_value(note));
+    }
+}
+
+int cmd_plan(int argc, char **argv)
+{
+    bool json = false;
+    const struct flag flags[] = {{.name = "json", .to = &json, .help = "as JSON"}, {0}};
+    const struct flags_usage u = {
+        .program = "magpie plan", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
+        .summary = "Tells what a search will do before anything is spent: brackets, rungs, trials and\n"
+                   "the epochs (or other resource) in each."};
+    struct flags_args args;
+    int status = cmd_begin(&u, argc, argv, &args);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
+    struct cmd_spec cs;
+    status = cmd_spec_read(args.items[0], json, &cs);
+    if (status == CMD_GO_ON) {
+        status = CMD_OK;
+        json_t *plan = spec_plan(cs.spec);
+        if (json) {
+            cmd_print_json(plan);
+        } else {
+            print_text(cs.spec, plan);
+            json_decref(plan);
+        }
+    }
+    cmd_spec_fini(&cs);
+    return status;
+}

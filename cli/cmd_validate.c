@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cmd.h"
+#include "cli/commands.h"
+
+#include <stdio.h>
+
+int cmd_validate(int argc, char **argv)
+{
+    bool json = false;
+    bool resolved = false;
+    const struct flag flags[] = {
+        {.name = "json", .to = &json, .help = "the result as JSON, on standard output"},
+        {.name = "resolved", .to = &resolved, .help = "print the experiment with every default written out"},
+        {0},
+    };
+    const struct flags_usage u = {
+        .program = "magpie validate", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
+        .summary = "Checks an experiment file without running anything.",
+        .detail = "Every fault is printed as FILE:LINE:COLUMN: /place: what is wrong and how to mend it.\n"
+                  "Files for the built-in trainer are also checked by it: data set, layers, shapes.\n"
+                  "Exit status: 0 the file is sound, 2 it is not."};
+    struct flags_args args;
+    int status = cmd_begin(&u, argc, argv, &args);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
+    struct cmd_spec cs;
+    status = cmd_spec_read(args.items[0], json, &cs);
+    if (status == CMD_GO_ON) {
+        status = cmd_spec_check_trainer(&cs);
+    }
+    if (status == CMD_GO_ON) {
+        status = CMD_OK;
+        if (resolved) {
+            cmd_print_json(json_incref(cs.spec->resolved));
+        } else if (json) {
+            cmd_print_json(json_pack("{s:b, s:s, s:[]}", "valid", 1, "file", cs.path, "issues"));
+        } else {
+            (void)printf("%s: sound\n", cs.path);
+        }
+    }
+    cmd_spec_fini(&cs);
+    return status;
+}
