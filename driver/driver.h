@@ -65,6 +65,8 @@ const struct driver_config *driver_config(const struct driver *d);
 int64_t driver_now_ns(const struct driver *d);   /* of this turn */
 bool driver_is_read_only(const struct driver *d); /* the store cannot be written */
 struct store *driver_store(struct driver *d);
+/* The secret of the data folder's `token` file, NULL while there is none. */
+const char *driver_token(const struct driver *d);
 
 struct experiment *driver_experiment(struct driver *d, int64_t id); /* NULL = none */
 struct experiment *driver_next(struct driver *d, const struct experiment *prev); /* by id; NULL starts */
