@@ -21,7 +21,8 @@ struct pool;
 #define POOL_RESERVE_MS 1000        /* a trial that ends within this lets its worker reserve the next */
 
 /* Opens the listening sockets (comma-separated nng URLs; port 0 = any) and registers with the
- * driver. `storage_url` is the root told to workers. */
+ * driver. Shared storage: <storage_url>/<store's uuid>, claimed here and told to workers; NULL =
+ * <data_dir>/storage. */
 enum mag_status pool_start(struct pool **ret, struct driver *d, const char *listen_urls,
                            const char *storage_url, struct mag_err *err) MAG_MUSTCHECK;
 /* No new grants; held polls are answered at once. */
