@@ -54,7 +54,7 @@ static void note(json_t *notes, char *text_take)
     free(text_take);
 }
 
-static json_t *make_notes(const struct spec *s, bool known, double trials)
+static json_t *make_notes(const struct spec *s, const struct optimizer_ops *ops, bool known, double trials)
 {
     json_t *notes = json_array();
     const struct spec_limits *l = &s->limits;
@@ -64,6 +64,9 @@ static json_t *make_notes(const struct spec *s, bool known, double trials)
                                 : "no limit of trials, time or target: the search runs until it is cancelled"));
     } else if (l->trials > 0 && trials < (double)l->trials) {
         note(notes, xasprintf("the schedule ends after %.0f of at most %lld trials", trials, (long long)l->trials));
+    }
+    if ((ops->caps & OPT_CAP_ESTIMATE) != 0) {
+        note(notes, xstrdup("promotions are decided as reports arrive: the higher rungs may get some trials more or fewer"));
     }
     if (l->time_ms > 0) {
         note(notes, xasprintf("ends after %.15g s of running time at the latest", (double)l->time_ms / 1000));
@@ -94,11 +97,11 @@ json_t *spec_plan(const struct spec *s)
         add_flat_row(s, s->resource.present ? s->resource.max : 0, rows);
     }
     sum_rows(rows, &trials, &epochs);
-    bool known = json_array_size(rows) > 0;
+    bool known = trials > 0;
     json_t *plan = json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "algorithm", optimizer_ops_of(o)->name, "why",
                              s->auto_why != NULL ? s->auto_why : "as the experiment file says", "trials",
                              whole_or_null(trials, known), "epochs", whole_or_null(epochs, known && s->resource.present),
-                             "table", rows, "notes", make_notes(s, known, trials));
+                             "table", rows, "notes", make_notes(s, optimizer_ops_of(o), known, trials));
     optimizer_destroy(o);
     mjson_issues_fini(&is);
     return plan;

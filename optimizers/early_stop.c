@@ -9,6 +9,7 @@
 #include "optimizers/early_stop.h"
 
 #include "base/alloc.h"
+#include "optimizers/idtab.h"
 #include "optimizers/options.h"
 
 #include <math.h>
@@ -42,12 +43,13 @@ struct curve {
     int64_t n;
 };
 
+IDTAB(curves, struct curve)
+
 struct early_stop {
     double values[OPTIONS];
     struct median *steps; /* by step */
     int n_steps, cap_steps;
-    struct curve *curves; /* by trial id */
-    int64_t n_curves;
+    struct curves curves;
 };
 
 /* ---- the running median ---- */
@@ -130,20 +132,9 @@ static struct median *step_of(struct early_stop *e, int64_t step)
     return &e->steps[lo];
 }
 
-static struct curve *curve_of(struct early_stop *e, int64_t trial)
-{
-    if (trial >= e->n_curves) {
-        int64_t n = 2 * trial + 16;
-        e->curves = xreallocarray(e->curves, (size_t)n, sizeof(*e->curves));
-        memset(e->curves + e->n_curves, 0, (size_t)(n - e->n_curves) * sizeof(*e->curves));
-        e->n_curves = n;
-    }
-    return &e->curves[trial];
-}
-
 bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value, char **ret_why)
 {
-    struct curve *c = curve_of(e, trial);
+    struct curve *c = curves_of(&e->curves, trial);
     c->best = c->n == 0 || value < c->best ? value : c->best;
     c->sum += value;
     c->n++;
@@ -166,7 +157,7 @@ bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double
 
 void early_stop_finish(struct early_stop *e, int64_t trial, enum opt_outcome outcome)
 {
-    struct curve *c = curve_of(e, trial);
+    struct curve *c = curves_of(&e->curves, trial);
     *c = (struct curve){0};
 }
 
@@ -203,7 +194,7 @@ void early_stop_destroy(struct early_stop *e)
         free(e->steps[i].high);
     }
     free(e->steps);
-    free(e->curves);
+    free(e->curves.at);
     free(e);
 }
 

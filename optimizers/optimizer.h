@@ -93,6 +93,7 @@ enum opt_caps {
     OPT_CAP_RESOURCE = 1,   /* needs `resource` */
     OPT_CAP_PAUSES = 2,     /* may answer PAUSE and RESUME */
     OPT_CAP_FINITE = 4,     /* needs a finite space */
+    OPT_CAP_ESTIMATE = 8,   /* plan rows are what a long search tends to, not bounds */
 };
 
 struct optimizer;
@@ -128,8 +129,9 @@ struct optimizer_ops {
     /* All state as JSON ("version" included), new reference; load into a freshly init'ed self. */
     json_t *(*save)(const void *self);
     enum mag_status (*load)(void *self, const json_t *state, struct mag_err *err);
-    /* Upper bounds for `magpie plan`: adds {"bracket","rung","trials","epochs" …} rows to `rows`; NULL =
-     * no schedule beyond `trials`. */
+    /* For `magpie plan`: adds {"bracket","rung","budget","trials","epochs"} rows to `rows` ("rounds": how
+     * often the row happens, 1 when absent), upper bounds unless OPT_CAP_ESTIMATE; trials and epochs are
+     * null where no limit of trials tells. NULL = no schedule beyond `trials`. */
     void (*plan)(const void *self, int64_t trials, json_t *rows);
 };
 

@@ -8,6 +8,10 @@
 
 static const struct optimizer_ops *const registry[] = {
     &random_ops,
+    &grid_ops,
+    &asha_ops,
+    &hyperband_ops,
+    &de_ops,
     NULL,
 };
 

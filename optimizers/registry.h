@@ -8,5 +8,9 @@
 #include "optimizers/optimizer.h"
 
 extern const struct optimizer_ops random_ops;
+extern const struct optimizer_ops grid_ops;
+extern const struct optimizer_ops asha_ops;
+extern const struct optimizer_ops hyperband_ops;
+extern const struct optimizer_ops de_ops;
 
 #endif

@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Hyperband (Li et al., JMLR 2018): brackets of successive halving from s = K (many short trials)
+ * to s = 0 (few whole ones), K + 1 being the number of rungs; bracket s starts
+ * ceil((K + 1) / (s + 1) * eta^s) trials and keeps floor(n / eta^i) in its i-th rung. Rungs are
+ * synchronous: the best go on when every trial of the rung has reported or ended. Whoever asks
+ * meanwhile starts the next bracket, so nobody waits while trials may be created.
+ *
+ * A trial that fails, stops or is cancelled before its rung's budget counts as the worst of the rung:
+ * it never holds the others up and is never promoted; fewer survivors than places all go on. When
+ * the limit of trials cuts a bracket's first rung short, the rung closes with what it has, on the
+ * first promotion out of it.
+ */
+#include "optimizers/registry.h"
+
+#include "base/alloc.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "optimizers/idtab.h"
+#include "optimizers/rungs.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_RUNG_MAX 1000000 /* trials in the first rung of a bracket */
+
+enum { OPT_ETA, OPT_ITERATIONS, OPT_SAMPLER };
+
+static const char *const samplers[] = {"random", NULL};
+
+static const struct opt_option hyperband_options[] = {
+    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL, "one in this many trials of a rung is promoted"},
+    {"iterations", OPT_T_INT, 1, 1000000, NAN, NULL,
+     "how often to run all brackets; default: until the limit of trials, once without one"},
+    {"sampler", OPT_T_ENUM, 0, 0, 0, samplers, "where the points of new trials come from"},
+    {0},
+};
+
+/* One trial's value in the rung that its bracket is filling. */
+struct arrival {
+    int64_t trial;
+    double value;
+};
+
+struct bracket {
+    struct list_node node;  /* in hyperband->brackets until its last rung has ended */
+    struct heap_node ready; /* in hyperband->ready while it has trials to promote */
+    int64_t index;          /* 0, 1, … over all rounds */
+    int s;
+    int rung;               /* the one being filled, 0 .. s */
+    int64_t n0;             /* trials of its first rung, which set the places of all later ones */
+    int64_t size;           /* trials that this rung gets */
+    int64_t started;        /* of them, given out */
+    int64_t ended;          /* of them, reported or ended without a report */
+    struct arrival *in;     /* reported at this rung, in the order they came */
+    int64_t n_in;
+    struct arrival *next;   /* promoted into this rung and not yet given out, best first */
+    int64_t n_next, at_next;
+};
+
+enum trial_phase { NOT_OURS = 0, RUNNING = 1, PAUSED = 2, ENDED = 3 };
+
+struct hyperband_trial {
+    struct bracket *bracket; /* NULL: outside all brackets, or its bracket is over */
+    uint8_t phase;
+};
+
+IDTAB(hyperband_trials, struct hyperband_trial)
+
+struct hyperband {
+    const struct space *space;
+    uint64_t seed;
+    int64_t eta;
+    int64_t max_brackets; /* 0 = no end */
+    int n_levels;
+    int64_t levels[RUNGS_MAX];
+    struct list_node brackets; /* that are not over, by index */
+    struct heap ready;
+    struct bracket *open;      /* takes new trials, or NULL */
+    int64_t n_brackets;        /* begun so far */
+    int64_t running;           /* trials below the last rung of their bracket */
+    struct hyperband_trials trials;
+};
+
+/* ---- arithmetic ---- */
+
+static int s_of(const struct hyperband *h, int64_t index)
+{
+    return h->n_levels - 1 - (int)(index % h->n_levels);
+}
+
+/* eta^s, or -1 beyond what a rung may hold. */
+static int64_t power(int64_t eta, int s)
+{
+    int64_t p = 1;
+    for (; s > 0 && p <= INT64_C(64) * FIRST_RUNG_MAX; s--) {
+        p *= eta;
+    }
+    return p <= INT64_C(64) * FIRST_RUNG_MAX ? p : -1;
+}
+
+/* ceil((K + 1) / (s + 1) * eta^s) */
+static int64_t first_size(const struct hyperband *h, int s)
+{
+    int64_t p = power(h->eta, s);
+    return p < 0 ? -1 : (h->n_levels * p + s) / (s + 1);
+}
+
+/* The budget of a bracket's i-th rung. */
+static int64_t budget_of(const struct hyperband *h, int s, int rung)
+{
+    return h->levels[h->n_levels - 1 - s + rung];
+}
+
+static enum mag_status hyperband_init(void *self, const struct opt_config *cfg, const char **ret_pointer,
+                                      struct mag_err *err)
+{
+    struct hyperband *h = self;
+    double iterations = cfg->values[OPT_ITERATIONS];
+    *h = (struct hyperband){.space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
+    list_init(&h->brackets);
+    h->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, h->eta, h->levels);
+    h->max_brackets = !isnan(iterations) ? (int64_t)iterations * h->n_levels : cfg->trials > 0 ? 0 : h->n_levels;
+    if (h->n_levels < 2) {
+        return mag_fail(err, MAG_INVALID, "no rung fits between the resource's min %lld and max %lld: raise max, or use "
+                        "\"random\"", (long long)cfg->resource.min, (long long)cfg->resource.max);
+    }
+    int64_t first = first_size(h, h->n_levels - 1);
+    if (first < 0 || first > FIRST_RUNG_MAX) {
+        return mag_fail(err, MAG_INVALID, "the first bracket of %lld to %lld by %lld starts more than %d trials: raise the "
+                        "resource's min or the reduction factor", (long long)cfg->resource.min,
+                        (long long)cfg->resource.max, (long long)h->eta, FIRST_RUNG_MAX);
+    }
+    return MAG_OK;
+}
+
+/* ---- brackets ---- */
+
+static void bracket_destroy(struct bracket *b)
+{
+    free(b->in);
+    free(b->next);
+    free(b);
+}
+
+static void hyperband_fini(void *self)
+{
+    struct hyperband *h = self;
+    struct list_node *pos = NULL;
+    struct list_node *tmp = NULL;
+    if (h->brackets.next != NULL) {
+        list_foreach(pos, tmp, &h->brackets)
+        {
+            bracket_destroy(container_of(pos, struct bracket, node));
+        }
+    }
+    heap_fini(&h->ready);
+    free(h->trials.at);
+}
+
+static struct bracket *bracket_begin(struct hyperband *h)
+{
+    struct bracket *b = xcalloc(1, sizeof(*b));
+    b->index = h->n_brackets++;
+    b->s = s_of(h, b->index);
+    b->n0 = first_size(h, b->s);
+    b->size = b->n0;
+    b->in = xcalloc((size_t)b->size, sizeof(*b->in));
+    list_append(&h->brackets, &b->node);
+    h->open = b;
+    return b;
+}
+
+/* Trials of a finished rung leave their bracket behind: it will be freed before them. */
+static void let_go(struct hyperband *h, const struct arrival *list, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        hyperband_trials_of(&h->trials, list[i].trial)->bracket = NULL;
+    }
+}
+
+static int by_value(const void *a, const void *b)
+{
+    const struct arrival *x = a;
+    const struct arrival *y = b;
+    return x->value != y->value ? (x->value < y->value ? -1 : 1) : (x->trial > y->trial) - (x->trial < y->trial);
+}
+
+static void bracket_over(struct hyperband *h, struct bracket *b)
+{
+    heap_remove(&h->ready, &b->ready);
+    list_remove(&b->node);
+    let_go(h, b->in, b->n_in);
+    if (h->open == b) {
+        h->open = NULL;
+    }
+    bracket_destroy(b);
+}
+
+/* Every trial of the rung has reported or ended: the best floor(n0 / eta^(rung + 1)) go on. */
+static void next_rung(struct hyperband *h, struct bracket *b)
+{
+    int64_t places = b->n0 / power(h->eta, b->rung + 1);
+    int64_t n = b->n_in < places ? b->n_in : places;
+    if (b->rung == b->s || n == 0) {
+        bracket_over(h, b);
+        return;
+    }
+    qsort(b->in, (size_t)b->n_in, sizeof(*b->in), by_value);
+    let_go(h, b->in + n, b->n_in - n);
+    free(b->next);
+    b->next = b->in;
+    b->n_next = n;
+    b->at_next = 0;
+    b->in = xcalloc((size_t)n, sizeof(*b->in));
+    b->n_in = 0;
+    b->rung++;
+    b->size = n;
+    b->started = 0;
+    b->ended = 0;
+    if (h->open == b) {
+        h->open = NULL;
+    }
+    heap_put(&h->ready, &b->ready, b->index);
+}
+
+static void one_ended(struct hyperband *h, struct bracket *b)
+{
+    b->ended++;
+    if (b->ended == b->size) {
+        next_rung(h, b);
+    }
+}
+
+/* ---- decisions ---- */
+
+/* The open bracket when it would promote if no more trials came: all of its first rung has ended. */
+static bool can_close(const struct hyperband *h)
+{
+    const struct bracket *b = h->open;
+    return b != NULL && b->started > 0 && b->ended == b->started && b->s > 0 && b->n_in > 0 &&
+           b->started / h->eta > 0;
+}
+
+static const struct arrival *best_in(const struct bracket *b)
+{
+    const struct arrival *best = &b->in[0];
+    for (int64_t i = 1; i < b->n_in; i++) {
+        best = by_value(&b->in[i], best) < 0 ? &b->in[i] : best;
+    }
+    return best;
+}
+
+static void suggest_resume(const struct hyperband *h, const struct bracket *b, int rung, int64_t trial,
+                           struct opt_suggestion *out)
+{
+    out->answer = OPT_RESUME;
+    out->trial = trial;
+    out->bracket = b->s;
+    out->rung = rung;
+    out->budget = budget_of(h, b->s, rung);
+}
+
+static void suggest_none(const struct hyperband *h, bool may_create, struct opt_suggestion *out)
+{
+    if (h->running > 0) {
+        out->answer = OPT_WAIT;
+        out->why_code = "rung-not-full";
+        (void)snprintf(out->why, sizeof(out->why),
+                       "%lld running trials must report before their rungs can promote the best",
+                       (long long)h->running);
+        return;
+    }
+    out->answer = OPT_DONE;
+    out->why_code = may_create ? "schedule-done" : "trials-limit";
+    (void)snprintf(out->why, sizeof(out->why), "%s",
+                   may_create ? "all brackets have been run"
+                              : "the limit of trials is reached and no trial can be promoted any more");
+}
+
+static void hyperband_suggest(const void *self, const struct opt_ask *ask, struct opt_suggestion *out)
+{
+    const struct hyperband *h = self;
+    const struct heap_node *ready = heap_min(&h->ready);
+    if (ready != NULL) {
+        const struct bracket *b = container_of((struct heap_node *)(uintptr_t)ready, struct bracket, ready);
+        suggest_resume(h, b, b->rung, b->next[b->at_next].trial, out);
+        return;
+    }
+    bool new_bracket = h->open == NULL;
+    bool more = !new_bracket || h->max_brackets == 0 || h->n_brackets < h->max_brackets;
+    if (ask->may_create && more) {
+        int s = new_bracket ? s_of(h, h->n_brackets) : h->open->s;
+        out->answer = OPT_TRIAL;
+        out->trial = ask->next_trial;
+        out->bracket = s;
+        out->budget = budget_of(h, s, 0);
+        if (out->point != NULL) {
+            space_sample(h->space, h->seed, "hyperband", (uint64_t)ask->next_trial, out->point);
+        }
+    } else if (!ask->may_create && can_close(h)) {
+        suggest_resume(h, h->open, 1, best_in(h->open)->trial, out);
+    } else {
+        suggest_none(h, ask->may_create, out);
+    }
+}
+
+/* ---- history ---- */
+
+static int64_t hyperband_first_budget(const void *self)
+{
+    const struct hyperband *h = self;
+    if (h->open != NULL) {
+        return budget_of(h, h->open->s, 0);
+    }
+    bool more = h->max_brackets == 0 || h->n_brackets < h->max_brackets;
+    return more ? budget_of(h, s_of(h, h->n_brackets), 0) : h->levels[h->n_levels - 1];
+}
+
+static void adopt_new(struct hyperband *h, const struct opt_suggestion *s)
+{
+    struct hyperband_trial *t = hyperband_trials_of(&h->trials, s->trial);
+    bool more = h->open != NULL || h->max_brackets == 0 || h->n_brackets < h->max_brackets;
+    t->phase = RUNNING;
+    if (!more || s->budget != hyperband_first_budget(h)) {
+        return; /* a trial that somebody gave another budget runs beside the brackets */
+    }
+    struct bracket *b = h->open != NULL ? h->open : bracket_begin(h);
+    t->bracket = b;
+    h->running += b->s > 0;
+    if (++b->started == b->size) {
+        h->open = NULL;
+    }
+}
+
+static void adopt_resume(struct hyperband *h, const struct opt_suggestion *s)
+{
+    struct hyperband_trial *t = hyperband_trials_of(&h->trials, s->trial);
+    struct bracket *b = t->bracket;
+    if (b != NULL && b == h->open) { /* the limit of trials closes the first rung */
+        b->n0 = b->started;
+        b->size = b->started;
+        next_rung(h, b);
+    }
+    if (b == NULL || b->at_next == b->n_next) {
+        return;
+    }
+    /* The trial that was suggested is the best one; another one (none of our doing) is as good. */
+    int64_t i = b->at_next;
+    while (i < b->n_next && b->next[i].trial != s->trial) {
+        i++;
+    }
+    if (i == b->n_next) {
+        return;
+    }
+    struct arrival a = b->next[i];
+    memmove(&b->next[b->at_next + 1], &b->next[b->at_next], (size_t)(i - b->at_next) * sizeof(a));
+    b->next[b->at_next++] = a;
+    b->started++;
+    t->phase = RUNNING;
+    h->running += b->rung < b->s;
+    if (b->at_next == b->n_next) {
+        heap_remove(&h->ready, &b->ready);
+    }
+}
+
+static void hyperband_adopt(void *self, const struct opt_suggestion *s)
+{
+    struct hyperband *h = self;
+    if (s->answer == OPT_RESUME) {
+        adopt_resume(h, s);
+    } else {
+        adopt_new(h, s);
+    }
+}
+
+static enum opt_action hyperband_report(void *self, int64_t trial, int64_t step, double value)
+{
+    struct hyperband *h = self;
+    struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
+    struct bracket *b = t->bracket;
+    if (t->phase != RUNNING || b == NULL || b->rung == b->s || step < budget_of(h, b->s, b->rung)) {
+        return OPT_CONTINUE;
+    }
+    t->phase = PAUSED;
+    h->running--;
+    b->in[b->n_in++] = (struct arrival){.trial = trial, .value = value};
+    one_ended(h, b);
+    return OPT_PAUSE;
+}
+
+/* Takes a paused trial out of the arrivals or out of the promoted ones. */
+static void drop_paused(struct hyperband *h, struct bracket *b, int64_t trial)
+{
+    for (int64_t i = 0; i < b->n_in; i++) {
+        if (b->in[i].trial == trial) { /* its rung still fills: it has ended already there */
+            memmove(&b->in[i], &b->in[i + 1], (size_t)(--b->n_in - i) * sizeof(*b->in));
+            return;
+        }
+    }
+    for (int64_t i = b->at_next; i < b->n_next; i++) {
+        if (b->next[i].trial == trial) {
+            memmove(&b->next[i], &b->next[i + 1], (size_t)(--b->n_next - i) * sizeof(*b->next));
+            if (b->at_next == b->n_next) {
+                heap_remove(&h->ready, &b->ready);
+            }
+            one_ended(h, b);
+            return;
+        }
+    }
+}
+
+static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+{
+    struct hyperband *h = self;
+    struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
+    struct bracket *b = t->bracket;
+    uint8_t phase = t->phase;
+    t->phase = ENDED;
+    t->bracket = NULL;
+    if (b == NULL) {
+        return;
+    }
+    if (phase == RUNNING) {
+        h->running -= b->rung < b->s;
+        one_ended(h, b);
+    } else if (phase == PAUSED) {
+        drop_paused(h, b, trial);
+    }
+}
+
+/* ---- state ---- */
+
+static json_t *arrivals_json(const struct arrival *list, int64_t n)
+{
+    json_t *a = json_array();
+    for (int64_t i = 0; i < n; i++) {
+        (void)json_array_append_new(a, json_pack("[I,f]", (json_int_t)list[i].trial, list[i].value));
+    }
+    return a;
+}
+
+static json_t *hyperband_save(const void *self)
+{
+    const struct hyperband *h = self;
+    json_t *brackets = json_array();
+    json_t *trials = json_array();
+    struct list_node *pos = NULL;
+    struct list_node *tmp = NULL;
+    list_foreach(pos, tmp, &h->brackets)
+    {
+        const struct bracket *b = container_of(pos, struct bracket, node);
+        json_t *o = json_pack("{s:I, s:i, s:I, s:I, s:I, s:I}", "index", (json_int_t)b->index, "rung", b->rung, "n0",
+                              (json_int_t)b->n0, "size", (json_int_t)b->size, "started", (json_int_t)b->started, "ended", (json_int_t)b->ended);
+        (void)json_object_set_new(o, "in", arrivals_json(b->in, b->n_in));
+        (void)json_object_set_new(o, "next", arrivals_json(b->next + b->at_next, b->n_next - b->at_next));
+        (void)json_array_append_new(brackets, o);
+    }
+    for (int64_t id = 0; id < h->trials.n; id++) {
+        const struct hyperband_trial *t = &h->trials.at[id];
+        if (t->phase != NOT_OURS) {
+            json_int_t index = t->bracket != NULL ? t->bracket->index : -1;
+            (void)json_array_append_new(trials, json_pack("[I,i,I]", (json_int_t)id, t->phase, index));
+        }
+    }
+    return json_pack("{s:i, s:I, s:I, s:o, s:o}", "version", 1, "begun", (json_int_t)h->n_brackets, "open",
+                     h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1, "brackets", brackets, "trials", trials);
+}
+
+static int64_t load_arrivals(const json_t *list, struct arrival *out)
+{
+    size_t i = 0;
+    json_t *row = NULL;
+    json_array_foreach(list, i, row)
+    {
+        out[i] = (struct arrival){.trial = json_integer_value(json_array_get(row, 0)),
+                                  .value = json_number_value(json_array_get(row, 1))};
+    }
+    return (int64_t)json_array_size(list);
+}
+
+static bool load_bracket(struct hyperband *h, const json_t *o)
+{
+    int64_t index = json_integer_value(json_object_get(o, "index"));
+    int64_t size = json_integer_value(json_object_get(o, "size"));
+    const json_t *in = json_object_get(o, "in");
+    const json_t *next = json_object_get(o, "next");
+    if (index < 0 || index >= h->n_brackets || size < 1 || size > FIRST_RUNG_MAX ||
+        (int64_t)json_array_size(in) > size || (int64_t)json_array_size(next) > size) {
+        return false;
+    }
+    struct bracket *b = xcalloc(1, sizeof(*b));
+    b->index = index;
+    b->s = s_of(h, index);
+    b->rung = (int)json_integer_value(json_object_get(o, "rung"));
+    b->n0 = json_integer_value(json_object_get(o, "n0"));
+    b->size = size;
+    b->started = json_integer_value(json_object_get(o, "started"));
+    b->ended = json_integer_value(json_object_get(o, "ended"));
+    b->in = xcalloc((size_t)size, sizeof(*b->in));
+    b->next = xcalloc((size_t)size, sizeof(*b->next));
+    b->n_in = load_arrivals(in, b->in);
+    b->n_next = load_arrivals(next, b->next);
+    list_append(&h->brackets, &b->node);
+    if (b->n_next > 0) {
+        heap_put(&h->ready, &b->ready, index);
+    }
+    return b->rung >= 0 && b->rung <= b->s && b->started <= size && b->ended <= size;
+}
+
+static struct bracket *bracket_find(struct hyperband *h, int64_t index)
+{
+    struct list_node *pos = NULL;
+    struct list_node *tmp = NULL;
+    list_foreach(pos, tmp, &h->brackets)
+    {
+        struct bracket *b = container_of(pos, struct bracket, node);
+        if (b->index == index) {
+            return b;
+        }
+    }
+    return NULL;
+}
+
+static bool load_trial(struct hyperband *h, const json_t *row)
+{
+    json_int_t id = json_integer_value(json_array_get(row, 0));
+    json_int_t phase = json_integer_value(json_array_get(row, 1));
+    json_int_t index = json_integer_value(json_array_get(row, 2));
+    if (id <= 0 || id > IDTAB_ID_MAX || phase < RUNNING || phase > ENDED) {
+        return false;
+    }
+    struct bracket *b = index >= 0 ? bracket_find(h, index) : NULL;
+    *hyperband_trials_of(&h->trials, id) = (struct hyperband_trial){.bracket = b, .phase = (uint8_t)phase};
+    h->running += phase == RUNNING && b != NULL && b->rung < b->s;
+    return index < 0 || b != NULL;
+}
+
+static enum mag_status hyperband_load(void *self, const json_t *state, struct mag_err *err)
+{
+    struct hyperband *h = self;
+    size_t i = 0;
+    json_t *row = NULL;
+    if (json_integer_value(json_object_get(state, "version")) != 1) {
+        return mag_fail(err, MAG_UNSUPPORTED, "state of another version");
+    }
+    h->n_brackets = json_integer_value(json_object_get(state, "begun"));
+    json_array_foreach(json_object_get(state, "brackets"), i, row)
+    {
+        if (!load_bracket(h, row)) {
+            return mag_fail(err, MAG_CORRUPT, "the state's bracket in row %zu is wrong", i);
+        }
+    }
+    json_array_foreach(json_object_get(state, "trials"), i, row)
+    {
+        if (!load_trial(h, row)) {
+            return mag_fail(err, MAG_CORRUPT, "the state's trial in row %zu is wrong", i);
+        }
+    }
+    h->open = bracket_find(h, json_integer_value(json_object_get(state, "open")));
+    return MAG_OK;
+}
+
+static int64_t bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds, json_t *rows)
+{
+    int64_t from = 0;
+    for (int i = 0; i <= s && n > 0; i++) {
+        int64_t budget = budget_of(h, s, i);
+        json_t *row = json_pack("{s:i, s:i, s:I, s:I, s:I, s:I}", "bracket", s, "rung", i, "budget", (json_int_t)budget,
+                                "trials", (json_int_t)n, "epochs", (json_int_t)(n * (budget - from)), "rounds",
+                                (json_int_t)rounds);
+        (void)json_array_append_new(rows, row);
+        from = budget;
+        n /= h->eta;
+    }
+    return first_size(h, s);
+}
+
+/* The whole rounds of all brackets as one, then what the limit of trials leaves of another. */
+static void hyperband_plan(const void *self, int64_t trials, json_t *rows)
+{
+    const struct hyperband *h = self;
+    int64_t round = 0;
+    for (int s = 0; s < h->n_levels; s++) {
+        round += first_size(h, s);
+    }
+    int64_t rounds = h->max_brackets / h->n_levels;
+    int64_t left = 0;
+    if (trials > 0 && (rounds == 0 || trials < rounds * round)) {
+        rounds = trials / round;
+        left = trials % round;
+    }
+    for (int s = h->n_levels - 1; s >= 0 && rounds > 0; s--) {
+        (void)bracket_rows(h, s, first_size(h, s), rounds, rows);
+    }
+    for (int s = h->n_levels - 1; s >= 0 && left > 0; s--) {
+        int64_t n = first_size(h, s) < left ? first_size(h, s) : left;
+        left -= bracket_rows(h, s, n, 1, rows);
+    }
+}
+
+const struct optimizer_ops hyperband_ops = {
+    .name = "hyperband",
+    .summary = "brackets of successive halving, from many short trials to few whole ones",
+    .paper = "Li et al., Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization, JMLR 18 (2018)",
+    .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES,
+    .options = hyperband_options,
+    .version = 1,
+    .state_size = sizeof(struct hyperband),
+    .init = hyperband_init,
+    .fini = hyperband_fini,
+    .suggest = hyperband_suggest,
+    .adopt = hyperband_adopt,
+    .report = hyperband_report,
+    .finish = hyperband_finish,
+    .first_budget = hyperband_first_budget,
+    .save = hyperband_save,
+    .load = hyperband_load,
+    .plan = hyperband_plan,
+};
