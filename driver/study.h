@@ -24,9 +24,10 @@ struct trial_attempt {
     enum trial_state told_state; /* the answer of the tell, or the state that report left */
     bool gaps;                 /* first_step .. last_step was not reported whole, in order */
     bool told;                 /* a tell of this attempt was answered with `told_state` */
+    bool told_late;            /* and as late */
 };
 
-/* Texts are shared inside the study and live as long as the trial holds them. */
+/* Texts are borrowed from the study until the next apply. */
 struct trial {
     int64_t id;
     int64_t attempt;         /* 0 = never granted */
@@ -41,10 +42,10 @@ struct trial {
     int32_t losses_in_row;   /* without a newer checkpoint */
     int32_t late;            /* messages recorded as late */
     int64_t checkpoint_step; /* committed, -1 = none */
-    const char *checkpoint_uri;
+    char *checkpoint_uri;
     int64_t parent, parent_step;
     int32_t bracket, rung;
-    const char *reason;      /* why it failed, stopped or was cancelled; or the last failure */
+    char *reason;            /* why it failed, stopped or was cancelled; or the last failure */
     const char *why_code, *why; /* WAITING, PAUSED: why it does not run; see study_trial_why */
     const char *holder;      /* current (or, WAITING after a loss, last) holder; NULL = none */
     bool from_worker;
@@ -59,7 +60,7 @@ struct trial {
     struct trial_attempt *attempts;
     int32_t n_attempts;
     int64_t rerun_of;        /* trial that this one runs again, 0 = none */
-    const char *notes;
+    char *notes;
     struct list_node link;   /* in study->queue while WAITING and not reserved; in study->open while
                                 RUNNING or reserved; in none otherwise */
     /* private to the study */

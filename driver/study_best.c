@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The best trial, kept as values come in: the best completed one; while there is none, the best at
+ * the highest step. Ties go to the lower id.
+ */
+#include "driver/study_impl.h"
+
+#include <math.h>
+
+void best_completed(struct study *s, const struct trial *t)
+{
+    const struct trial *best = trial_at(s, s->best_completed);
+    bool tie = best != NULL && best->value == t->value && t->id < best->id;
+    if (best == NULL || tie || study_is_better(s, t->value, best->value)) {
+        s->best_completed = t->id;
+    }
+}
+
+static bool counts(const struct trial *t)
+{
+    return !isnan(t->value) && t->state != TRIAL_FAILED && t->state != TRIAL_CANCELLED;
+}
+
+static bool is_ahead(const struct study *s, const struct trial *a, const struct trial *b)
+{
+    if (a->value_step != b->value_step) {
+        return a->value_step > b->value_step;
+    }
+    return a->value == b->value ? a->id < b->id : study_is_better(s, a->value, b->value);
+}
+
+void best_reported(struct study *s, const struct trial *t)
+{
+    if (s->best_completed != 0 || *s->best_partial < 0 || !counts(t)) {
+        return;
+    }
+    const struct trial *best = trial_at(s, *s->best_partial);
+    if (best == NULL || is_ahead(s, t, best)) {
+        *s->best_partial = t->id;
+    }
+}
+
+void best_gone(struct study *s, const struct trial *t)
+{
+    if (*s->best_partial == t->id) {
+        *s->best_partial = -1;
+    }
+}
+
+/* Only after the best so far failed or was cancelled, and only while none has completed. */
+static void look_for_partial(const struct study *s)
+{
+    const struct trial *best = NULL;
+    for (int64_t id = 1; id <= s->n_trials; id++) {
+        const struct trial *t = trial_at(s, id);
+        if (counts(t) && (best == NULL || is_ahead(s, t, best))) {
+            best = t;
+        }
+    }
+    *s->best_partial = best != NULL ? best->id : 0;
+}
+
+const struct trial *study_best(const struct study *s)
+{
+    if (s->best_completed != 0) {
+        return trial_at(s, s->best_completed);
+    }
+    if (*s->best_partial < 0) {
+        look_for_partial(s);
+    }
+    return trial_at(s, *s->best_partial);
+}
