@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/backend.h"
+
+#include "base/alloc.h"
+#include "base/pcg.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+const struct backend_ops *const backend_registry[] = {&backend_cpu, &backend_ref, NULL};
+
+const struct backend_ops *backend_find(const char *name)
+{
+    for (int i = 0; backend_registry[i] != NULL; i++) {
+        MAG_ASSERT(backend_registry[i]->version == BACKEND_VERSION, "backend %s", backend_registry[i]->name);
+        if (name == NULL || strcmp(backend_registry[i]->name, name) == 0) {
+            return backend_registry[i];
+        }
+    }
+    return NULL;
+}
+
+void backend_dropout_mask(const struct pass *pass, int layer, float rate, float *mask, int64_t n)
+{
+    char purpose[96];
+    (void)snprintf(purpose, sizeof(purpose), "dropout:%lld:%lld:%d", (long long)pass->trial,
+                   (long long)pass->epoch, layer);
+    struct pcg64 g;
+    pcg_stream(&g, pass->seed, purpose, (uint64_t)pass->batch);
+    const uint32_t drop = (uint32_t)((double)rate * 4294967296.0);
+    const float keep = 1.0f / (1.0f - rate);
+    for (int64_t i = 0; i < n; i += 2) { /* one draw serves two values */
+        uint64_t bits = pcg64_next(&g);
+        mask[i] = (uint32_t)bits >= drop ? keep : 0.0f;
+        if (i + 1 < n) {
+            mask[i + 1] = (uint32_t)(bits >> 32) >= drop ? keep : 0.0f;
+        }
+    }
+}
+
+static int largest(const float *row, int width)
+{
+    int best = 0;
+    for (int k = 1; k < width; k++) {
+        if (row[k] > row[best]) {
+            best = k;
+        }
+    }
+    return best;
+}
+
+/* loss = log(sum(exp(z - max))) - (z[label] - max);  dloss/dz = softmax(z) - onehot */
+static double cross_entropy_row(const float *z, float *g, int width, int label, float scale)
+{
+    float max = z[largest(z, width)];
+    float sum = 0;
+    for (int k = 0; k < width; k++) {
+        float e = expf(z[k] - max);
+        sum += e;
+        if (g != NULL) {
+            g[k] = e;
+        }
+    }
+    for (int k = 0; g != NULL && k < width; k++) {
+        g[k] = (g[k] / sum - (k == label ? 1.0f : 0.0f)) * scale;
+    }
+    return (double)(logf(sum) - (z[label] - max));
+}
+
+/* loss = mean over the outputs of (z - target)^2 */
+static double mse_row(const float *z, float *g, int width, int label, float target, float scale)
+{
+    double loss = 0;
+    for (int k = 0; k < width; k++) {
+        float t = label >= 0 ? (k == label ? 1.0f : 0.0f) : target;
+        float off = z[k] - t;
+        loss += (double)off * (double)off;
+        if (g != NULL) {
+            g[k] = 2.0f * off * scale / (float)width;
+        }
+    }
+    return loss / width;
+}
+
+void backend_score(const float *out, float *grad, int width, const struct dataset *d, const uint32_t *rows,
+                   int n, enum loss_kind loss, struct score *add)
+{
+    const float scale = 1.0f / (float)n;
+    for (int i = 0; i < n; i++) {
+        const float *z = out + (size_t)i * (size_t)width;
+        float *g = grad != NULL ? grad + (size_t)i * (size_t)width : NULL;
+        int label = d->labels != NULL ? d->labels[rows[i]] : -1;
+        float target = d->targets != NULL ? d->targets[rows[i]] : 0;
+        add->loss += loss == LOSS_CROSS_ENTROPY ? cross_entropy_row(z, g, width, label, scale)
+                                                : mse_row(z, g, width, label, target, scale);
+        add->correct += label >= 0 && largest(z, width) == label;
+    }
+    add->rows += n;
+}

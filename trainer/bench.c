@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/bench.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/json.h"
+#include "trainer/session.h"
+#include "trainer/trial.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const layers[][2] = {
+    {"mlp", "[{\"type\":\"dense\",\"units\":256,\"activation\":\"relu\",\"repeat\":2},"
+            "{\"type\":\"dense\",\"units\":10}]"},
+    {"cnn", "[{\"type\":\"conv\",\"filters\":32,\"kernel\":5,\"activation\":\"relu\"},{\"type\":\"maxpool\"},"
+            "{\"type\":\"conv\",\"filters\":64,\"kernel\":5,\"activation\":\"relu\"},{\"type\":\"maxpool\"},"
+            "{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":512,\"activation\":\"relu\"},"
+            "{\"type\":\"dense\",\"units\":10}]"}};
+
+static json_t *trial_object(const struct bench *b)
+{
+    int k = 0;
+    while (k < 2 && strcmp(layers[k][0], b->model) != 0) {
+        k++;
+    }
+    if (k == 2) {
+        return NULL;
+    }
+    json_t *list = json_loads(layers[k][1], 0, NULL);
+    double lr = b->batch >= 256 ? 0.05 : 0.02;
+    json_t *training = json_pack("{s:f, s:f, s:i, s:f, s:i}", "lr", lr, "momentum", 0.9, "batch_size", b->batch,
+                                 "validation", 0.0, "threads", b->threads);
+    if (b->backend != NULL) {
+        (void)json_object_set_new(training, "backend", json_string(b->backend));
+    }
+    char *dataset = xasprintf("idx:%s", b->data);
+    json_t *o = json_pack("{s:s, s:s, s:{s:o}, s:o}", "program", "builtin", "dataset", dataset, "model", "layers",
+                          list, "training", training);
+    free(dataset);
+    return o;
+}
+
+struct timing {
+    const struct bench *b;
+    const char *system;
+    int64_t left; /* batches until the end is asked for */
+    int64_t done;
+    int64_t start, last;
+};
+
+static enum trial_order count_batch(void *ctx)
+{
+    struct timing *t = ctx;
+    t->last = clock_mono_ns();
+    if (t->b->batches > 0 && t->done == t->b->batches) {
+        return ORDER_STOP;
+    }
+    t->done++;
+    return ORDER_NONE;
+}
+
+static void print_line(const struct timing *t, int64_t epoch, double rate, const struct metrics *m)
+{
+    struct buf out = {0};
+    buf_addf(&out, "{\"bench\":\"trainer\",\"system\":\"magpie-trainer %s (%s)\",\"model\":\"%s\",\"batch\":%d,"
+             "\"threads\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,\"metrics\":", MAG_VERSION,
+             t->system, t->b->model, t->b->batch, t->b->threads, (unsigned long long)t->b->seed, (long long)epoch, rate);
+    metrics_json(m, &out);
+    printf("%s}\n", out.data);
+    (void)fflush(stdout);
+    buf_fini(&out);
+}
+
+static int measure(struct session *s, const struct recipe *r, const struct bench *b)
+{
+    struct timing t = {.b = b, .system = s->ops->describe(s->backend), .start = clock_mono_ns()};
+    const struct trial_job job = {.trial = 1, .seed = b->seed, .budget = b->epochs};
+    const struct trial_hooks hooks = {.ctx = &t, .poll = count_batch};
+    struct trial_result result;
+    struct mag_err err = {0};
+    if (trial_run(&job, r, s->dataset, s->backend, &hooks, &result, &err) != MAG_OK) {
+        fprintf(stderr, "magpie-trainer: %s\n", err.text);
+        return 1;
+    }
+    double rate = (double)result.train_rows / result.train_seconds;
+    if (b->batches > 0) {
+        rate = (double)b->batches * b->batch / ((double)(t.last - t.start) / (double)MAG_NS_PER_S);
+    }
+    print_line(&t, result.step, rate, &result.metrics);
+    return 0;
+}
+
+int bench_run(const struct bench *b)
+{
+    json_t *trial = trial_object(b);
+    if (trial == NULL) {
+        fprintf(stderr, "magpie-trainer: --bench takes \"mlp\" or \"cnn\", not \"%s\"\n", b->model);
+        return 2;
+    }
+    struct mjson_issues *is = calloc(1, sizeof(*is));
+    struct mag_err err = {0};
+    struct session session = {0};
+    struct recipe recipe;
+    const struct recipe_context ctx = {0};
+    int status = 1;
+    if (recipe_parse(trial, "", &ctx, is, &recipe)) {
+        if (session_prepare(&session, &recipe, b->seed, "", is, &err) == MAG_OK) {
+            status = measure(&session, &recipe, b);
+        } else {
+            fprintf(stderr, "magpie-trainer: %s\n", err.text);
+        }
+        recipe_fini(&recipe);
+    }
+    struct buf out = {0};
+    mjson_issues_print(is, NULL, &out);
+    fputs(out.data != NULL ? out.data : "", stderr);
+    buf_fini(&out);
+    mjson_issues_fini(is);
+    free(is);
+    session_fini(&session);
+    json_decref(trial);
+    return status;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Measures training of the two models that bench/trainer compares with PyTorch: an MLP 784-256-256-10
+ * and a CNN of two 5x5 convolutions. SGD, momentum 0.9, no validation part.
+ */
+#ifndef MAG_TRAINER_BENCH_H
+#define MAG_TRAINER_BENCH_H
+
+#include <stdint.h>
+
+struct bench {
+    const char *model;   /* "mlp" or "cnn" */
+    const char *data;    /* folder of IDX files */
+    const char *backend; /* NULL = the best */
+    int batch, epochs, threads;
+    int batches; /* time only so many batches; 0 = whole epochs */
+    uint64_t seed;
+};
+
+/* Prints one JSON line an epoch; exit status. */
+int bench_run(const struct bench *b);
+
+#endif

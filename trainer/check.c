@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/check.h"
+
+#include "base/alloc.h"
+#include "base/pcg.h"
+#include "trainer/dataset.h"
+#include "trainer/recipe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One parameter and the values that are tried: bounds of a range, all of a list. */
+struct candidate {
+    const char *name;
+    const json_t *definition; /* for "when" */
+    json_t *values;           /* owned array */
+    size_t at;
+};
+
+struct check {
+    const json_t *trial;
+    const json_t *space; /* "searchspace", or NULL */
+    const char *pointer; /* of the trial object */
+    struct candidate *params;
+    size_t n;
+    char *source_key; /* of `dataset` */
+    struct dataset *dataset;
+    struct mjson_issues *issues;
+    struct check_summary *summary;
+};
+
+/* ---- the corners of the searchspace ---- */
+
+/* The listed values of a definition in the long or the short form; NULL when it has none that could
+ * be read (the searchspace's own check says why). */
+static json_t *candidate_values(const json_t *d)
+{
+    const json_t *list = json_object_get(d, "values");
+    if (list == NULL) {
+        list = json_object_get(d, "range");
+    }
+    if (json_is_array(d) && json_array_size(d) >= 2) {
+        list = json_array_get(d, 1);
+    }
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        return NULL;
+    }
+    return json_copy((json_t *)(uintptr_t)list);
+}
+
+static void collect(struct check *c)
+{
+    const char *name = NULL;
+    json_t *d = NULL;
+    c->params = xcalloc(json_object_size(c->space) + 1, sizeof(*c->params));
+    json_object_foreach((json_t *)(uintptr_t)c->space, name, d)
+    {
+        json_t *values = candidate_values(d);
+        if (values == NULL) {
+            mjson_issue_at(c->issues, "/searchspace", name, "no range and no values can be read here");
+            continue;
+        }
+        c->params[c->n++] = (struct candidate){.name = name, .definition = d, .values = values};
+    }
+}
+
+static const struct candidate *find(const struct check *c, const char *name)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        if (strcmp(c->params[i].name, name) == 0) {
+            return &c->params[i];
+        }
+    }
+    return NULL;
+}
+
+/* Follows "when" up to the root; depth-limited, because a cycle is another check's to report. */
+static bool is_active(const struct check *c, const struct candidate *p, int depth)
+{
+    const json_t *when = json_object_get(p->definition, "when");
+    const char *parent_name = NULL;
+    json_t *allowed = NULL;
+    json_object_foreach((json_t *)(uintptr_t)when, parent_name, allowed)
+    {
+        const struct candidate *parent = find(c, parent_name);
+        if (parent == NULL || depth > 64 || !is_active(c, parent, depth + 1)) {
+            return false;
+        }
+        const json_t *value = json_array_get(parent->values, parent->at);
+        bool hit = false;
+        size_t i = 0;
+        json_t *v = NULL;
+        json_array_foreach(allowed, i, v)
+        {
+            hit = hit || json_equal(v, value) ||
+                  (json_is_number(v) && json_is_number(value) && json_number_value(v) == json_number_value(value));
+        }
+        if (!hit) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static json_t *point(const struct check *c)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; i < c->n; i++) {
+        if (is_active(c, &c->params[i], 0)) {
+            (void)json_object_set(o, c->params[i].name, json_array_get(c->params[i].values, c->params[i].at));
+        }
+    }
+    return o;
+}
+
+/* Moves to the next corner, last parameter fastest; false after the last. */
+static bool next_corner(struct check *c)
+{
+    for (size_t i = c->n; i > 0; i--) {
+        struct candidate *p = &c->params[i - 1];
+        if (++p->at < json_array_size(p->values)) {
+            return true;
+        }
+        p->at = 0;
+    }
+    return false;
+}
+
+/* ---- one corner ---- */
+
+static bool use_dataset(struct check *c, const struct recipe *r)
+{
+    const struct dataset_source *s = &r->source;
+    char *key = xasprintf("%d|%s|%s|%d", (int)s->format, s->path, s->label != NULL ? s->label : "", s->regression);
+    if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
+        free(key);
+        return c->dataset != NULL;
+    }
+    free(c->source_key);
+    c->source_key = key;
+    dataset_destroy(c->dataset);
+    c->dataset = NULL;
+    struct mag_err err = {0};
+    enum mag_status st = dataset_probe(s, &c->dataset, &err);
+    if (st == MAG_OK) {
+        st = dataset_split(c->dataset, s, 0, r->training.validation, &err);
+    }
+    if (st != MAG_OK) {
+        mjson_issue_at(c->issues, c->pointer, "dataset", "%s", err.text);
+        dataset_destroy(c->dataset);
+        c->dataset = NULL;
+    }
+    return st == MAG_OK;
+}
+
+static bool try_point(struct check *c, const json_t *params, struct recipe *keep)
+{
+    const struct recipe_context ctx = {.params = params, .declared = c->space};
+    struct recipe r;
+    if (!recipe_parse(c->trial, c->pointer, &ctx, c->issues, &r)) {
+        return false;
+    }
+    bool good = use_dataset(c, &r) && recipe_fit(&r, c->dataset, c->pointer, c->issues);
+    if (good && model_weights(&r.model) > c->summary->most_weights) {
+        c->summary->most_weights = model_weights(&r.model);
+    }
+    if (good) {
+        *keep = r;
+        keep->source = (struct dataset_source){0};
+    }
+    recipe_fini(&r);
+    return good;
+}
+
+/* Says with which values the last issues arise, unless they do with any. */
+static void add_example(struct check *c, const json_t *params, int from)
+{
+    char *text = json_object_size(params) > 0 ? mjson_dump(params) : NULL;
+    for (int i = from; i < c->issues->n && text != NULL && strlen(text) < 400; i++) {
+        char *longer = xasprintf("%s (with %s)", c->issues->items[i].text, text);
+        free(c->issues->items[i].text);
+        c->issues->items[i].text = longer;
+    }
+    free(text);
+}
+
+/* Tries one corner; false, with its issues, when it does not fit. */
+static bool try_corner(struct check *c, struct recipe *keep)
+{
+    int before = c->issues->n;
+    json_t *params = point(c);
+    bool good = try_point(c, params, keep);
+    if (!good && c->summary->points > 0) {
+        add_example(c, params, before);
+    }
+    c->summary->points++;
+    json_decref(params);
+    return good;
+}
+
+static bool try_all(struct check *c, struct recipe *keep)
+{
+    double corners = 1;
+    for (size_t i = 0; i < c->n; i++) {
+        corners *= (double)json_array_size(c->params[i].values);
+    }
+    bool good = try_corner(c, keep);
+    if (corners <= CHECK_POINTS_MAX) {
+        while (good && next_corner(c)) {
+            good = try_corner(c, keep);
+        }
+        return good;
+    }
+    struct pcg64 g;
+    pcg_stream(&g, 0, "check", 0);
+    for (int k = 1; good && k < CHECK_POINTS_MAX; k++) {
+        for (size_t i = 0; i < c->n; i++) {
+            size_t n = json_array_size(c->params[i].values);
+            c->params[i].at = k == 1 ? n - 1 : (size_t)pcg64_below(&g, n);
+        }
+        good = try_corner(c, keep);
+    }
+    return good;
+}
+
+/* ---- the objective ---- */
+
+static void check_objective(struct check *c, const json_t *doc, const struct recipe *r)
+{
+    static const char *const all[] = {"val_accuracy", "val_loss", "train_accuracy", "train_loss", NULL};
+    const char *metric = json_string_value(json_object_get(json_object_get(doc, "objective"), "metric"));
+    if (metric == NULL) {
+        return;
+    }
+    int k = 0;
+    while (all[k] != NULL && strcmp(all[k], metric) != 0) {
+        k++;
+    }
+    const char *at = "/objective/metric";
+    if (all[k] == NULL) {
+        const char *near = mjson_nearest(metric, all);
+        mjson_issue(c->issues, at, "the built-in trainer reports no \"%.100s\"; did you mean \"%s\"? (It reports "
+                    "val_accuracy, val_loss, train_accuracy and train_loss.)", metric,
+                    near != NULL ? near : all[0]);
+    } else if (c->dataset->n_classes == 0 && strstr(metric, "accuracy") != NULL) {
+        mjson_issue(c->issues, at, "there is no accuracy when a number is predicted; use \"val_loss\"");
+    } else if (strncmp(metric, "val_", 4) == 0 && !(r->training.validation > 0)) {
+        mjson_issue(c->issues, at, "\"%s\" needs a validation part: give \"training\" a \"validation\" above 0",
+                    metric);
+    }
+}
+
+bool check_document(const json_t *doc, struct mjson_issues *is, struct check_summary *ret)
+{
+    int before = is->total;
+    *ret = (struct check_summary){0};
+    const json_t *trial = json_object_get(doc, "trial");
+    struct check c = {.trial = trial != NULL ? trial : doc,
+                      .pointer = trial != NULL ? "/trial" : "",
+                      .space = trial != NULL ? json_object_get(doc, "searchspace") : NULL,
+                      .issues = is,
+                      .summary = ret};
+    struct recipe r = {0};
+    collect(&c);
+    if (is->total == before && try_all(&c, &r)) {
+        check_objective(&c, doc, &r);
+        shape_text(&c.dataset->shape, ret->shape);
+        ret->n_classes = c.dataset->n_classes;
+        ret->n_rows = c.dataset->n_rows;
+    }
+    for (size_t i = 0; i < c.n; i++) {
+        json_decref(c.params[i].values);
+    }
+    free(c.params);
+    free(c.source_key);
+    dataset_destroy(c.dataset);
+    return is->total == before;
+}

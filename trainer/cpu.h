@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the CPU backend (backend_cpu.c, cpu_*.c): its op, the layouts of activations, and the
+ * kernels.
+ *
+ * Activations are either plain [n][c][h][w] or blocked [n][c / B][h][w][B] with B = 8 or 16, the
+ * layout that the vector kernels of convolutions want; ops pass it on from one to the next, so that
+ * nothing is reordered between layers. A dense layer behind a blocked image permutes its weights once
+ * instead. Weights of convolutions are kept in the canonical layout.
+ *
+ * Convolutions and pooling always compute whole batches: rows past n are zero in the input and in
+ * gradients, so they add nothing.
+ */
+#ifndef MAG_TRAINER_CPU_H
+#define MAG_TRAINER_CPU_H
+
+#include "trainer/backend.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Compiles a kernel once for AVX2 and once for any processor; the loader picks. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&    \
+    !defined(__SANITIZE_THREAD__)
+#define FOR_CPUS __attribute__((target_clones("arch=x86-64-v3", "default")))
+#else
+#define FOR_CPUS
+#endif
+
+struct cpu_op;
+struct onednn_conv;
+
+struct cpu_kind {
+    enum mag_status (*init)(struct cpu_op *c, struct mag_err *err); /* NULL = nothing to do */
+    void (*forward)(struct cpu_op *c, int n, const struct pass *pass);
+    void (*backward)(struct cpu_op *c, int n, const struct pass *pass);
+};
+
+/* [rows] activations; owned by the op that made them. */
+struct cpu_act {
+    float *out;
+    float *grad;
+    int block; /* channels in a block; 1 = plain */
+};
+
+struct cpu_op {
+    struct op op; /* first */
+    const struct cpu_kind *kind;
+    struct cpu_act act;
+    bool owns_act;     /* flatten hands its input's on */
+    bool want_dx;      /* a layer before this one has weights */
+    float *params[OP_PARAMS][OP_SLOTS];
+    uint32_t *column;  /* dense behind a blocked image: our column of each canonical one; else NULL */
+    float *scratch;    /* conv: columns of one image, and a plain copy of one image's gradients */
+    float *mask;       /* dropout */
+    uint8_t *where;    /* maxpool: place of the largest value in its window */
+    struct onednn_conv *onednn; /* conv: NULL = im2col */
+};
+
+struct backend {
+    int threads;
+    char text[96];
+    bool onednn; /* engine below is live */
+    void *engine, *stream;
+    struct mag_err failure; /* the first; code 0 = none */
+};
+
+static inline struct cpu_op *cpu_of(struct op *op)
+{
+    return (struct cpu_op *)(void *)op;
+}
+
+static inline size_t cpu_out_size(const struct cpu_op *c)
+{
+    return (size_t)shape_size(&c->op.layer.out);
+}
+
+/* The image that `op` hands on, also where a flatten layer already calls it flat. */
+static inline const struct shape *cpu_image(const struct op *op)
+{
+    while (op->layer.out.flat && op->input != NULL && op->layer.kind != LAYER_DENSE) {
+        op = op->input;
+    }
+    return &op->layer.out;
+}
+
+/* 64-byte aligned zeroed floats, or NULL; free() releases. */
+float *cpu_alloc(size_t n);
+/* Remembers the first failure. */
+void cpu_fail(struct backend *b, enum mag_status code, const char *what);
+
+/* ---- kernels (cpu_math.c) ---- */
+
+/* C[m][n] = op(A) op(B) + beta C; rows lie lda, ldb, ldc apart. */
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
+                const float *bb, int ldb, float beta, float *c, int ldc);
+/* y = act(y + bias), rows of `width`. */
+void cpu_bias_act(float *y, const float *bias, int rows, int width, enum activation act);
+void cpu_act_forward(float *y, size_t n, enum activation act);
+/* g *= act'(y), from the output. */
+void cpu_act_backward(float *g, const float *y, size_t n, enum activation act);
+/* to[width] = sum of the rows. */
+void cpu_sum_rows(const float *from, int rows, int width, float *to);
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay);
+void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
+void cpu_multiply(const float *a, const float *b, float *to, size_t n);
+
+/* One image between plain [c][area] and blocked [c / block][area][block]. */
+void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);
+void cpu_to_blocked(const float *plain, int c, int area, int block, float *blocked);
+
+/* ---- ops ---- */
+extern const struct cpu_kind cpu_dense;
+extern const struct cpu_kind cpu_conv;
+extern const struct cpu_kind cpu_maxpool;
+extern const struct cpu_kind cpu_dropout;
+
+/* ---- oneDNN (cpu_onednn.c; without it cpu_noonednn.c, which has no kernel for anything) ---- */
+enum mag_status onednn_open(struct backend *b, struct mag_err *err);
+void onednn_close(struct backend *b);
+/* A convolution whose input has `in_block`. *ret is NULL when oneDNN has no fast kernel for it. */
+enum mag_status onednn_conv_create(struct backend *b, const struct layer *l, int rows, int in_block,
+                                   bool want_dx, struct onednn_conv **ret, struct mag_err *err);
+void onednn_conv_destroy(struct onednn_conv *c);
+int onednn_conv_block(const struct onednn_conv *c); /* of its output */
+/* Whether backward weights and backward data have kernels; where not, im2col does them. */
+bool onednn_conv_has_dw(const struct onednn_conv *c);
+bool onednn_conv_has_dx(const struct onednn_conv *c);
+/* y = conv(x) + bias, then relu when the layer's activation is relu. Weights are canonical. */
+void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias, float *y);
+void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db);
+void onednn_conv_dx(struct onednn_conv *c, const float *dy, const float *w, float *dx);
+
+#endif

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Convolutions: by oneDNN where it has a fast kernel, and where not by im2col and a matrix product,
+ * image by image. Forward, backward weights and backward data choose for themselves.
+ */
+#include "trainer/cpu.h"
+
+#include <string.h>
+
+static size_t patch(const struct layer *l)
+{
+    return (size_t)layer_fan_in(l);
+}
+
+static size_t area_out(const struct layer *l)
+{
+    return (size_t)l->out.h * (size_t)l->out.w;
+}
+
+static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
+{
+    const struct layer *l = &c->op.layer;
+    int in_block = cpu_of(c->op.input)->act.block;
+    enum mag_status st = onednn_conv_create(c->op.backend, l, c->op.rows, in_block, c->want_dx, &c->onednn, err);
+    if (st != MAG_OK) {
+        return st;
+    }
+    c->act.block = c->onednn != NULL ? onednn_conv_block(c->onednn) : 1;
+    /* columns, their gradients' target, and plain copies of one input and one output image */
+    c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + (size_t)shape_size(&l->out));
+    return c->scratch != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
+}
+
+/* The output positions [*from, *to) whose input position i * stride + offset lies inside [0, side). */
+static void valid_range(int offset, int stride, int side, int out, int *from, int *to)
+{
+    int first = offset < 0 ? (-offset + stride - 1) / stride : 0;
+    int last = offset < side ? (side - 1 - offset) / stride + 1 : 0;
+    *to = last < out ? last : out;
+    *from = first < *to ? first : *to;
+}
+
+/* columns[c k k][oh ow] of one plain image [c][h][w] */
+static void im2col(const struct layer *l, const float *x, float *col)
+{
+    const int k = l->kernel;
+    const int ow = l->out.w;
+    for (int t = 0; t < l->in.c * k * k; t++, col += area_out(l)) {
+        const float *plane = x + (size_t)(t / (k * k)) * (size_t)(l->in.h * l->in.w);
+        int dy = t / k % k - l->pad;
+        int dx = t % k - l->pad;
+        int from = 0;
+        int to = 0;
+        valid_range(dx, l->stride, l->in.w, ow, &from, &to);
+        for (int p = 0; p < l->out.h; p++) {
+            float *row = col + (size_t)p * (size_t)ow;
+            int h = p * l->stride + dy;
+            if (h < 0 || h >= l->in.h) {
+                memset(row, 0, (size_t)ow * sizeof(float));
+                continue;
+            }
+            const float *line = plane + (size_t)h * (size_t)l->in.w;
+            for (int q = 0; q < from; q++) {
+                row[q] = 0;
+            }
+            if (l->stride == 1) {
+                memcpy(row + from, line + from + dx, (size_t)(to - from) * sizeof(float));
+            } else {
+                for (int q = from; q < to; q++) {
+                    row[q] = line[q * l->stride + dx];
+                }
+            }
+            for (int q = to; q < ow; q++) {
+                row[q] = 0;
+            }
+        }
+    }
+}
+
+/* Adds columns back to the plain image they came from. */
+static void col2im(const struct layer *l, const float *col, float *x)
+{
+    const int k = l->kernel;
+    memset(x, 0, (size_t)shape_size(&l->in) * sizeof(float));
+    for (int t = 0; t < l->in.c * k * k; t++, col += area_out(l)) {
+        float *plane = x + (size_t)(t / (k * k)) * (size_t)(l->in.h * l->in.w);
+        int dy = t / k % k - l->pad;
+        int dx = t % k - l->pad;
+        int from = 0;
+        int to = 0;
+        valid_range(dx, l->stride, l->in.w, l->out.w, &from, &to);
+        for (int p = 0; p < l->out.h; p++) {
+            int h = p * l->stride + dy;
+            for (int q = from; h >= 0 && h < l->in.h && q < to; q++) {
+                plane[h * l->in.w + q * l->stride + dx] += col[p * l->out.w + q];
+            }
+        }
+    }
+}
+
+/* One input or output image in the plain layout: itself, or a copy in scratch. */
+static const float *plain_image(struct cpu_op *c, const float *all, const struct shape *s, int block, int row,
+                                float *room)
+{
+    const float *image = all + (size_t)row * (size_t)shape_size(s);
+    if (block == 1) {
+        return image;
+    }
+    cpu_to_plain(image, s->c, s->h * s->w, block, room);
+    return room;
+}
+
+static float *room_in(struct cpu_op *c)
+{
+    return c->scratch + patch(&c->op.layer) * area_out(&c->op.layer);
+}
+
+static float *room_out(struct cpu_op *c)
+{
+    return room_in(c) + shape_size(&c->op.layer.in);
+}
+
+/* ---- im2col versions; the output is plain unless oneDNN made it ---- */
+
+static void columns_forward(struct cpu_op *c, int n)
+{
+    const struct layer *l = &c->op.layer;
+    const struct cpu_act *x = &cpu_of(c->op.input)->act;
+    const int p = (int)area_out(l);
+    const int k = (int)patch(l);
+    for (int i = 0; i < n; i++) {
+        float *y = c->act.out + (size_t)i * cpu_out_size(c);
+        im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
+        cpu_matmul(c->op.backend, false, false, l->filters, p, k, c->params[OP_WEIGHTS][SLOT_VALUE], k,
+                   c->scratch, p, 0, y, p);
+        for (int f = 0; f < l->filters; f++) {
+            float b = c->params[OP_BIAS][SLOT_VALUE][f];
+            for (int q = 0; q < p; q++) {
+                y[f * p + q] += b;
+            }
+        }
+        cpu_act_forward(y, cpu_out_size(c), l->act);
+    }
+}
+
+static void columns_dw(struct cpu_op *c, int n)
+{
+    const struct layer *l = &c->op.layer;
+    const struct cpu_act *x = &cpu_of(c->op.input)->act;
+    const int p = (int)area_out(l);
+    const int k = (int)patch(l);
+    float *dw = c->params[OP_WEIGHTS][SLOT_GRAD];
+    float *db = c->params[OP_BIAS][SLOT_GRAD];
+    memset(db, 0, (size_t)l->filters * sizeof(float));
+    for (int i = 0; i < n; i++) {
+        const float *dy = plain_image(c, c->act.grad, &l->out, c->act.block, i, room_out(c));
+        im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
+        cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, i == 0 ? 0 : 1, dw, k);
+        for (int f = 0; f < l->filters; f++) {
+            float sum = 0;
+            for (int q = 0; q < p; q++) {
+                sum += dy[f * p + q];
+            }
+            db[f] += sum;
+        }
+    }
+}
+
+static void columns_dx(struct cpu_op *c, int n)
+{
+    const struct layer *l = &c->op.layer;
+    const struct cpu_act *x = &cpu_of(c->op.input)->act;
+    const int p = (int)area_out(l);
+    const int k = (int)patch(l);
+    for (int i = 0; i < n; i++) {
+        const float *dy = plain_image(c, c->act.grad, &l->out, c->act.block, i, room_out(c));
+        float *dx = x->grad + (size_t)i * (size_t)shape_size(&l->in);
+        cpu_matmul(c->op.backend, true, false, k, p, l->filters, c->params[OP_WEIGHTS][SLOT_VALUE], k, dy, p, 0,
+                   c->scratch, p);
+        col2im(l, c->scratch, x->block == 1 ? dx : room_in(c));
+        if (x->block != 1) {
+            cpu_to_blocked(room_in(c), l->in.c, l->in.h * l->in.w, x->block, dx);
+        }
+    }
+    memset(x->grad + (size_t)n * (size_t)shape_size(&l->in), 0,
+           (size_t)(c->op.rows - n) * (size_t)shape_size(&l->in) * sizeof(float));
+}
+
+/* ---- choosing ---- */
+
+static void conv_forward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    (void)pass;
+    enum activation act = c->op.layer.act;
+    if (c->onednn == NULL) {
+        columns_forward(c, n);
+        return;
+    }
+    onednn_conv_forward(c->onednn, cpu_of(c->op.input)->act.out, c->params[OP_WEIGHTS][SLOT_VALUE],
+                        c->params[OP_BIAS][SLOT_VALUE], c->act.out);
+    if (act != ACT_RELU) {
+        cpu_act_forward(c->act.out, cpu_out_size(c) * (size_t)n, act);
+    }
+}
+
+static void conv_backward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    (void)pass;
+    const struct cpu_act *x = &cpu_of(c->op.input)->act;
+    cpu_act_backward(c->act.grad, c->act.out, cpu_out_size(c) * (size_t)n, c->op.layer.act);
+    if (c->onednn != NULL && onednn_conv_has_dw(c->onednn)) {
+        onednn_conv_dw(c->onednn, x->out, c->act.grad, c->params[OP_WEIGHTS][SLOT_GRAD],
+                       c->params[OP_BIAS][SLOT_GRAD]);
+    } else {
+        columns_dw(c, n);
+    }
+    if (c->want_dx && c->onednn != NULL && onednn_conv_has_dx(c->onednn)) {
+        onednn_conv_dx(c->onednn, c->act.grad, c->params[OP_WEIGHTS][SLOT_VALUE], x->grad);
+    } else if (c->want_dx) {
+        columns_dx(c, n);
+    }
+}
+
+const struct cpu_kind cpu_conv = {.init = conv_init, .forward = conv_forward, .backward = conv_backward};

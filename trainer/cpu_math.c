@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Element-wise kernels and the matrix product. The loops are written for the compiler's vectoriser
+ * (FOR_CPUS). A processor always takes the same version, so results repeat bit for bit on it.
+ */
+#include "trainer/cpu.h"
+
+#include "base/alloc.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(MAG_ONEDNN)
+#include <dnnl.h>
+#elif defined(MAG_OPENBLAS)
+#include <cblas.h>
+#endif
+
+
+float *cpu_alloc(size_t n)
+{
+    size_t bytes = (n * sizeof(float) + 127) / 64 * 64;
+    float *p = aligned_alloc(64, bytes);
+    if (p != NULL) {
+        memset(p, 0, bytes);
+    }
+    return p;
+}
+
+void cpu_fail(struct backend *b, enum mag_status code, const char *what)
+{
+    if (b->failure.code == MAG_OK) {
+        (void)mag_fail(&b->failure, code, "%s failed", what);
+    }
+}
+
+#if defined(MAG_ONEDNN)
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
+                const float *bb, int ldb, float beta, float *c, int ldc)
+{
+    dnnl_status_t st = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, bb, ldb,
+                                  beta, c, ldc);
+    if (st != dnnl_success) {
+        cpu_fail(b, st == dnnl_out_of_memory ? MAG_NOMEM : MAG_BUG, "oneDNN's matrix product");
+    }
+}
+#elif defined(MAG_OPENBLAS)
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
+                const float *bb, int ldb, float beta, float *c, int ldc)
+{
+    (void)b;
+    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans, trans_b ? CblasTrans : CblasNoTrans, m, n,
+                k, 1.0f, a, lda, bb, ldb, beta, c, ldc);
+}
+#else
+/* Row by row, with the inner loop over columns, which the compiler vectorises. */
+FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
+                         int lda, const float *bb, int ldb, float beta, float *c, int ldc)
+{
+    (void)b;
+    for (int i = 0; i < m; i++) {
+        float *row = c + (size_t)i * (size_t)ldc;
+        for (int j = 0; j < n; j++) {
+            row[j] = beta != 0 ? row[j] * beta : 0;
+        }
+        for (int t = 0; t < k; t++) {
+            float x = trans_a ? a[(size_t)t * (size_t)lda + (size_t)i] : a[(size_t)i * (size_t)lda + (size_t)t];
+            for (int j = 0; j < n; j++) {
+                row[j] += x * (trans_b ? bb[(size_t)j * (size_t)ldb + (size_t)t]
+                                       : bb[(size_t)t * (size_t)ldb + (size_t)j]);
+            }
+        }
+    }
+}
+#endif
+
+/* ---- activations ---- */
+
+FOR_CPUS static void relu(float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        y[i] = y[i] > 0 ? y[i] : 0;
+    }
+}
+
+FOR_CPUS static void relu_backward(float *g, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        g[i] = y[i] > 0 ? g[i] : 0;
+    }
+}
+
+void cpu_act_forward(float *y, size_t n, enum activation act)
+{
+    if (act == ACT_RELU) {
+        relu(y, n);
+    } else if (act == ACT_TANH) {
+        for (size_t i = 0; i < n; i++) {
+            y[i] = tanhf(y[i]);
+        }
+    } else if (act == ACT_SIGMOID) {
+        for (size_t i = 0; i < n; i++) {
+            y[i] = 1.0f / (1.0f + expf(-y[i]));
+        }
+    }
+}
+
+FOR_CPUS static void slope_backward(float *g, const float *y, size_t n, bool tanh_)
+{
+    for (size_t i = 0; i < n; i++) {
+        g[i] *= tanh_ ? 1 - y[i] * y[i] : y[i] * (1 - y[i]);
+    }
+}
+
+void cpu_act_backward(float *g, const float *y, size_t n, enum activation act)
+{
+    if (act == ACT_RELU) {
+        relu_backward(g, y, n);
+    } else if (act != ACT_NONE) {
+        slope_backward(g, y, n, act == ACT_TANH);
+    }
+}
+
+FOR_CPUS static void bias_rows(float *y, const float *bias, int rows, size_t width)
+{
+    for (int i = 0; i < rows; i++, y += width) {
+        for (size_t k = 0; k < width; k++) {
+            y[k] += bias[k];
+        }
+    }
+}
+
+FOR_CPUS static void bias_relu_rows(float *y, const float *bias, int rows, size_t width)
+{
+    for (int i = 0; i < rows; i++, y += width) {
+        for (size_t k = 0; k < width; k++) {
+            float v = y[k] + bias[k];
+            y[k] = v > 0 ? v : 0;
+        }
+    }
+}
+
+void cpu_bias_act(float *y, const float *bias, int rows, int width, enum activation act)
+{
+    if (act == ACT_RELU) {
+        bias_relu_rows(y, bias, rows, (size_t)width);
+        return;
+    }
+    bias_rows(y, bias, rows, (size_t)width);
+    cpu_act_forward(y, (size_t)rows * (size_t)width, act);
+}
+
+FOR_CPUS void cpu_sum_rows(const float *from, int rows, int width, float *to)
+{
+    memset(to, 0, (size_t)width * sizeof(float));
+    for (int i = 0; i < rows; i++, from += width) {
+        for (int k = 0; k < width; k++) {
+            to[k] += from[k];
+        }
+    }
+}
+
+FOR_CPUS void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = (float)from[i] * scale;
+    }
+}
+
+FOR_CPUS void cpu_multiply(const float *a, const float *b, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = a[i] * b[i];
+    }
+}
+
+/* ---- the optimizer step, each in one pass over memory ---- */
+
+FOR_CPUS static void sgd(float *restrict w, float *restrict v, const float *restrict g, size_t n, float lr,
+                         float momentum, float keep)
+{
+    for (size_t i = 0; i < n; i++) {
+        v[i] = momentum * v[i] + g[i];
+        w[i] = keep * w[i] - lr * v[i];
+    }
+}
+
+FOR_CPUS static void adam(float *const slots[OP_SLOTS], size_t n, const struct update *u, float keep)
+{
+    float *restrict w = slots[SLOT_VALUE];
+    float *restrict m = slots[SLOT_FIRST];
+    float *restrict v = slots[SLOT_SECOND];
+    const float *restrict g = slots[SLOT_GRAD];
+    const float b1 = u->beta1;
+    const float b2 = u->beta2;
+    const float step = (float)((double)u->lr / (1 - pow((double)b1, (double)u->count)));
+    const float inv = (float)(1 / sqrt(1 - pow((double)b2, (double)u->count)));
+    const float eps = u->epsilon;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = b1 * m[i] + (1 - b1) * g[i];
+        v[i] = b2 * v[i] + (1 - b2) * g[i] * g[i];
+        w[i] = keep * w[i] - step * m[i] / (sqrtf(v[i]) * inv + eps);
+    }
+}
+
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay)
+{
+    float keep = 1 - u->lr * decay;
+    if (u->kind == OPTIMIZER_SGD) {
+        sgd(slots[SLOT_VALUE], slots[SLOT_FIRST], slots[SLOT_GRAD], n, u->lr, u->momentum, keep);
+    } else {
+        adam(slots, n, u, keep);
+    }
+}
+
+/* ---- layouts ---- */
+
+FOR_CPUS void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain)
+{
+    for (int k = 0; k < c; k++) {
+        const float *from = blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
+        for (int i = 0; i < area; i++) {
+            plain[(size_t)k * (size_t)area + (size_t)i] = from[(size_t)i * (size_t)block];
+        }
+    }
+}
+
+FOR_CPUS void cpu_to_blocked(const float *plain, int c, int area, int block, float *blocked)
+{
+    for (int k = 0; k < c; k++) {
+        float *to = blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
+        for (int i = 0; i < area; i++) {
+            to[(size_t)i * (size_t)block] = plain[(size_t)k * (size_t)area + (size_t)i];
+        }
+    }
+}

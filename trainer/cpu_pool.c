@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Max pooling in plain and blocked layouts, and dropout. Of equal values in a window the first in
+ * row order wins, as in the reference.
+ */
+#include "trainer/cpu.h"
+
+#include "base/alloc.h"
+
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+static enum mag_status pool_init(struct cpu_op *c, struct mag_err *err)
+{
+    c->act.block = cpu_of(c->op.input)->act.block;
+    c->where = mag_try_alloc(cpu_out_size(c), (size_t)c->op.rows);
+    MAG_ASSERT(c->op.layer.kernel <= MODEL_POOL_MAX, "a place in a window must fit a byte");
+    return c->where != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a pooling layer");
+}
+
+/* One plane [h][w][B] to [oh][ow][B]; with a constant B the inner loops become vector code. */
+INLINE void pool_plane(const struct layer *l, const float *x, float *y, uint8_t *where, int B)
+{
+    const int k = l->kernel;
+    for (int p = 0; p < l->out.h; p++) {
+        for (int q = 0; q < l->out.w; q++, y += B, where += B) {
+            const float *corner = x + (size_t)(p * l->stride * l->in.w + q * l->stride) * (size_t)B;
+            float best[16];
+            int32_t at[16];
+            for (int j = 0; j < B; j++) {
+                best[j] = corner[j];
+                at[j] = 0;
+            }
+            for (int t = 1; t < k * k; t++) {
+                const float *v = corner + (size_t)(t / k * l->in.w + t % k) * (size_t)B;
+                for (int j = 0; j < B; j++) {
+                    at[j] = v[j] > best[j] ? t : at[j];
+                    best[j] = v[j] > best[j] ? v[j] : best[j];
+                }
+            }
+            for (int j = 0; j < B; j++) {
+                y[j] = best[j];
+                where[j] = (uint8_t)at[j];
+            }
+        }
+    }
+}
+
+FOR_CPUS static void pool_planes(const struct layer *l, const float *x, float *y, uint8_t *where, size_t planes,
+                                 int block)
+{
+    size_t in = (size_t)(l->in.h * l->in.w * block);
+    size_t out = (size_t)(l->out.h * l->out.w * block);
+    for (size_t i = 0; i < planes; i++, x += in, y += out, where += out) {
+        if (block == 8) {
+            pool_plane(l, x, y, where, 8);
+        } else if (block == 16) {
+            pool_plane(l, x, y, where, 16);
+        } else {
+            pool_plane(l, x, y, where, 1);
+        }
+    }
+}
+
+static void pool_forward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    (void)n;
+    (void)pass;
+    const struct layer *l = &c->op.layer;
+    size_t planes = (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
+    pool_planes(l, cpu_of(c->op.input)->act.out, c->act.out, c->where, planes, c->act.block);
+}
+
+/* Adds every gradient to the input that won its window. */
+INLINE void unpool_plane(const struct layer *l, const float *dy, const uint8_t *where, float *dx, int B)
+{
+    const int k = l->kernel;
+    for (int p = 0; p < l->out.h; p++) {
+        for (int q = 0; q < l->out.w; q++, dy += B, where += B) {
+            float *corner = dx + (size_t)(p * l->stride * l->in.w + q * l->stride) * (size_t)B;
+            for (int t = 0; t < k * k; t++) {
+                float *to = corner + (size_t)(t / k * l->in.w + t % k) * (size_t)B;
+                for (int j = 0; j < B; j++) {
+                    to[j] += where[j] == t ? dy[j] : 0;
+                }
+            }
+        }
+    }
+}
+
+/* As above for windows that do not overlap: every input is written once, none need be cleared. */
+INLINE void unpool_tiles(const struct layer *l, const float *dy, const uint8_t *where, float *dx, int B)
+{
+    const int k = l->kernel;
+    for (int p = 0; p < l->out.h; p++) {
+        for (int q = 0; q < l->out.w; q++, dy += B, where += B) {
+            float *corner = dx + (size_t)(p * k * l->in.w + q * k) * (size_t)B;
+            for (int t = 0; t < k * k; t++) {
+                float *to = corner + (size_t)(t / k * l->in.w + t % k) * (size_t)B;
+                for (int j = 0; j < B; j++) {
+                    to[j] = where[j] == t ? dy[j] : 0;
+                }
+            }
+        }
+    }
+}
+
+FOR_CPUS static void unpool_planes(const struct layer *l, const float *dy, const uint8_t *where, float *dx,
+                                   size_t planes, int block)
+{
+    size_t in = (size_t)(l->in.h * l->in.w * block);
+    size_t out = (size_t)(l->out.h * l->out.w * block);
+    bool tiles = block > 1 && l->stride == l->kernel && l->in.h % l->kernel == 0 && l->in.w % l->kernel == 0;
+    if (!tiles) {
+        memset(dx, 0, planes * in * sizeof(float));
+    }
+    for (size_t i = 0; i < planes; i++, dy += out, where += out, dx += in) {
+        if (tiles && block == 8) {
+            unpool_tiles(l, dy, where, dx, 8);
+        } else if (tiles && block == 16) {
+            unpool_tiles(l, dy, where, dx, 16);
+        } else if (block == 8) {
+            unpool_plane(l, dy, where, dx, 8);
+        } else if (block == 16) {
+            unpool_plane(l, dy, where, dx, 16);
+        } else {
+            unpool_plane(l, dy, where, dx, 1);
+        }
+    }
+}
+
+static void pool_backward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    (void)n;
+    (void)pass;
+    const struct layer *l = &c->op.layer;
+    if (!c->want_dx) {
+        return;
+    }
+    size_t planes = (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
+    unpool_planes(l, c->act.grad, c->where, cpu_of(c->op.input)->act.grad, planes, c->act.block);
+}
+
+const struct cpu_kind cpu_maxpool = {.init = pool_init, .forward = pool_forward, .backward = pool_backward};
+
+/* ---- dropout ---- */
+
+static enum mag_status dropout_init(struct cpu_op *c, struct mag_err *err)
+{
+    c->act.block = cpu_of(c->op.input)->act.block;
+    c->mask = cpu_alloc(cpu_out_size(c) * (size_t)c->op.rows);
+    return c->mask != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a dropout layer");
+}
+
+/* The mask is drawn in the canonical order; behind a blocked image it is brought into that layout, so
+ * that every backend drops the same values. */
+static void draw_mask(struct cpu_op *c, int n, const struct pass *pass)
+{
+    size_t size = cpu_out_size(c);
+    if (c->act.block == 1) {
+        backend_dropout_mask(pass, c->op.index, c->op.layer.rate, c->mask, (int64_t)size * n);
+        return;
+    }
+    float *plain = c->act.grad; /* free until backward */
+    const struct shape *s = cpu_image(&c->op);
+    backend_dropout_mask(pass, c->op.index, c->op.layer.rate, plain, (int64_t)size * n);
+    for (int i = 0; i < n; i++) {
+        cpu_to_blocked(plain + (size_t)i * size, s->c, s->h * s->w, c->act.block, c->mask + (size_t)i * size);
+    }
+}
+
+static void dropout_forward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    const float *x = cpu_of(c->op.input)->act.out;
+    size_t all = cpu_out_size(c) * (size_t)n;
+    if (pass->training) {
+        draw_mask(c, n, pass);
+        cpu_multiply(x, c->mask, c->act.out, all);
+    } else {
+        memcpy(c->act.out, x, all * sizeof(float));
+    }
+    size_t rest = cpu_out_size(c) * (size_t)(c->op.rows - n);
+    memset(c->act.out + all, 0, rest * sizeof(float));
+}
+
+static void dropout_backward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    (void)pass;
+    if (c->want_dx) {
+        size_t all = cpu_out_size(c) * (size_t)n;
+        float *dx = cpu_of(c->op.input)->act.grad;
+        cpu_multiply(c->act.grad, c->mask, dx, all);
+        memset(dx + all, 0, cpu_out_size(c) * (size_t)(c->op.rows - n) * sizeof(float));
+    }
+}
+
+const struct cpu_kind cpu_dropout = {.init = dropout_init, .forward = dropout_forward, .backward = dropout_backward};

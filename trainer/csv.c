@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * CSV data sets: a header line, numeric columns, one label column by name. Fields may be quoted as in
+ * RFC 4180 (without line breaks inside); blank lines are skipped. zlib reads plain and .gz files.
+ */
+#include "trainer/dataset.h"
+
+#include "base/alloc.h"
+#include "base/strmap.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zlib.h>
+
+struct csv {
+    const struct dataset_source *source;
+    gzFile gz;
+    char *line; /* DATASET_LINE_MAX + 2 bytes, cut into fields in place */
+    int line_no;
+    char **fields; /* DATASET_COLUMNS_MAX, into `line` */
+    int n_fields;
+    char **names; /* header */
+    int n_columns;
+    int label;    /* column of the label */
+    int *feature; /* column -> feature index, -1 = not a feature */
+    int n_features;
+    struct strmap classes; /* label text -> its number + 1, in order of appearance */
+    int n_classes;
+};
+
+/* Cuts `line` into fields; false when a quote is not closed or there are too many. */
+static bool cut_fields(struct csv *c)
+{
+    char *p = c->line;
+    char sep = c->source->separator;
+    c->n_fields = 0;
+    for (;;) {
+        if (c->n_fields == DATASET_COLUMNS_MAX) {
+            return false;
+        }
+        while (*p == ' ' && sep != ' ') {
+            p++;
+        }
+        char *to = p;
+        c->fields[c->n_fields++] = p;
+        if (*p == '"') {
+            for (p++; *p != '\0' && !(*p == '"' && p[1] != '"'); p++) {
+                p += *p == '"';
+                *to++ = *p;
+            }
+            if (*p == '\0') {
+                return false;
+            }
+            p++;
+            while (*p == ' ' && sep != ' ') {
+                p++;
+            }
+            if (*p != sep && *p != '\0') {
+                return false;
+            }
+        } else {
+            while (*p != sep && *p != '\0') {
+                p++;
+            }
+            for (to = p; to > c->fields[c->n_fields - 1] && to[-1] == ' '; to--) {
+            }
+        }
+        bool last = *p == '\0';
+        *to = '\0';
+        if (last) {
+            return true;
+        }
+        p++;
+    }
+}
+
+/* The next line that is not blank, cut; *more is false at the end of the file. */
+static enum mag_status next_line(struct csv *c, bool *more, struct mag_err *err)
+{
+    const char *path = c->source->path;
+    for (;;) {
+        c->line_no++;
+        if (gzgets(c->gz, c->line, DATASET_LINE_MAX + 2) == NULL) {
+            int code = 0;
+            const char *why = gzerror(c->gz, &code);
+            *more = false;
+            return code == Z_OK || code == Z_STREAM_END
+                       ? MAG_OK
+                       : mag_fail(err, MAG_CORRUPT, "%s: damaged near line %d: %s", path, c->line_no, why);
+        }
+        size_t n = strlen(c->line);
+        if (n > DATASET_LINE_MAX) {
+            return mag_fail(err, MAG_LIMIT, "%s:%d: line of over %d bytes", path, c->line_no, DATASET_LINE_MAX);
+        }
+        while (n > 0 && (c->line[n - 1] == '\n' || c->line[n - 1] == '\r')) {
+            c->line[--n] = '\0';
+        }
+        if (strspn(c->line, " \t") == n) {
+            continue;
+        }
+        *more = true;
+        return cut_fields(c) ? MAG_OK
+                             : mag_fail(err, MAG_INVALID, "%s:%d: a quote is not closed, or over %d columns",
+                                        path, c->line_no, DATASET_COLUMNS_MAX);
+    }
+}
+
+static bool is_ignored(const struct dataset_source *s, const char *name)
+{
+    for (int i = 0; i < s->n_ignore; i++) {
+        if (strcmp(s->ignore[i], name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mag_status no_column(const struct csv *c, const char *want, struct mag_err *err)
+{
+    const char **known = xcalloc((size_t)c->n_columns + 1, sizeof(*known));
+    for (int i = 0; i < c->n_columns; i++) {
+        known[i] = c->names[i];
+    }
+    const char *near = mjson_nearest(want, known);
+    enum mag_status st = mag_fail(err, MAG_INVALID, "%s: no column \"%.100s\"%s%.100s%s", c->source->path, want,
+                                  near != NULL ? "; did you mean \"" : " in its header",
+                                  near != NULL ? near : "", near != NULL ? "\"?" : "");
+    free(known);
+    return st;
+}
+
+static enum mag_status read_header(struct csv *c, struct mag_err *err)
+{
+    bool more = false;
+    enum mag_status st = next_line(c, &more, err);
+    if (st != MAG_OK) {
+        return st;
+    }
+    if (!more) {
+        return mag_fail(err, MAG_INVALID, "%s: empty; a header line and rows are expected", c->source->path);
+    }
+    if (strncmp(c->fields[0], "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
+        c->fields[0] += 3;
+    }
+    c->n_columns = c->n_fields;
+    c->names = xcalloc((size_t)c->n_columns, sizeof(char *));
+    c->feature = xcalloc((size_t)c->n_columns, sizeof(int));
+    c->label = -1;
+    for (int i = 0; i < c->n_columns; i++) {
+        c->names[i] = xstrdup(c->fields[i]);
+        bool label = strcmp(c->names[i], c->source->label) == 0;
+        if (label) {
+            c->label = i;
+        }
+        c->feature[i] = label || is_ignored(c->source, c->names[i]) ? -1 : c->n_features++;
+    }
+    if (c->label < 0) {
+        return no_column(c, c->source->label, err);
+    }
+    for (int k = 0; k < c->source->n_ignore; k++) {
+        int i = 0;
+        while (i < c->n_columns && strcmp(c->names[i], c->source->ignore[k]) != 0) {
+            i++;
+        }
+        if (i == c->n_columns) {
+            return no_column(c, c->source->ignore[k], err);
+        }
+    }
+    return c->n_features > 0 ? MAG_OK
+                             : mag_fail(err, MAG_INVALID, "%s: no column beside the label", c->source->path);
+}
+
+static enum mag_status number_of(const struct csv *c, int column, float *ret, struct mag_err *err)
+{
+    const char *text = c->fields[column];
+    char *end = NULL;
+    double v = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite((float)v)) {
+        return mag_fail(err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\", which is no number%s",
+                        c->source->path, c->line_no, c->names[column], text,
+                        column == c->label ? " (task=regression)" : "; add &ignore=COLUMN or encode it");
+    }
+    *ret = (float)v;
+    return MAG_OK;
+}
+
+static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row, struct mag_err *err)
+{
+    if (c->source->regression) {
+        return number_of(c, c->label, &d->targets[row], err);
+    }
+    const char *text = c->fields[c->label];
+    uintptr_t k = (uintptr_t)strmap_get(&c->classes, text);
+    if (k == 0) {
+        if (c->n_classes == DATASET_CLASSES_MAX) {
+            return mag_fail(err, MAG_LIMIT, "%s:%d: over %d classes; is \"%s\" a number (task=regression)?",
+                            c->source->path, c->line_no, DATASET_CLASSES_MAX, c->source->label);
+        }
+        k = (uintptr_t)++c->n_classes;
+        (void)strmap_set(&c->classes, text, (void *)k);
+    }
+    d->labels[row] = (int32_t)(k - 1);
+    return MAG_OK;
+}
+
+/* Room for one more row; doubles. */
+static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *cap, struct mag_err *err)
+{
+    if (d->n_rows < *cap) {
+        return MAG_OK;
+    }
+    uint64_t want = *cap > 0 ? (uint64_t)*cap * 2 : 256;
+    if (want > DATASET_ROWS_MAX || want * (uint64_t)c->n_features > DATASET_VALUES_MAX) {
+        return mag_fail(err, MAG_LIMIT, "%s: too many rows", c->source->path);
+    }
+    d->raw = xreallocarray(d->raw, want, sizeof(float) * (size_t)c->n_features);
+    if (c->source->regression) {
+        d->targets = xreallocarray(d->targets, want, sizeof(float));
+    } else {
+        d->labels = xreallocarray(d->labels, want, sizeof(int32_t));
+    }
+    *cap = (uint32_t)want;
+    return MAG_OK;
+}
+
+static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err *err)
+{
+    if (c->n_fields != c->n_columns) {
+        return mag_fail(err, MAG_INVALID, "%s:%d: %d fields, but the header names %d", c->source->path,
+                        c->line_no, c->n_fields, c->n_columns);
+    }
+    float *row = d->raw + (size_t)d->n_rows * (size_t)c->n_features;
+    for (int i = 0; i < c->n_columns; i++) {
+        if (c->feature[i] >= 0) {
+            enum mag_status st = number_of(c, i, &row[c->feature[i]], err);
+            if (st != MAG_OK) {
+                return st;
+            }
+        }
+    }
+    enum mag_status st = read_label(c, d, d->n_rows, err);
+    if (st == MAG_OK) {
+        d->n_rows++;
+    }
+    return st;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct strmap_entry *x = *(const struct strmap_entry *const *)a;
+    const struct strmap_entry *y = *(const struct strmap_entry *const *)b;
+    double nx = strtod(x->key, NULL);
+    double ny = strtod(y->key, NULL);
+    return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->key, y->key);
+}
+
+/* Numbers the classes in sorted order (as numbers where they are), so that the order of rows does not
+ * matter. */
+static void sort_classes(struct csv *c, struct dataset *d)
+{
+    const struct strmap_entry **e = xcalloc((size_t)c->n_classes, sizeof(*e));
+    int32_t *rank = xcalloc((size_t)c->n_classes, sizeof(*rank));
+    size_t cursor = 0;
+    for (int i = 0; i < c->n_classes; i++) {
+        e[i] = strmap_next(&c->classes, &cursor);
+    }
+    qsort(e, (size_t)c->n_classes, sizeof(*e), by_name);
+    for (int i = 0; i < c->n_classes; i++) {
+        rank[(uintptr_t)e[i]->value - 1] = i;
+    }
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        d->labels[i] = rank[d->labels[i]];
+    }
+    free(e);
+    free(rank);
+    d->n_classes = c->n_classes;
+}
+
+static enum mag_status finish(struct csv *c, struct dataset *d, struct mag_err *err)
+{
+    if (d->n_rows == 0) {
+        return mag_fail(err, MAG_INVALID, "%s: no rows after the header", c->source->path);
+    }
+    if (!c->source->regression) {
+        sort_classes(c, d);
+        if (d->n_classes < 2) {
+            return mag_fail(err, MAG_INVALID, "%s: every row has the same \"%s\"", c->source->path,
+                            c->source->label);
+        }
+    }
+    d->shape = (struct shape){.c = c->n_features, .h = 1, .w = 1, .flat = true};
+    size_t n = (size_t)d->n_rows * (size_t)c->n_features;
+    if (!c->source->standardize) {
+        d->values = d->raw;
+        d->raw = NULL;
+        return MAG_OK;
+    }
+    d->values = mag_try_alloc(n, sizeof(float));
+    return d->values != NULL ? MAG_OK
+                             : mag_fail(err, MAG_NOMEM, "%s: no memory for %zu values", c->source->path, n);
+}
+
+enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, struct mag_err *err)
+{
+    struct csv c = {.source = s};
+    c.gz = gzopen(s->path, "rbe");
+    if (c.gz == NULL) {
+        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", s->path, strerror(errno));
+    }
+    c.line = xmalloc(DATASET_LINE_MAX + 2);
+    c.fields = xcalloc(DATASET_COLUMNS_MAX, sizeof(char *));
+    enum mag_status st = read_header(&c, err);
+    uint32_t cap = 0;
+    bool more = true;
+    while (st == MAG_OK) {
+        st = next_line(&c, &more, err);
+        if (st != MAG_OK || !more) {
+            break;
+        }
+        st = grow(&c, d, &cap, err);
+        if (st == MAG_OK) {
+            st = read_row(&c, d, err);
+        }
+    }
+    if (st == MAG_OK) {
+        st = finish(&c, d, err);
+    }
+    for (int i = 0; i < c.n_columns && c.names != NULL; i++) {
+        free(c.names[i]);
+    }
+    free(c.names);
+    free(c.feature);
+    free(c.fields);
+    free(c.line);
+    strmap_fini(&c.classes);
+    (void)gzclose(c.gz);
+    return st;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A model as a list of layers with every shape worked out. Pure data: backends build their ops from
+ * it, the recipe parser fills it, checkpoints compare it.
+ */
+#ifndef MAG_TRAINER_MODEL_H
+#define MAG_TRAINER_MODEL_H
+
+#include "base/err.h"
+#include "base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MODEL_LAYERS_MAX 64        /* layers after "repeat" */
+#define MODEL_UNITS_MAX 65536      /* units of a dense layer */
+#define MODEL_FILTERS_MAX 4096     /* filters of a convolution */
+#define MODEL_KERNEL_MAX 64        /* side of a kernel */
+#define MODEL_POOL_MAX 16          /* side of a pooling window */
+#define MODEL_SIDE_MAX 4096        /* channels, height or width of an input */
+#define MODEL_WEIGHTS_MAX (1 << 28) /* weights of one model: 1 GiB of floats */
+#define MODEL_ACTIVATIONS_MAX (1 << 28) /* values of one example over all layers */
+
+enum layer_kind {
+    LAYER_DENSE = 0,
+    LAYER_CONV = 1,
+    LAYER_MAXPOOL = 2,
+    LAYER_FLATTEN = 3,
+    LAYER_DROPOUT = 4,
+};
+
+enum activation { ACT_NONE = 0, ACT_RELU = 1, ACT_TANH = 2, ACT_SIGMOID = 3 };
+
+/* One example's values: channels x height x width, or a flat row of c values. */
+struct shape {
+    int c, h, w;
+    bool flat; /* h = w = 1, and the values are no image */
+};
+
+struct layer {
+    enum layer_kind kind;
+    enum activation act; /* dense, conv */
+    int filters;         /* dense: units, conv: filters */
+    int kernel;          /* conv: side of the kernel, maxpool: side of the window */
+    int stride;          /* conv, maxpool */
+    int pad;             /* conv: zeros on each side */
+    bool pad_same;       /* conv: pad so that stride 1 keeps the size (resolved into `pad`) */
+    float rate;          /* dropout: part of the values that is set to 0 */
+    struct shape in, out;
+    int origin;          /* index in the file's "layers", for messages */
+};
+
+struct model {
+    struct layer layers[MODEL_LAYERS_MAX];
+    int n;
+    struct shape input;
+};
+
+static inline int64_t shape_size(const struct shape *s)
+{
+    return (int64_t)s->c * s->h * s->w;
+}
+
+/* "1x28x28" or "784", into `out`. */
+void shape_text(const struct shape *s, char out[48]);
+
+/* Works out in and out of every layer from `model->input`, and checks the last layer against
+ * `outputs` (classes or targets; 0 = not checked). The first shape that does not fit becomes one
+ * issue at the layer's pointer below `pointer` ("…/layers"). True when all fit. */
+bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjson_issues *is);
+
+/* Number of weights and biases of a layer; 0 for layers that have none. */
+int64_t layer_weights(const struct layer *l);
+int64_t layer_biases(const struct layer *l);
+/* Values that feed one output value: the fan-in that the initialisation scales by. */
+int64_t layer_fan_in(const struct layer *l);
+int64_t model_weights(const struct model *m);
+
+/* "dense 784 -> 256 relu", for descriptions and for telling checkpoints apart: two models with equal
+ * signatures have the same arrays. Malloc'ed. */
+char *model_signature(const struct model *m);
+
+const char *layer_kind_name(enum layer_kind k);
+const char *activation_name(enum activation a);
+
+#endif

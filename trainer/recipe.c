@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/recipe.h"
+
+#include "trainer/value.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const layer_names[] = {"dense", "conv", "maxpool", "flatten", "dropout", NULL};
+static const char *const activation_names[] = {"none", "relu", "tanh", "sigmoid", NULL};
+
+/* Keys of each layer kind, in the order of enum layer_kind. */
+static const char *const layer_keys[][8] = {
+    {"type", "units", "activation", "repeat", NULL},
+    {"type", "filters", "kernel", "stride", "padding", "activation", "repeat", NULL},
+    {"type", "size", "stride", NULL},
+    {"type", NULL},
+    {"type", "rate", NULL},
+};
+
+/* ---- model ---- */
+
+/* "same", "valid" or a number of zeros on each side. */
+static void parse_padding(const struct place *p, struct layer *l)
+{
+    l->pad_same = true;
+    const json_t *given = json_object_get(p->object, "padding");
+    if (given == NULL) {
+        return;
+    }
+    static const char *const words[] = {"same", "valid", NULL};
+    char *pointer = mjson_pointer(p->pointer, "padding");
+    const json_t *v = value_resolve(p->reader, given, pointer, NULL);
+    free(pointer);
+    int word = 0;
+    if (json_is_number(v)) {
+        l->pad_same = false;
+        (void)value_int(p, "padding", false, 0, MODEL_KERNEL_MAX, &l->pad);
+    } else if (v != NULL && value_choice(p, "padding", false, words, &word)) {
+        l->pad_same = word == 0;
+    }
+}
+
+static void parse_layer_fields(const struct place *p, struct layer *l, int *repeat)
+{
+    int act = 0;
+    double rate = 0.5;
+    switch (l->kind) {
+    case LAYER_DENSE:
+        (void)value_int(p, "units", true, 1, MODEL_UNITS_MAX, &l->filters);
+        (void)value_choice(p, "activation", false, activation_names, &act);
+        (void)value_int(p, "repeat", false, 0, MODEL_LAYERS_MAX, repeat);
+        break;
+    case LAYER_CONV:
+        (void)value_int(p, "filters", true, 1, MODEL_FILTERS_MAX, &l->filters);
+        (void)value_int(p, "kernel", true, 1, MODEL_KERNEL_MAX, &l->kernel);
+        l->stride = 1;
+        (void)value_int(p, "stride", false, 1, MODEL_KERNEL_MAX, &l->stride);
+        parse_padding(p, l);
+        (void)value_choice(p, "activation", false, activation_names, &act);
+        (void)value_int(p, "repeat", false, 0, MODEL_LAYERS_MAX, repeat);
+        break;
+    case LAYER_MAXPOOL:
+        l->kernel = 2;
+        (void)value_int(p, "size", false, 1, MODEL_POOL_MAX, &l->kernel);
+        l->stride = l->kernel;
+        (void)value_int(p, "stride", false, 1, MODEL_KERNEL_MAX, &l->stride);
+        break;
+    case LAYER_DROPOUT:
+        (void)value_number(p, "rate", false, 0, 0.99, &rate);
+        l->rate = (float)rate;
+        break;
+    case LAYER_FLATTEN:
+    default:
+        break;
+    }
+    l->act = (enum activation)act;
+}
+
+static void parse_layer(struct reader *r, const json_t *value, const char *pointer, int origin,
+                        struct model *m)
+{
+    if (!json_is_object(value)) {
+        mjson_issue(r->issues, pointer, "a layer must be an object such as {\"type\": \"dense\", \"units\": "
+                    "10}, not %s", mjson_kind(value));
+        return;
+    }
+    struct place p = {.reader = r, .object = value, .pointer = pointer};
+    struct layer l = {.origin = origin};
+    int kind = 0;
+    int repeat = 1;
+    if (!value_choice(&p, "type", true, layer_names, &kind)) {
+        return;
+    }
+    l.kind = (enum layer_kind)kind;
+    mjson_check_keys(value, layer_keys[kind], pointer, r->issues);
+    parse_layer_fields(&p, &l, &repeat);
+    if (m->n + repeat > MODEL_LAYERS_MAX) {
+        mjson_issue(r->issues, pointer, "over %d layers", MODEL_LAYERS_MAX);
+        return;
+    }
+    for (int i = 0; i < repeat; i++) {
+        m->layers[m->n++] = l;
+    }
+}
+
+/* A list inside the list holds layers that come and go together with the parameters in it. */
+static void parse_layers(struct reader *r, const json_t *list, const char *pointer, struct model *m)
+{
+    size_t i = 0;
+    json_t *item = NULL;
+    json_array_foreach(list, i, item)
+    {
+        char *at = mjson_pointer_index(pointer, i);
+        if (!json_is_array(item)) {
+            parse_layer(r, item, at, (int)i, m);
+        } else if (!value_has_inactive(r, item)) {
+            size_t k = 0;
+            json_t *inner = NULL;
+            json_array_foreach(item, k, inner)
+            {
+                char *inner_at = mjson_pointer_index(at, k);
+                parse_layer(r, inner, inner_at, (int)i, m);
+                free(inner_at);
+            }
+        }
+        free(at);
+    }
+}
+
+static void parse_input(struct reader *r, const json_t *v, const char *pointer, struct recipe *ret)
+{
+    int side[3] = {0};
+    bool good = json_is_array(v) && (json_array_size(v) == 1 || json_array_size(v) == 3);
+    for (size_t i = 0; good && i < json_array_size(v); i++) {
+        json_int_t n = json_integer_value(json_array_get(v, i));
+        good = n >= 1 && n <= (json_array_size(v) == 1 ? MODEL_UNITS_MAX : MODEL_SIDE_MAX);
+        side[i] = (int)n;
+    }
+    if (!good) {
+        mjson_issue_at(r->issues, pointer, "input",
+                       "\"input\" must be [channels, height, width] or [values], each 1 to %d", MODEL_SIDE_MAX);
+        return;
+    }
+    ret->input_given = true;
+    ret->model.input = json_array_size(v) == 1 ? (struct shape){side[0], 1, 1, true}
+                                               : (struct shape){side[0], side[1], side[2], false};
+}
+
+static void parse_model(struct reader *r, const json_t *v, const char *pointer, struct recipe *ret)
+{
+    static const char *const keys[] = {"input", "layers", NULL};
+    if (!json_is_object(v)) {
+        mjson_issue(r->issues, pointer, "\"model\" must be {\"layers\": [...]}, not %s", mjson_kind(v));
+        return;
+    }
+    mjson_check_keys(v, keys, pointer, r->issues);
+    if (json_object_get(v, "input") != NULL) {
+        parse_input(r, json_object_get(v, "input"), pointer, ret);
+    }
+    const json_t *layers = json_object_get(v, "layers");
+    if (!json_is_array(layers) || json_array_size(layers) == 0) {
+        mjson_issue_at(r->issues, pointer, "layers", "\"layers\" must be a list of one layer or more, not %s",
+                       json_is_array(layers) ? "an empty one" : mjson_kind(layers));
+        return;
+    }
+    int before = r->issues->total;
+    char *at = mjson_pointer(pointer, "layers");
+    parse_layers(r, layers, at, &ret->model);
+    if (ret->model.n == 0 && r->issues->total == before) {
+        mjson_issue(r->issues, at, "no layer is left once inactive ones and \"repeat\": 0 are taken out");
+    }
+    free(at);
+}
+
+/* ---- training ---- */
+
+static void parse_schedule(struct reader *r, const json_t *v, const char *pointer, struct schedule *s)
+{
+    static const char *const kinds[] = {"constant", "step", "exponential", "cosine", NULL};
+    static const char *const keys[][6] = {{"type", "warmup", NULL},
+                                          {"type", "every", "factor", "warmup", NULL},
+                                          {"type", "factor", "warmup", NULL},
+                                          {"type", "epochs", "floor", "warmup", NULL}};
+    int kind = 0;
+    *s = (struct schedule){.factor = 0.1, .every = 10};
+    json_t *short_form = json_is_string(v) ? json_pack("{s:O}", "type", v) : NULL;
+    struct place p = {.reader = r, .object = short_form != NULL ? short_form : v, .pointer = pointer};
+    if (!json_is_object(p.object)) {
+        mjson_issue(r->issues, pointer, "\"schedule\" must be {\"type\": …}, not %s", mjson_kind(v));
+    } else if (value_choice(&p, "type", true, kinds, &kind)) {
+        s->kind = (enum schedule_kind)kind;
+        mjson_check_keys(p.object, keys[kind], pointer, r->issues);
+        (void)value_int(&p, "warmup", false, 0, 100000, &s->warmup);
+        if (kind == SCHEDULE_STEP) {
+            (void)value_int(&p, "every", false, 1, 1000000, &s->every);
+        }
+        if (kind == SCHEDULE_STEP || kind == SCHEDULE_EXPONENTIAL) {
+            s->factor = kind == SCHEDULE_STEP ? 0.1 : 0.95;
+            (void)value_number(&p, "factor", false, 1e-6, 1, &s->factor);
+        }
+        if (kind == SCHEDULE_COSINE) {
+            (void)value_int(&p, "epochs", true, 1, 1000000, &s->epochs);
+            (void)value_number(&p, "floor", false, 0, 1, &s->floor);
+        }
+    }
+    json_decref(short_form);
+}
+
+static void parse_numbers(const struct place *p, struct training *t)
+{
+    struct numbers {
+        const char *key;
+        double lo, hi;
+        float *to;
+    } rows[] = {
+        {"lr", 0, 1000, &t->update.lr},
+        {"momentum", 0, 0.9999, &t->update.momentum},
+        {"weight_decay", 0, 1000, &t->update.weight_decay},
+        {"beta1", 0, 0.9999, &t->update.beta1},
+        {"beta2", 0, 0.999999, &t->update.beta2},
+        {"epsilon", 1e-12, 1, &t->update.epsilon},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        double v = 0;
+        if (value_number(p, rows[i].key, false, rows[i].lo, rows[i].hi, &v)) {
+            *rows[i].to = (float)v;
+        }
+    }
+    (void)value_int(p, "batch_size", false, 1, BACKEND_ROWS_MAX, &t->batch_size);
+    (void)value_int(p, "epochs", false, 1, 1000000, &t->epochs);
+    (void)value_int(p, "threads", false, 1, BACKEND_THREADS_MAX, &t->threads);
+    (void)value_number(p, "validation", false, 0, 0.9, &t->validation);
+}
+
+static void parse_backend(const struct place *p, struct training *t)
+{
+    const char *names[8] = {NULL};
+    for (int i = 0; backend_registry[i] != NULL && i < 7; i++) {
+        names[i] = backend_registry[i]->name;
+    }
+    int k = 0;
+    (void)value_choice(p, "backend", false, names, &k);
+    t->backend = backend_registry[k];
+}
+
+static void parse_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
+{
+    static const char *const keys[] = {"optimizer", "lr", "momentum", "weight_decay", "beta1", "beta2",
+                                       "epsilon", "batch_size", "epochs", "loss", "schedule", "validation",
+                                       "threads", "backend", NULL};
+    static const char *const optimizers[] = {"sgd", "adam", NULL};
+    static const char *const losses[] = {"cross_entropy", "mse", NULL};
+    *t = (struct training){.batch_size = 64, .epochs = 10, .threads = 1, .validation = 0.1, .backend = backend_registry[0]};
+    t->update = (struct update){.beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .lr = 0.01f};
+    if (v == NULL) {
+        return;
+    }
+    if (!json_is_object(v)) {
+        mjson_issue(r->issues, pointer, "\"training\" must be an object, not %s", mjson_kind(v));
+        return;
+    }
+    struct place p = {.reader = r, .object = v, .pointer = pointer};
+    mjson_check_keys(v, keys, pointer, r->issues);
+    int k = 0;
+    (void)value_choice(&p, "optimizer", false, optimizers, &k);
+    t->update.kind = (enum optimizer_kind)k;
+    t->update.lr = k == OPTIMIZER_ADAM ? 0.001f : 0.01f;
+    parse_numbers(&p, t);
+    k = 0;
+    t->loss_given = value_choice(&p, "loss", false, losses, &k);
+    t->loss = (enum loss_kind)k;
+    parse_backend(&p, t);
+    if (json_object_get(v, "schedule") != NULL) {
+        char *at = mjson_pointer(pointer, "schedule");
+        parse_schedule(r, json_object_get(v, "schedule"), at, &t->schedule);
+        free(at);
+    }
+}
+
+/* ---- the whole ---- */
+
+static void parse_dataset(struct reader *r, const json_t *trial, const char *pointer, struct recipe *ret)
+{
+    const json_t *given = json_object_get(trial, "dataset");
+    if (given == NULL) {
+        mjson_issue(r->issues, pointer, "\"dataset\" is missing: write \"idx:FOLDER\" or "
+                    "\"csv:PATH?label=COLUMN\"");
+        return;
+    }
+    char *at = mjson_pointer(pointer, "dataset");
+    int before = r->issues->total;
+    const json_t *v = value_resolve(r, given, at, NULL);
+    if (v != NULL) {
+        (void)dataset_source_parse(v, at, r->issues, &ret->source);
+    } else if (r->issues->total == before) {
+        mjson_issue(r->issues, at, "the parameter of \"dataset\" has no value here");
+    }
+    free(at);
+}
+
+bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
+                  struct mjson_issues *is, struct recipe *ret)
+{
+    static const char *const keys[] = {"program", "dataset", "model", "training", NULL};
+    struct reader r = {.ctx = ctx, .issues = is};
+    int before = is->total;
+    *ret = (struct recipe){0};
+    if (!json_is_object(trial)) {
+        mjson_issue(is, pointer, "the trial must be an object, not %s", mjson_kind(trial));
+        return false;
+    }
+    mjson_check_keys(trial, keys, pointer, is);
+    const char *program = json_string_value(json_object_get(trial, "program"));
+    if (program == NULL || strcmp(program, "builtin") != 0) {
+        mjson_issue_at(is, pointer, "program", "\"program\" must be \"builtin\" for the built-in trainer");
+    }
+    parse_dataset(&r, trial, pointer, ret);
+    char *at = mjson_pointer(pointer, "model");
+    parse_model(&r, json_object_get(trial, "model"), at, ret);
+    free(at);
+    at = mjson_pointer(pointer, "training");
+    parse_training(&r, json_object_get(trial, "training"), at, &ret->training);
+    free(at);
+    if (is->total > before) {
+        recipe_fini(ret);
+        return false;
+    }
+    return true;
+}
+
+void recipe_fini(struct recipe *r)
+{
+    dataset_source_fini(&r->source);
+}
+
+/* Takes the data set's shape, or checks that the given one holds as many values. */
+static bool fit_input(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is)
+{
+    if (!r->input_given) {
+        r->model.input = d->shape;
+        return true;
+    }
+    if (shape_size(&r->model.input) == shape_size(&d->shape)) {
+        return true;
+    }
+    char want[48];
+    char have[48];
+    shape_text(&r->model.input, want);
+    shape_text(&d->shape, have);
+    char *at = mjson_pointer(pointer, "model");
+    mjson_issue_at(is, at, "input", "\"input\" is %s (%lld values), but an example of the data set is %s (%lld)",
+                   want, (long long)shape_size(&r->model.input), have, (long long)shape_size(&d->shape));
+    free(at);
+    return false;
+}
+
+bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is)
+{
+    int before = is->total;
+    struct training *t = &r->training;
+    if (!t->loss_given) {
+        t->loss = d->n_classes > 0 ? LOSS_CROSS_ENTROPY : LOSS_MSE;
+    } else if (t->loss == LOSS_CROSS_ENTROPY && d->n_classes == 0) {
+        char *at = mjson_pointer(pointer, "training");
+        mjson_issue_at(is, at, "loss", "\"cross_entropy\" needs classes, but the data set predicts a number; "
+                       "write \"mse\"");
+        free(at);
+    }
+    if (fit_input(r, d, pointer, is)) {
+        char *model = mjson_pointer(pointer, "model");
+        char *layers = mjson_pointer(model, "layers");
+        (void)model_shapes(&r->model, d->n_classes > 0 ? d->n_classes : 1, layers, is);
+        free(layers);
+        free(model);
+    }
+    return is->total == before;
+}

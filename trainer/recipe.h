@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The recipe of a built-in trial: the experiment's "trial" object with this trial's hyperparameters
+ * put in. A value written "${name}" is the parameter of that name, whole. Where the parameter is
+ * inactive, a key that has a default takes it, a layer inside a nested list is left out with its
+ * list, and anything else is an error. Everything wrong is reported at once, with JSON pointers.
+ *
+ *   {"program": "builtin", "dataset": "idx:FOLDER",
+ *    "model": {"input": [1, 28, 28],
+ *              "layers": [{"type": "dense", "units": 10, "activation": "relu", "repeat": 1}, …]},
+ *    "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0, "batch_size": 64, …}}
+ *
+ * docs/TRAINER.md lists every key with its range and default; the tables in recipe.c are the source.
+ */
+#ifndef MAG_TRAINER_RECIPE_H
+#define MAG_TRAINER_RECIPE_H
+
+#include "base/json.h"
+#include "trainer/backend.h"
+#include "trainer/dataset.h"
+#include "trainer/model.h"
+#include "trainer/schedule.h"
+
+struct training {
+    struct update update; /* kind and its numbers; lr is the base rate, count 0 */
+    enum loss_kind loss;
+    bool loss_given;
+    int batch_size;
+    int epochs; /* where the experiment has no resource, so that no budget is given */
+    double validation; /* part of the training examples kept for validation */
+    int threads;
+    struct schedule schedule;
+    const struct backend_ops *backend;
+};
+
+struct recipe {
+    struct dataset_source source;
+    struct model model; /* shapes not worked out: recipe_fit does */
+    bool input_given;
+    struct training training;
+};
+
+/* Where values come from. `params` may be NULL (none). `declared`, where not NULL, is the experiment's
+ * searchspace: a "${name}" that it lacks is an error that names the nearest. */
+struct recipe_context {
+    const json_t *params;
+    const json_t *declared;
+};
+
+/* Parses the trial object that stands at `pointer`. False exactly when issues were added; then there
+ * is nothing to free. */
+bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
+                  struct mjson_issues *is, struct recipe *ret);
+void recipe_fini(struct recipe *r);
+
+/* Fits the recipe to an opened (or probed) data set: input shape, loss, shapes of all layers. */
+bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is);
+
+#endif

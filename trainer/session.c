@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/session.h"
+
+#include "base/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Everything of a source that changes what is read. */
+static char *source_key(const struct dataset_source *s)
+{
+    struct buf b = {0};
+    buf_addf(&b, "%d|%s|%s|%d|%d|%d", (int)s->format, s->path, s->label != NULL ? s->label : "", s->regression,
+             s->standardize, s->separator);
+    for (int i = 0; i < s->n_ignore; i++) {
+        buf_addf(&b, "|%s", s->ignore[i]);
+    }
+    return buf_take(&b);
+}
+
+static enum mag_status use_dataset(struct session *s, const struct dataset_source *source, struct mag_err *err)
+{
+    char *key = source_key(source);
+    if (s->source_key != NULL && strcmp(key, s->source_key) == 0) {
+        free(key);
+        return MAG_OK;
+    }
+    dataset_destroy(s->dataset);
+    free(s->source_key);
+    s->dataset = NULL;
+    s->source_key = NULL;
+    enum mag_status st = dataset_open(source, &s->dataset, err);
+    if (st == MAG_OK) {
+        s->source_key = key;
+    } else {
+        free(key);
+    }
+    return st;
+}
+
+static enum mag_status use_backend(struct session *s, const struct training *t, struct mag_err *err)
+{
+    if (s->backend != NULL && s->ops == t->backend && s->threads == t->threads) {
+        return MAG_OK;
+    }
+    if (s->backend != NULL) {
+        s->ops->close(s->backend);
+        s->backend = NULL;
+    }
+    const struct backend_options o = {.threads = t->threads};
+    enum mag_status st = t->backend->open(&o, &s->backend, err);
+    s->ops = t->backend;
+    s->threads = t->threads;
+    return st;
+}
+
+enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed, const char *pointer,
+                                struct mjson_issues *is, struct mag_err *err)
+{
+    enum mag_status st = use_dataset(s, &r->source, err);
+    if (st == MAG_OK) {
+        st = dataset_split(s->dataset, &r->source, seed, r->training.validation, err);
+    }
+    if (st == MAG_OK && !recipe_fit(r, s->dataset, pointer, is)) {
+        return MAG_INVALID;
+    }
+    return st == MAG_OK ? use_backend(s, &r->training, err) : st;
+}
+
+void session_fini(struct session *s)
+{
+    dataset_destroy(s->dataset);
+    free(s->source_key);
+    if (s->backend != NULL) {
+        s->ops->close(s->backend);
+    }
+    *s = (struct session){0};
+}

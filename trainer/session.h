@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a trainer process keeps between trials: the data set last used and an open backend, so that
+ * the next trial of the same experiment starts at once.
+ */
+#ifndef MAG_TRAINER_SESSION_H
+#define MAG_TRAINER_SESSION_H
+
+#include "trainer/trial.h"
+
+struct session {
+    char *source_key; /* of `dataset`; NULL = none */
+    struct dataset *dataset;
+    const struct backend_ops *ops; /* of `backend` */
+    struct backend *backend;
+    int threads;
+};
+
+void session_fini(struct session *s);
+
+/* Makes data set and backend ready for the recipe, keeping those of the last trial where they fit,
+ * splits the data and works out the model's shapes. Adds issues below `pointer` (INVALID), or fills
+ * `err`. */
+enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed, const char *pointer,
+                                struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;
+
+#endif

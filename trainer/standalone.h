@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Training one trial by hand, without driver and worker: JSON lines of its metrics on standard output.
+ */
+#ifndef MAG_TRAINER_STANDALONE_H
+#define MAG_TRAINER_STANDALONE_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+struct standalone {
+    const char *params; /* JSON text, NULL = {} */
+    int64_t epochs, trial;
+    uint64_t seed;
+    const char *checkpoints; /* folder, NULL = none */
+    const char *resume;      /* checkpoint folder, NULL = from the start */
+};
+
+/* `doc` (an experiment or a trial object) was read from `text`, the file `path`. Exit status. */
+int standalone_run(const json_t *doc, const char *path, const char *text, size_t len, const struct standalone *o);
+
+#endif

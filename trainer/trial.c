@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/trial.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/pcg.h"
+#include "trainer/checkpoint.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct run {
+    const struct trial_job *job;
+    const struct recipe *recipe;
+    const struct dataset *d;
+    const struct trial_hooks *hooks;
+    struct net *net;
+    struct update update;
+    char *signature;
+    uint32_t *order; /* this epoch's order of training rows */
+    int64_t epoch;   /* the one that runs, or the last done */
+    int64_t budget;
+    bool pause; /* asked for: at the end of the epoch */
+    struct trial_result *result;
+    struct mag_err *err;
+};
+
+/* ---- metrics ---- */
+
+static void add_metric(struct metrics *m, const char *name, double value)
+{
+    MAG_ASSERT(m->n < TRIAL_METRICS_MAX, "%s", name);
+    m->items[m->n++] = (struct metric){name, value};
+}
+
+double metrics_get(const struct metrics *m, const char *name)
+{
+    for (int i = 0; i < m->n; i++) {
+        if (strcmp(m->items[i].name, name) == 0) {
+            return m->items[i].value;
+        }
+    }
+    return NAN;
+}
+
+void metrics_json(const struct metrics *m, struct buf *out)
+{
+    buf_addc(out, '{');
+    for (int i = 0; i < m->n; i++) {
+        buf_adds(out, i > 0 ? "," : "");
+        buf_add_json_string(out, m->items[i].name);
+        buf_addc(out, ':');
+        buf_add_json_number(out, m->items[i].value);
+    }
+    buf_addc(out, '}');
+}
+
+static const char *const part_names[3][2] = {
+    {"train_loss", "train_accuracy"}, {"val_loss", "val_accuracy"}, {"test_loss", "test_accuracy"}};
+
+static void add_part(struct run *r, int part, const struct score *s)
+{
+    add_metric(&r->result->metrics, part_names[part][0], s->loss / (double)s->rows);
+    if (r->d->n_classes > 0) {
+        add_metric(&r->result->metrics, part_names[part][1], (double)s->correct / (double)s->rows);
+    }
+}
+
+/* ---- batches ---- */
+
+/* Obeys orders; true when the trial must end now. */
+static bool must_end(struct run *r, enum trial_end *end)
+{
+    enum trial_order o = r->hooks->poll != NULL ? r->hooks->poll(r->hooks->ctx) : ORDER_NONE;
+    switch (o) {
+    case ORDER_STOP:
+        *end = TRIAL_STOPPED;
+        return true;
+    case ORDER_EXIT:
+        *end = TRIAL_EXITED;
+        return true;
+    case ORDER_PAUSE:
+        r->pause = true;
+        return false;
+    case ORDER_NONE:
+    default:
+        return false;
+    }
+}
+
+/* One epoch of training. *ended when an order ended the trial. */
+static enum mag_status train_epoch(struct run *r, bool *ended, struct score *score)
+{
+    const struct training *t = &r->recipe->training;
+    struct pass pass = {.training = true, .seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
+    char purpose[64];
+    struct pcg64 g;
+    memcpy(r->order, r->d->train, r->d->n_train * sizeof(*r->order));
+    (void)snprintf(purpose, sizeof(purpose), "shuffle:%lld", (long long)r->job->trial);
+    pcg_stream(&g, r->job->seed, purpose, (uint64_t)r->epoch);
+    pcg64_shuffle(&g, r->order, r->d->n_train);
+    r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
+    int64_t start = clock_mono_ns();
+    for (uint32_t at = 0; at < r->d->n_train; pass.batch++) {
+        if (must_end(r, &r->result->end)) {
+            *ended = true;
+            return MAG_OK;
+        }
+        if (fault_hit("trainer.batch")) {
+            return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
+        }
+        uint32_t left = r->d->n_train - at;
+        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        r->update.count++;
+        net_train(r->net, r->d, r->order + at, n, t->loss, &pass, &r->update, score);
+        at += (uint32_t)n;
+    }
+    r->result->train_seconds += (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
+    r->result->train_rows += r->d->n_train;
+    return r->net->ops->check(r->net->backend, r->err);
+}
+
+static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows, bool *ended)
+{
+    struct score score = {0};
+    for (uint32_t at = 0; at < n_rows;) {
+        if (must_end(r, &r->result->end)) {
+            *ended = true;
+            return MAG_OK;
+        }
+        uint32_t left = n_rows - at;
+        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        net_score(r->net, r->d, rows + at, n, r->recipe->training.loss, &score);
+        at += (uint32_t)n;
+    }
+    if (n_rows > 0) {
+        add_part(r, part, &score);
+    }
+    return r->net->ops->check(r->net->backend, r->err);
+}
+
+/* ---- epochs ---- */
+
+static enum mag_status save(struct run *r)
+{
+    if (r->job->checkpoint_dir == NULL) {
+        return MAG_OK;
+    }
+    struct checkpoint_info info = {.signature = r->signature, .optimizer = r->update.kind, .step = r->epoch,
+                                   .updates = r->update.count};
+    char *path = NULL;
+    enum mag_status st = checkpoint_save(r->job->checkpoint_dir, &info, r->net, &path, r->err);
+    if (st == MAG_OK && r->hooks->checkpoint != NULL) {
+        st = r->hooks->checkpoint(r->hooks->ctx, r->epoch, path, r->err);
+    }
+    free(path);
+    return st;
+}
+
+static enum mag_status report(struct run *r)
+{
+    if (fault_hit("trainer.report")) {
+        return mag_fail(r->err, MAG_IO, "a fault was asked for at a report");
+    }
+    r->result->step = r->epoch;
+    return r->hooks->report != NULL ? r->hooks->report(r->hooks->ctx, r->epoch, &r->result->metrics, r->err)
+                                    : MAG_OK;
+}
+
+/* Trains, measures, reports and saves one epoch. */
+static enum mag_status run_epoch(struct run *r, bool *ended)
+{
+    struct score score = {0};
+    bool last = r->epoch == r->budget;
+    r->result->metrics.n = 0;
+    enum mag_status st = train_epoch(r, ended, &score);
+    if (st == MAG_OK && !*ended) {
+        add_part(r, 0, &score);
+        st = score_part(r, 1, r->d->val, r->d->n_val, ended);
+    }
+    if (st == MAG_OK && !*ended && last) {
+        st = score_part(r, 2, r->d->test, r->d->n_test, ended);
+    }
+    if (st != MAG_OK || *ended) {
+        return st;
+    }
+    st = report(r);
+    int64_t every = r->job->checkpoint_every;
+    if (st == MAG_OK && (last || r->pause || (every > 0 && r->epoch % every == 0))) {
+        st = save(r);
+    }
+    if (st == MAG_OK && (last || r->pause)) {
+        r->result->end = last ? TRIAL_COMPLETED : TRIAL_PAUSED;
+        *ended = true;
+    }
+    return st;
+}
+
+/* New weights, or those of the checkpoint. */
+static enum mag_status prepare(struct run *r, struct backend *backend)
+{
+    const struct training *t = &r->recipe->training;
+    uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
+    int rows = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
+    enum mag_status st = net_create(t->backend, backend, &r->recipe->model, rows, &r->net, r->err);
+    if (st != MAG_OK) {
+        return st;
+    }
+    r->update = t->update;
+    r->signature = model_signature(&r->recipe->model);
+    r->order = xcalloc(r->d->n_train, sizeof(*r->order));
+    if (r->job->resume_path == NULL) {
+        net_init_weights(r->net, r->job->seed, (uint64_t)r->job->trial);
+        return MAG_OK;
+    }
+    struct checkpoint_info info = {.signature = r->signature, .optimizer = t->update.kind};
+    st = checkpoint_load(r->job->resume_path, &info, r->net, r->err);
+    if (st == MAG_OK) {
+        r->epoch = info.step;
+        r->update.count = info.updates;
+    }
+    return st;
+}
+
+enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe, const struct dataset *d,
+                          struct backend *backend, const struct trial_hooks *hooks, struct trial_result *ret,
+                          struct mag_err *err)
+{
+    *ret = (struct trial_result){0};
+    struct run r = {.job = job, .recipe = recipe, .d = d, .hooks = hooks, .result = ret, .err = err,
+                    .budget = job->budget > 0 ? job->budget : recipe->training.epochs};
+    enum mag_status st = prepare(&r, backend);
+    if (st == MAG_OK && r.epoch >= r.budget) {
+        /* Resumed where it should end: nothing to train, but its measures are asked for. */
+        bool ended = false;
+        ret->step = r.epoch;
+        st = score_part(&r, 1, d->val, d->n_val, &ended);
+        if (st == MAG_OK && !ended) {
+            st = score_part(&r, 2, d->test, d->n_test, &ended);
+        }
+        goto out;
+    }
+    for (bool ended = false; st == MAG_OK && !ended;) {
+        r.epoch++;
+        st = run_epoch(&r, &ended);
+    }
+out:
+    net_destroy(r.net);
+    free(r.order);
+    free(r.signature);
+    return st;
+}

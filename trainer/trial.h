@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * One trial: epochs of training with metrics, checkpoints and orders in between. Everything random
+ * comes from streams named by (seed, purpose, trial, epoch, batch), so a trial that resumes from a
+ * checkpoint gives the same bits as one that never stopped.
+ */
+#ifndef MAG_TRAINER_TRIAL_H
+#define MAG_TRAINER_TRIAL_H
+
+#include "trainer/dataset.h"
+#include "trainer/net.h"
+#include "trainer/recipe.h"
+
+#include <stdint.h>
+
+#define TRIAL_METRICS_MAX 8
+
+struct metric {
+    const char *name;
+    double value;
+};
+
+struct metrics {
+    struct metric items[TRIAL_METRICS_MAX];
+    int n;
+};
+
+enum trial_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2, ORDER_EXIT = 3 };
+enum trial_end { TRIAL_COMPLETED = 0, TRIAL_STOPPED = 1, TRIAL_PAUSED = 2, TRIAL_EXITED = 3 };
+
+struct trial_job {
+    int64_t trial;
+    uint64_t seed;
+    int64_t budget;             /* last epoch; 0 = the recipe's "epochs" */
+    const char *resume_path;    /* NULL = from the start */
+    const char *checkpoint_dir; /* NULL = write none */
+    int64_t checkpoint_every;   /* epochs; 0 = only at the end and when paused */
+};
+
+/* How the trial speaks with its surroundings; each may be NULL. */
+struct trial_hooks {
+    void *ctx;
+    enum trial_order (*poll)(void *ctx); /* called before every batch: must be cheap */
+    enum mag_status (*report)(void *ctx, int64_t step, const struct metrics *m, struct mag_err *err);
+    enum mag_status (*checkpoint)(void *ctx, int64_t step, const char *path, struct mag_err *err);
+};
+
+struct trial_result {
+    enum trial_end end;
+    int64_t step;
+    struct metrics metrics; /* of the last epoch; with the test part when completed */
+    double train_seconds;   /* in training batches alone */
+    int64_t train_rows;
+};
+
+/* Runs a fitted recipe on its split data set with an open backend. */
+enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe, const struct dataset *d,
+                          struct backend *backend, const struct trial_hooks *hooks, struct trial_result *ret,
+                          struct mag_err *err) MAG_MUSTCHECK;
+
+double metrics_get(const struct metrics *m, const char *name); /* NaN when absent */
+/* {"name": number, …} with null for what is not finite. */
+void metrics_json(const struct metrics *m, struct buf *out);
+
+#endif
