@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/cmd.h"
+#include "cli/commands.h"
+#include "cli/datadir.h"
+#include "driver/driver.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+    (void)number;
+    (void)what;
+    driver_stop(arg);
+}
+
+/* Runs until a signal; the ready line is out before the first turn of the loop. */
+static int serve(struct driver *d, const char *dir)
+{
+    struct event *term = evsignal_new(driver_base(d), SIGTERM, on_signal, d);
+    struct event *intr = evsignal_new(driver_base(d), SIGINT, on_signal, d);
+    int status = CMD_FAILED;
+    if (term != NULL && intr != NULL && event_add(term, NULL) == 0 && event_add(intr, NULL) == 0) {
+        datadir_note_address(dir, driver_http_url(d), driver_nng_url(d));
+        (void)printf("ready http=%s nng=%s\n", driver_http_url(d), driver_nng_url(d));
+        (void)fflush(stdout);
+        status = driver_run(d);
+        datadir_forget_address(dir);
+    }
+    if (term != NULL) {
+        event_free(term);
+    }
+    if (intr != NULL) {
+        event_free(intr);
+    }
+    return status;
+}
+
+static int start(struct driver_config *cfg)
+{
+    struct mag_err err = {0};
+    char *own = cfg->data_dir == NULL ? cmd_default_data_dir() : NULL;
+    char *dir = NULL;
+    struct driver *d = NULL;
+    int status = CMD_FAILED;
+    enum mag_status st = datadir_make(cfg->data_dir != NULL ? cfg->data_dir : own, &dir, &err);
+    if (st == MAG_OK) {
+        cfg->data_dir = dir;
+        st = driver_start(&d, cfg, &err);
+    }
+    if (st == MAG_OK) {
+        status = serve(d, dir);
+        driver_destroy(d);
+    } else {
+        status = cmd_fail(&err);
+    }
+    free(dir);
+    free(own);
+    return status;
+}
+
+int cmd_driver(int argc, char **argv)
+{
+    static const char *const durabilities[] = {"full", "normal", NULL};
+    struct driver_config cfg = {0};
+    const char *durability = NULL;
+    const struct flag flags[] = {
+        {.name = "data", .kind = FLAG_TEXT, .to = &cfg.data_dir, .value = "DIR",
+         .help = "folder of store, token and logs [$XDG_DATA_HOME/magpie]"},
+        {.name = "store", .kind = FLAG_TEXT, .to = &cfg.store_url, .value = "URL",
+         .help = "the record: sqlite:PATH [sqlite:DIR/magpie.db]"},
+        {.name = "http", .kind = FLAG_TEXT, .to = &cfg.http_addr, .value = "ADDR:PORT",
+         .help = "REST and board; port 0 = any", .fallback = "127.0.0.1:8470"},
+        {.name = "listen", .kind = FLAG_TEXT, .to = &cfg.listen_urls, .value = "URL[,URL]",
+         .help = "where workers connect; port 0 = any", .fallback = "tcp://127.0.0.1:8471"},
+        {.name = "storage", .kind = FLAG_TEXT, .to = &cfg.storage_url, .value = "URL",
+         .help = "checkpoints and outputs [file:DIR/storage]"},
+        {.name = "durability", .kind = FLAG_TEXT, .to = &durability, .value = "MODE",
+         .help = "full: synced before an acknowledgement; normal: survives kill -9, may lose the last seconds "
+                 "on power loss",
+         .fallback = "full", .choices = durabilities},
+        {.name = "heartbeat", .kind = FLAG_DURATION, .to = &cfg.heartbeat_ms, .value = "TIME",
+         .help = "how often workers report", .fallback = "2s", .min = 20, .max = 600000},
+        {.name = "lease", .kind = FLAG_DURATION, .to = &cfg.lease_ms, .value = "TIME",
+         .help = "silence after which a trial goes to another worker", .fallback = "15s", .min = 100,
+         .max = 86400000},
+        {.name = "allow-host", .kind = FLAG_TEXT, .to = &cfg.allow_hosts, .value = "NAME[,NAME]",
+         .help = "further names that browsers may call this host by"},
+        {.name = "require-token", .kind = FLAG_BOOL, .to = &cfg.require_token,
+         .help = "ask for the token on loopback too"},
+        {.name = "tls-cert", .kind = FLAG_TEXT, .to = &cfg.tls_cert, .value = "FILE",
+         .help = "certificate chain (PEM); serves HTTPS"},
+        {.name = "tls-key", .kind = FLAG_TEXT, .to = &cfg.tls_key, .value = "FILE", .help = "its private key (PEM)"},
+        {0},
+    };
+    const struct flags_usage u = {
+        .program = "magpie driver", .args = "", .flags = flags,
+        .summary = "The service: owns experiments, the trial queue and the record; serves REST and the board.",
+        .detail = "When both sockets accept it prints one line on standard output:\n"
+                  "  ready http=http://127.0.0.1:8470 nng=tcp://127.0.0.1:8471\n"
+                  "SIGTERM and Ctrl-C drain: no new trials, the last turn is committed, exit status 0.\n"
+                  "Killed at any time, it goes on from its record when started again."};
+    struct flags_args args;
+    int status = cmd_begin(&u, argc, argv, &args);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
+    if (cfg.lease_ms < 2 * cfg.heartbeat_ms) {
+        return cmd_failf(CMD_USAGE, "--lease must be at least twice --heartbeat, or every delay costs a trial");
+    }
+    if ((cfg.tls_cert == NULL) != (cfg.tls_key == NULL)) {
+        return cmd_failf(CMD_USAGE, "--tls-cert and --tls-key go together");
+    }
+    cfg.durability = strcmp(durability, "normal") == 0 ? STORE_NORMAL : STORE_FULL;
+    return start(&cfg);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/alloc.h"
+#include "cli/client.h"
+#include "cli/cmd.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const columns[] = {"trial", "state",  "attempt", "budget",  "step",
+                                      "value", "worker", "created", "started", "ended", "reason"};
+#define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
+
+/* ---- CSV (RFC 4180) ---- */
+
+static void add_text(struct buf *b, const char *text)
+{
+    if (strpbrk(text, ",\"\r\n") == NULL) {
+        buf_adds(b, text);
+        return;
+    }
+    buf_addc(b, '"');
+    for (; *text != '\0'; text++) {
+        if (*text == '"') {
+            buf_addc(b, '"');
+        }
+        buf_addc(b, *text);
+    }
+    buf_addc(b, '"');
+}
+
+/* Null and absent members are empty cells. */
+static void add_cell(struct buf *b, const json_t *value)
+{
+    if (json_is_string(value)) {
+        add_text(b, json_string_value(value));
+    } else if (json_is_integer(value)) {
+        buf_add_int(b, json_integer_value(value));
+    } else if (json_is_real(value)) {
+        buf_add_json_number(b, json_real_value(value));
+    } else if (value != NULL && !json_is_null(value)) {
+        char *text = mjson_dump(value);
+        add_text(b, text);
+        free(text);
+    }
+}
+
+/* The parameters in the order of the search space. */
+static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
+{
+    const char *name = NULL;
+    json_t *value = NULL;
+    for (size_t c = 0; c < N_COLUMNS; c++) {
+        buf_addf(b, "%s%s", c > 0 ? "," : "", columns[c]);
+    }
+    json_object_foreach((json_t *)(uintptr_t)space, name, value)
+    {
+        buf_adds(b, ",");
+        char *head = xasprintf("param:%s", name);
+        add_text(b, head);
+        free(head);
+    }
+    buf_adds(b, "\r\n");
+    size_t i = 0;
+    const json_t *trial = NULL;
+    json_array_foreach(trials, i, trial)
+    {
+        for (size_t c = 0; c < N_COLUMNS; c++) {
+            buf_adds(b, c > 0 ? "," : "");
+            add_cell(b, json_object_get(trial, columns[c]));
+        }
+        json_object_foreach((json_t *)(uintptr_t)space, name, value)
+        {
+            buf_adds(b, ",");
+            add_cell(b, json_object_get(json_object_get(trial, "params"), name));
+        }
+        buf_adds(b, "\r\n");
+    }
+}
+
+/* One row a (trial, attempt, step, metric). */
+static void csv_metrics(const json_t *trials, struct buf *b)
+{
+    buf_adds(b, "trial,attempt,step,metric,value\r\n");
+    size_t i = 0;
+    const json_t *trial = NULL;
+    json_array_foreach(trials, i, trial)
+    {
+        size_t p = 0;
+        const json_t *point = NULL;
+        json_array_foreach(json_object_get(trial, "metrics"), p, point)
+        {
+            const char *name = NULL;
+            json_t *value = NULL;
+            json_object_foreach(json_object_get(point, "values"), name, value)
+            {
+                buf_addf(b, "%" PRId64 ",%" PRId64 ",%" PRId64 ",", format_int(trial, "trial"),
+                         format_int(point, "attempt"), format_int(point, "step"));
+                add_text(b, name);
+                buf_addc(b, ',');
+                add_cell(b, value);
+                buf_adds(b, "\r\n");
+            }
+        }
+    }
+}
+
+/* ---- fetching ---- */
+
+static enum mag_status add_curves(struct client *c, const char *key, json_t *trials, struct mag_err *err)
+{
+    size_t i = 0;
+    json_t *trial = NULL;
+    json_array_foreach(trials, i, trial)
+    {
+        char suffix[64];
+        (void)snprintf(suffix, sizeof(suffix), "/trials/%" PRId64 "/metrics", format_int(trial, "trial"));
+        char *path = client_experiment(c, key, suffix);
+        json_t *points = NULL;
+        enum mag_status st = client_list(c, path, "", "metrics", 0, &points, err);
+        free(path);
+        if (st != MAG_OK) {
+            return st;
+        }
+        (void)json_object_set_new(trial, "metrics", points);
+    }
+    return MAG_OK;
+}
+
+static enum mag_status fetch(struct client *c, const char *key, bool curves, json_t **ret_experiment,
+                             json_t **ret_trials, struct mag_err *err)
+{
+    char *path = client_experiment(c, key, "");
+    enum mag_status st = client_call(c, "GET", path, NULL, 0, ret_experiment, err);
+    free(path);
+    if (st == MAG_OK) {
+        path = client_experiment(c, key, "/trials");
+        st = client_list(c, path, "", "trials", 0, ret_trials, err);
+        free(path);
+    }
+    return st == MAG_OK && curves ? add_curves(c, key, *ret_trials, err) : st;
+}
+
+static int write_out(const char *path, const struct buf *b)
+{
+    FILE *f = path != NULL ? fopen(path, "we") : stdout;
+    bool ok = f != NULL && fwrite(b->data, 1, b->len, f) == b->len;
+    ok = (f == NULL || f == stdout || fclose(f) == 0) && ok;
+    return ok ? CMD_OK : cmd_failf(CMD_FAILED, "%s: %s", path != NULL ? path : "standard output", strerror(errno));
+}
+
+int cmd_export(int argc, char **argv)
+{
+    static const char *const formats[] = {"csv", "json", NULL};
+    struct client c = {0};
+    const char *format = NULL;
+    const char *output = NULL;
+    bool metrics = false;
+    const struct flag flags[] = {
+        CLIENT_FLAGS(&c),
+        {.name = "format", .kind = FLAG_TEXT, .to = &format, .value = "FORMAT", .help = "of the export",
+         .fallback = "csv", .choices = formats},
+        {.name = "metrics", .to = &metrics, .help = "the metric curves (CSV: one row a step and metric)"},
+        {.name = "output", .letter = 'o', .kind = FLAG_TEXT, .to = &output, .value = "FILE",
+         .help = "where to [standard output]"},
+        {0},
+    };
+    const struct flags_usage u = {.program = "magpie export", .args = "ID", .flags = flags, .min_args = 1,
+                                  .max_args = 1, .summary = "Writes an experiment's trials as CSV or JSON.",
+                                  .detail = "ID is an experiment's number or its name. --json is --format json."};
+    struct flags_args args;
+    int status = cmd_begin(&u, argc, argv, &args);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
+    struct mag_err err = {0};
+    json_t *experiment = NULL;
+    json_t *trials = NULL;
+    enum mag_status st = client_open(&c, &err);
+    if (st == MAG_OK) {
+        st = fetch(&c, args.items[0], metrics, &experiment, &trials, &err);
+    }
+    client_close(&c);
+    if (st == MAG_OK) {
+        struct buf b = {0};
+        if (c.json || strcmp(format, "json") == 0) {
+            json_t *all = json_pack("{s:O, s:O}", "experiment", experiment, "trials", trials);
+            char *text = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+            buf_addf(&b, "%s\n", text);
+            free(text);
+            json_decref(all);
+        } else if (metrics) {
+            csv_metrics(trials, &b);
+        } else {
+            csv_trials(json_object_get(json_object_get(experiment, "spec"), "searchspace"), trials, &b);
+        }
+        status = write_out(output, &b);
+        buf_fini(&b);
+    } else {
+        status = cmd_fail(&err);
+    }
+    json_decref(experiment);
+    json_decref(trials);
+    return status;
+}

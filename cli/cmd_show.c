@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/client.h"
+#include "cli/cmd.h"
+#include "cli/commands.h"
+#include "cli/format.h"
+#include "cli/status.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void row(const char *label, const char *text)
+{
+    if (text[0] != '\0') {
+        (void)printf("%-11s %s\n", label, text);
+    }
+}
+
+static void row_json(const char *label, const json_t *value)
+{
+    if (value != NULL && !json_is_null(value) && (!json_is_object(value) || json_object_size(value) > 0)) {
+        char *text = mjson_dump(value);
+        row(label, text);
+        free(text);
+    }
+}
+
+static void print_best(const json_t *x)
+{
+    const json_t *best = json_object_get(x, "best");
+    if (!json_is_object(best)) {
+        return;
+    }
+    char number[32];
+    char *params = format_params(json_object_get(best, "params"));
+    (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n%-11s %s\n", "best", format_int(best, "trial"),
+                 format_number(json_object_get(best, "value"), number), format_int(best, "step"), "", params);
+    free(params);
+}
+
+static void print_text(const json_t *x)
+{
+    const json_t *spec = json_object_get(x, "spec");
+    const json_t *objective = json_object_get(x, "objective");
+    const char *state = format_string(x, "state");
+    char *counts = status_counts(x);
+    char *tags = format_join(json_object_get(x, "tags"));
+    char text[32];
+    (void)printf("%-11s %" PRId64 " \"%s\"\n", "experiment", format_int(x, "id"), format_string(x, "name"));
+    (void)printf("%-11s %s%s%s\n", "state", term_on(stdout, format_state_colour(state)), state, term_off(stdout));
+    row("why", format_why(x));
+    (void)printf("%-11s %s %s\n", "objective",
+                 strcmp(format_string(objective, "direction"), "min") == 0 ? "minimize" : "maximize",
+                 format_string(objective, "metric"));
+    row_json("optimizer", json_object_get(spec, "optimizer"));
+    row_json("resource", json_object_get(spec, "resource"));
+    row_json("limits", json_object_get(x, "limits"));
+    row_json("seed", json_object_get(spec, "seed"));
+    row("trials", counts);
+    print_best(x);
+    row("tags", tags);
+    row("notes", format_string(x, "notes"));
+    row("created", format_string(x, "created"));
+    row("started", format_string(x, "started"));
+    row("ended", format_string(x, "ended"));
+    const json_t *eta = json_object_get(x, "eta");
+    if (json_is_number(eta)) {
+        row("time left", format_duration(json_number_value(eta), text));
+    }
+    free(tags);
+    free(counts);
+}
+
+int cmd_show(int argc, char **argv)
+{
+    struct client c = {0};
+    const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
+    const struct flags_usage u = {.program = "magpie show", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
+                                  .summary = "Shows one experiment: state, reason, counts, best, settings.",
+                                  .detail = "ID is an experiment's number or its name."};
+    struct flags_args args;
+    int status = cmd_begin(&u, argc, argv, &args);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
+    struct mag_err err = {0};
+    json_t *x = NULL;
+    char *path = NULL;
+    enum mag_status st = client_open(&c, &err);
+    if (st == MAG_OK) {
+        path = client_experiment(&c, args.items[0], "");
+        st = client_call(&c, "GET", path, NULL, 0, &x, &err);
+    }
+    free(path);
+    client_close(&c);
+    if (st != MAG_OK) {
+        return cmd_fail(&err);
+    }
+    if (c.json) {
+        cmd_print_json(x);
+    } else {
+        print_text(x);
+        json_decref(x);
+    }
+    return CMD_OK;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/format.h"
+
+#include "base/buf.h"
+#include "base/json.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+const char *format_string(const json_t *object, const char *key)
+{
+    const char *s = json_string_value(json_object_get(object, key));
+    return s != NULL ? s : "";
+}
+
+int64_t format_int(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+const char *format_number(const json_t *value, char buf[32])
+{
+    if (!json_is_number(value)) {
+        return "-";
+    }
+    (void)snprintf(buf, 32, "%.6g", json_number_value(value));
+    return buf;
+}
+
+const char *format_duration(double seconds, char buf[32])
+{
+    int64_t s = llround(seconds);
+    if (!(seconds >= 0) || seconds > 1e12) {
+        (void)snprintf(buf, 32, "-");
+    } else if (seconds < 10) {
+        (void)snprintf(buf, 32, "%.1fs", seconds);
+    } else if (s < 60) {
+        (void)snprintf(buf, 32, "%" PRId64 "s", s);
+    } else if (s < 3600) {
+        (void)snprintf(buf, 32, "%" PRId64 "m%02ds", s / 60, (int)(s % 60));
+    } else if (s < 86400) {
+        (void)snprintf(buf, 32, "%" PRId64 "h%02dm", s / 3600, (int)(s / 60 % 60));
+    } else {
+        (void)snprintf(buf, 32, "%" PRId64 "d%dh", s / 86400, (int)(s / 3600 % 24));
+    }
+    return buf;
+}
+
+double format_time(const char *rfc3339)
+{
+    struct tm tm = {0};
+    const char *end = strptime(rfc3339, "%Y-%m-%dT%H:%M:%S", &tm);
+    if (end == NULL) {
+        return -1;
+    }
+    double fraction = end[0] == '.' ? strtod(end, NULL) : 0;
+    return (double)timegm(&tm) + fraction;
+}
+
+char *format_params(const json_t *params)
+{
+    struct buf b = {0};
+    const char *key = NULL;
+    const json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)params, key, value)
+    {
+        char number[32];
+        buf_addf(&b, "%s%s=", b.len > 0 ? " " : "", key);
+        if (json_is_string(value)) {
+            buf_adds(&b, json_string_value(value));
+        } else {
+            buf_adds(&b, format_number(value, number));
+        }
+    }
+    return buf_take(&b);
+}
+
+enum term_colour format_state_colour(const char *state)
+{
+    static const struct {
+        const char *state;
+        enum term_colour colour;
+    } table[] = {{"running", TERM_BLUE},     {"completed", TERM_GREEN}, {"paused", TERM_YELLOW},
+                 {"waiting", TERM_YELLOW},   {"failed", TERM_RED},      {"stopped", TERM_DIM},
+                 {"cancelled", TERM_DIM}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (strcmp(table[i].state, state) == 0) {
+            return table[i].colour;
+        }
+    }
+    return TERM_PLAIN;
+}
+
+char *format_join(const json_t *strings)
+{
+    struct buf b = {0};
+    size_t i = 0;
+    const json_t *s = NULL;
+    json_array_foreach(strings, i, s)
+    {
+        buf_addf(&b, "%s%s", i > 0 ? ", " : "", json_string_value(s));
+    }
+    return buf_take(&b);
+}
+
+const char *format_why(const json_t *object)
+{
+    const json_t *why = json_object_get(object, "why");
+    if (json_is_string(why)) {
+        return json_string_value(why);
+    }
+    const char *text = format_string(why, "text");
+    return text[0] != '\0' ? text : format_string(why, "code");
+}

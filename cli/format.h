@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The driver's JSON as people read it: values, times, parameters, states.
+ */
+#ifndef MAG_CLI_FORMAT_H
+#define MAG_CLI_FORMAT_H
+
+#include "cli/term.h"
+
+#include <jansson.h>
+#include <stddef.h>
+
+/* A member's string, or "" (borrowed). */
+const char *format_string(const json_t *object, const char *key);
+/* A member's whole number, or 0. */
+int64_t format_int(const json_t *object, const char *key);
+/* A number in 6 digits, "-" for null and what is no number. */
+const char *format_number(const json_t *value, char buf[32]);
+/* "3.2s", "4m10s", "2h05m", "3d4h". */
+const char *format_duration(double seconds, char buf[32]);
+/* RFC 3339 UTC to seconds since 1970, -1 when it is not one. */
+double format_time(const char *rfc3339);
+/* "lr=0.01 units=64", malloc'ed. */
+char *format_params(const json_t *params);
+enum term_colour format_state_colour(const char *state);
+/* The sentence of a "why" ({"code", "text"}, a string or null), "" when there is none; borrowed. */
+const char *format_why(const json_t *object);
+/* "a, b, c" of an array of strings, malloc'ed. */
+char *format_join(const json_t *strings);
+
+#endif
