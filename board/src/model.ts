@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The trials of one experiment as the board keeps them: one small row a trial, by id, filled by pages of the list and by
+// events, in any order. Pure: no network, no page.
+import { Counts, ParamValue, TrialJson, TrialState, TRIAL_STATES, time, whyText } from './api';
+
+/** At most this many trials are kept in the page; the rest stays on the driver. */
+export const ROWS_MAX = 100_000;
+
+export interface Row {
+    id: number;
+    attempt: number;
+    state: TrialState;
+    params: (ParamValue | undefined)[]; // in the order of TrialTable.params
+    budget: number | null;
+    step: number | null;
+    value: number | null;
+    worker: string;
+    text: string; // why it waits, or the reason of its end
+    failures: number;
+    losses: number;
+    created: number | null;
+    started: number | null;
+    ended: number | null;
+    bracket: number | null;
+    rung: number | null;
+    late: number;
+}
+
+export const FINISHED: ReadonlySet<TrialState> = new Set(['completed', 'stopped', 'failed', 'cancelled']);
+
+/** How long a trial has run in all. */
+export function rowDuration(row: Row, now: number): number | null {
+    if (row.started === null) return null;
+    if (row.ended !== null) return row.ended - row.started;
+    return row.state === 'running' ? Math.max(0, now - row.started) : null;
+}
+
+function finite(x: unknown): number | null {
+    return typeof x === 'number' && Number.isFinite(x) ? x : null;
+}
+
+export class TrialTable {
+    readonly rows: (Row | undefined)[] = []; // by trial id
+    readonly counts: Record<TrialState, number> = zeroCounts();
+    size = 0;
+    version = 0; // rises with every change
+    full = false; // ROWS_MAX reached: some trials are not here
+    private readonly strings = new Map<string, string>();
+
+    constructor(readonly params: readonly string[]) {}
+
+    get(id: number): Row | undefined {
+        return this.rows[id];
+    }
+
+    /** Takes a trial as REST or an event gives it. An older picture of it (a page that was read before an event)
+     * never overwrites a newer one: attempts, steps and ends only go up. Returns whether something changed. */
+    put(json: TrialJson): boolean {
+        const id = json.trial;
+        if (!Number.isInteger(id) || id < 1) return false;
+        const old = this.rows[id];
+        if (!old && this.size >= ROWS_MAX) {
+            this.full = true;
+            return false;
+        }
+        const row = this.row(json);
+        if (old) {
+            if (isOlder(row, old)) return false;
+            this.counts[old.state]--;
+        } else {
+            this.size++;
+        }
+        this.rows[id] = row;
+        this.counts[row.state]++;
+        this.version++;
+        return true;
+    }
+
+    /** A metric point of the objective that arrived as an event. */
+    point(id: number, attempt: number, step: number, value: number | null): boolean {
+        const row = this.rows[id];
+        if (!row || attempt < row.attempt || (row.step !== null && attempt === row.attempt && step < row.step)) return false;
+        row.step = step;
+        if (value !== null && row.state !== 'completed') row.value = value;
+        this.version++;
+        return true;
+    }
+
+    /** All rows by id. */
+    list(): Row[] {
+        const out: Row[] = [];
+        for (const row of this.rows) if (row) out.push(row);
+        return out;
+    }
+
+    private row(json: TrialJson): Row {
+        return {
+            id: json.trial,
+            attempt: json.attempt ?? 0,
+            state: TRIAL_STATES.includes(json.state) ? json.state : 'waiting',
+            params: this.params.map((name) => this.shared(json.params?.[name])),
+            budget: finite(json.budget),
+            step: finite(json.step),
+            value: finite(json.value),
+            worker: this.shared(json.worker ?? '') as string,
+            text: this.shared(json.reason || whyText(json.why)) as string,
+            failures: json.failures ?? 0,
+            losses: json.losses ?? 0,
+            created: time(json.created),
+            started: time(json.started),
+            ended: time(json.ended),
+            bracket: finite(json.bracket),
+            rung: finite(json.rung),
+            late: json.late ?? 0,
+        };
+    }
+
+    /** Ten thousand rows name the same few workers and reasons: keep each text once. */
+    private shared(v: ParamValue | undefined): ParamValue | undefined {
+        if (typeof v !== 'string') return v;
+        const known = this.strings.get(v);
+        if (known !== undefined) return known;
+        if (this.strings.size < 10_000) this.strings.set(v, v);
+        return v;
+    }
+}
+
+export function zeroCounts(): Record<TrialState, number> {
+    return { waiting: 0, running: 0, paused: 0, completed: 0, stopped: 0, failed: 0, cancelled: 0 };
+}
+
+function isOlder(row: Row, old: Row): boolean {
+    if (row.attempt !== old.attempt) return row.attempt < old.attempt;
+    if (FINISHED.has(old.state) && !FINISHED.has(row.state)) return true;
+    return (row.step ?? -1) < (old.step ?? -1) && row.state === old.state;
+}
+
+export function total(counts: Counts): number {
+    let n = 0;
+    for (const state of TRIAL_STATES) n += counts[state] ?? 0;
+    return n;
+}
+
+/** Whether a is the better value. */
+export function isBetter(a: number, b: number, maximize: boolean): boolean {
+    return maximize ? a > b : a < b;
+}
+
+/** The best k rows: completed ones first when there are any, else by what they have reported; ties by id. */
+export function topRows(rows: readonly Row[], k: number, maximize: boolean): Row[] {
+    const completed = rows.filter((r) => r.state === 'completed' && r.value !== null);
+    const pool = completed.length > 0 ? completed : rows.filter((r) => r.value !== null);
+    return pool
+        .sort((a, b) => {
+            const d = (a.value as number) - (b.value as number);
+            return d === 0 ? a.id - b.id : maximize ? -d : d;
+        })
+        .slice(0, k);
+}
