@@ -75,6 +75,8 @@ export interface ExperimentJson {
     ended?: string | null;
     tags?: string[];
     notes?: string;
+    objective?: { metric: string; direction?: 'max' | 'min' };
+    algorithm?: string;
     limits?: { trials?: number | null; target?: number | null; [key: string]: unknown };
     [more: string]: unknown;
 }
@@ -84,6 +86,11 @@ export interface WorkerJson {
     state?: string;
     slots?: number;
     running?: unknown[];
+    reserved?: unknown[];
+    name?: string;
+    host?: string;
+    heard?: string;
+    since?: string;
     [more: string]: unknown;
 }
 

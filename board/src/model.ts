@@ -2,6 +2,7 @@
 //
 // The trials of one experiment as the board keeps them: one small row a trial, by id, filled by pages of the list and by
 // events, in any order. Pure: no network, no page.
+import { plural } from './format';
 import { Counts, ParamValue, TrialJson, TrialState, TRIAL_STATES, time, whyText } from './api';
 
 /** At most this many trials are kept in the page; the rest stays on the driver. */
@@ -140,6 +141,21 @@ export function total(counts: Counts): number {
     let n = 0;
     for (const state of TRIAL_STATES) n += counts[state] ?? 0;
     return n;
+}
+
+export interface Progress {
+    done: number;
+    ended: number;
+    text: string; // "of 200 trials ended"
+}
+
+/** How far a search is. Where trials pause at rungs, most never end: there, what counts is how many have started. */
+export function progress(counts: Counts, limit: number | null, rungs: boolean): Progress {
+    const all = total(counts);
+    const ended = (counts.completed ?? 0) + (counts.stopped ?? 0) + (counts.failed ?? 0) + (counts.cancelled ?? 0);
+    const done = rungs ? all - (counts.waiting ?? 0) : ended;
+    const whole = limit === null ? all : limit;
+    return { done, ended, text: `of ${plural(whole, 'trial')} ${rungs ? 'started' : 'ended'}` };
 }
 
 /** Whether a is the better value. */
