@@ -48,7 +48,7 @@ export class CurvesPanel {
         const values = curves.flatMap((c) => c.values.filter((v): v is number => v !== null && Number.isFinite(v)));
         show(this.none, values.length === 0);
         setText(this.none, this.loading ? 'Reading curves …' : 'No metric has been reported yet.');
-        setText(this.note, this.noteText(curves.length));
+        setText(this.note, this.noteText(curves.length, curves.filter((c) => best.has(c.trial)).length));
         this.chart.set(this.option(curves, best, focusRange(values, this.exp.maximize)));
         const spots: Spot[] = [];
         for (const c of curves) c.steps.forEach((x, i) => c.values[i] !== null && spots.push({ x, y: c.values[i] as number, trial: c.trial }));
@@ -58,10 +58,10 @@ export class CurvesPanel {
         });
     }
 
-    private noteText(n: number): string {
+    private noteText(n: number, best: number): string {
         const all = this.exp.table.size;
         const drawn = n < all ? `${f.count(n)} of ${f.count(all)} trials: the best, the running and the newest` : `${f.plural(n, 'trial')}`;
-        return n === 0 ? '' : `${drawn}. The best ${Math.min(BEST, n)} in colour.`;
+        return n === 0 ? '' : `${drawn}${best === 0 ? '' : best === 1 ? '; the best in colour' : `; the best ${best} in colour`}.`;
     }
 
     private async fetch(): Promise<void> {

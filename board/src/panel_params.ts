@@ -125,7 +125,7 @@ export class ParallelPanel {
                 parallelAxisDefault: {
                     nameTextStyle: { color: colour('muted'), fontSize: 11 }, nameGap: 14, nameTruncate: { maxWidth: 90 },
                     axisLine: { lineStyle: { color: colour('line') } }, axisTick: { show: false }, minorTick: { show: false },
-                    axisLabel: { color: colour('faint'), fontSize: 10, formatter: (v: number | string) => (typeof v === 'number' ? f.num(v, 3) : v) },
+                    axisLabel: { color: colour('muted'), fontSize: 10, textBorderColor: colour('surface'), textBorderWidth: 3, formatter: (v: number | string) => (typeof v === 'number' ? f.num(v, 3) : v) },
                     areaSelectStyle: { width: 14, color: colour('accent'), opacity: 0.25, borderWidth: 0 },
                 } },
             parallelAxis: [

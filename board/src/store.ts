@@ -68,6 +68,7 @@ export class OpenExperiment {
                 return table.size < ROWS_MAX;
             }, signal);
             this.loadingTrials = false;
+            performance.mark('magpie-all-rows');
             this.table = table;
             this.meanwhile.splice(0).forEach((c) => this.apply(c));
         } catch (error) {

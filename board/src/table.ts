@@ -27,8 +27,9 @@ class Line {
     readonly el = h('div', { class: 'tr', role: 'row' });
     readonly pill = new StatePill('waiting');
     readonly cells: HTMLElement[] = [];
+    readonly texts: string[] = []; // what the cells say: reading it back from the page would cost more
     index = -1;
-    row: Row | null = null;
+    marks = '';
 }
 
 export class TrialGrid {
@@ -52,6 +53,7 @@ export class TrialGrid {
     private timer: ReturnType<typeof setTimeout> | undefined;
     private cursor = 0; // id of the row with the keyboard's mark
     private opened = 0; // id of the row whose drawer is open
+    private marked = false;
 
     constructor(private readonly exp: OpenExperiment, private readonly pick: (trial: number) => void) {
         this.scroller.append(this.head, this.body);
@@ -61,6 +63,7 @@ export class TrialGrid {
         this.scroller.addEventListener('scroll', () => this.draw(), { passive: true });
         this.scroller.addEventListener('keydown', (e) => this.keys(e));
         this.body.addEventListener('click', (e) => this.click(e));
+        this.body.addEventListener('mouseover', (e) => this.explain(e));
         this.input.addEventListener('input', () => this.filterChanged());
         new ResizeObserver(() => this.draw()).observe(this.scroller);
     }
@@ -198,6 +201,10 @@ export class TrialGrid {
         const headHeight = this.head.offsetHeight;
         const { first, last } = windowOf(this.scroller.scrollTop, this.scroller.clientHeight - headHeight, ROW_HEIGHT, this.rows.length, OVERSCAN);
         while (this.lines.length < last - first) this.lines.push(this.newLine());
+        if (last > 0 && !this.marked) {
+            this.marked = true;
+            performance.mark('magpie-first-rows');
+        }
         const now = Date.now();
         this.lines.forEach((line, i) => {
             // Line i always takes the rows i, i + n, i + 2n …: scrolling by one row rewrites one line.
@@ -228,20 +235,16 @@ export class TrialGrid {
             line.el.setAttribute('aria-rowindex', String(index + 2));
         }
         const marks = `tr${row.id === this.opened ? ' opened' : ''}${row.id === this.cursor ? ' cursor' : ''}${index % 2 ? ' odd' : ''}`;
-        setClass(line.el, marks);
-        line.row = row;
+        if (line.marks !== marks) setClass(line.el, (line.marks = marks));
         this.shown.forEach((c, i) => {
             const cell = line.cells[i] as HTMLElement;
-            if (c.key === 'state') {
-                line.pill.set(row.state);
-                cell.title = row.text;
-                return;
-            }
             const text = c.text(row, now);
-            setText(cell, text);
-            if (c.key === 'why' || c.key === 'worker' || c.key.startsWith('params.')) cell.title = text;
+            if (line.texts[i] === text) return;
+            line.texts[i] = text;
+            if (c.key === 'trial') line.el.setAttribute('data-trial', text);
+            if (c.key === 'state') line.pill.set(row.state);
+            else cell.textContent = text;
         });
-        line.el.setAttribute('data-trial', String(row.id));
     }
 
     private click(event: MouseEvent): void {
@@ -250,6 +253,15 @@ export class TrialGrid {
         if (!id || String(getSelection()) !== '') return;
         this.cursor = id;
         this.pick(id);
+    }
+
+    /** A cell that is cut off, or a state with a reason, says the whole in its tooltip. */
+    private explain(event: MouseEvent): void {
+        const cell = (event.target as HTMLElement).closest<HTMLElement>('.td');
+        const row = this.exp.table.get(Number(cell?.parentElement?.dataset.trial));
+        if (!cell || !row) return;
+        const isState = cell.querySelector('.pill') !== null;
+        cell.title = isState ? row.text : cell.scrollWidth > cell.clientWidth ? cell.textContent ?? '' : '';
     }
 
     private keys(event: KeyboardEvent): void {
