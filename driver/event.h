@@ -44,7 +44,9 @@ enum event_kind {
     EV_ASK = 1,       /* grant up to count trials to a holder */
     EV_RESERVE = 2,   /* prefetch: like ASK of one, but the trial stays WAITING, reserved_by holder */
     EV_STARTED = 3,   /* the holder of a reservation runs it now */
-    EV_REPORT = 4,    /* metrics and checkpoints of a running trial */
+    EV_REPORT = 4,    /* metrics and checkpoints of a running trial. A trial paused by it may be given
+                         again at once, from the newest checkpoint committed by then: whoever writes
+                         checkpoints sends that of the budget's last step in the same event */
     EV_TELL = 5,      /* the end of an attempt from its holder's side */
     EV_EXPIRE = 6,    /* a lease ran out, or its holder said bye / is known dead (`lost`) */
     EV_RELEASE = 7,   /* an undelivered grant or a reservation goes back; no loss is counted */

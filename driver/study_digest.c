@@ -80,7 +80,7 @@ static void add_trial(uint64_t *h, const struct trial *t, int dims)
 
 static void add_list(uint64_t *h, const struct list_node *head)
 {
-    for (const struct list_node *n = head->next; n != head; n = n->next) {
+    for (struct list_node *n = head->next; n != head; n = n->next) {
         add_int(h, container_of(n, struct trial, link)->id);
     }
     add_int(h, -1);

@@ -401,7 +401,7 @@ static bool answer_over(const struct trial *t, struct event *ev)
         ev->action = end ? a->action : ACT_CONTINUE;
         return false;
     }
-    if (repeat && a->action == ACT_PAUSE) {
+    if (repeat && !brings_checkpoint(t, ev) && a->action == ACT_PAUSE) {
         ev->action = ACT_PAUSE; /* it only asks how it stands */
         return false;
     }
