@@ -1,0 +1,384 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Random, grid, differential evolution, "auto" and the median rule: what each promises on its own.
+ */
+#include "harness.h"
+
+#include "base/alloc.h"
+#include "optimizers/early_stop.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+TestSuite(search, .timeout = 100);
+
+/* ---- auto ---- */
+
+Test(search, auto_picks_by_resource_and_size_and_says_why)
+{
+    static const struct {
+        const char *space;
+        int64_t max, trials;
+        const char *name, *why;
+    } cases[] = {
+        {MIXED_SPACE, 27, 100, "asha", "has a resource"},
+        {FINITE_SPACE, 0, 33, "grid", "all 33 points"},
+        {FINITE_SPACE, 0, 32, "random", "more points than may be tried"},
+        {FINITE_SPACE, 0, 0, "grid", "all 33 points"},
+        {FINITE_SPACE, 1, 100, "grid", "all 33 points"}, /* a resource without room for rungs */
+        {MIXED_SPACE, 0, 100, "random", "continuous"},
+        {MIXED_SPACE, 0, 0, "random", "continuous"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct space *s = space_of(cases[i].space);
+        struct opt_resource r = {.present = cases[i].max > 0, .min = 1, .max = cases[i].max};
+        struct mjson_issues is = {0};
+        char *why = NULL;
+        struct optimizer *o = optimizer_create(NULL, "", s, 1, &r, cases[i].trials, &is, &why);
+        cr_assert_not_null(o);
+        cr_expect_str_eq(optimizer_ops_of(o)->name, cases[i].name, "case %zu", i);
+        cr_expect_not_null(strstr(why, cases[i].why), "case %zu: %s", i, why);
+        free(why);
+        optimizer_destroy(o);
+        space_destroy(s);
+    }
+}
+
+/* ---- random ---- */
+
+Test(search, random_trials_do_not_depend_on_results_or_workers)
+{
+    struct sim a;
+    struct sim b;
+    sim_init(&a, MIXED_SPACE, "{\"algorithm\": \"random\"}", 9, 0, 50, 1);
+    sim_init(&b, MIXED_SPACE, "{\"algorithm\": \"random\"}", 9, 0, 50, 50);
+    b.p_fail = 0.2;
+    b.p_stop = 0.1;
+    sim_run(&a, 100000);
+    sim_run(&b, 100000);
+    cr_assert(a.n_trials == 50 && b.n_trials == 50);
+    for (int64_t id = 1; id <= 50; id++) {
+        cr_expect(space_point_equal(a.space, a.trials[id].point, b.trials[id].point));
+    }
+    sim_fini(&a);
+    sim_fini(&b);
+}
+
+Test(search, random_takes_any_types_and_as_many_trials_as_asked_though_points_repeat)
+{
+    struct sim m;
+    sim_init(&m, "{\"c\": [\"CATEGORICAL\", [\"a\", \"b\", \"c\"]]}", "{\"algorithm\": \"random\"}", 1, 0, 30, 4);
+    sim_run(&m, 10000);
+    cr_expect_eq(m.n_trials, 30);
+    sim_fini(&m);
+}
+
+/* ---- grid ---- */
+
+static void check_grid(const char *json, uint64_t seed, bool enqueue)
+{
+    struct sim m;
+    bool seen[33] = {false};
+    sim_init(&m, FINITE_SPACE, json, seed, 0, 100, 5);
+    m.p_enqueue = enqueue ? 0.05 : 0;
+    m.p_fail = 0.05;
+    sim_run(&m, 100000);
+    for (int64_t id = 1; id <= m.n_trials; id++) {
+        double p[3];
+        int k = -1;
+        do {
+            cr_assert_lt(++k, 33);
+            space_grid_point(m.space, (uint64_t)k, p);
+        } while (!space_point_equal(m.space, p, m.trials[id].point));
+        cr_expect(!seen[k] || enqueue, "%s gives point %d twice", json, k);
+        seen[k] = true;
+    }
+    for (int k = 0; k < 33; k++) {
+        cr_expect(seen[k], "%s misses point %d", json, k);
+    }
+    cr_expect(enqueue || m.n_trials == 33);
+    cr_expect_str_eq(m.h.at[m.h.n - 1].answer.why_code, "grid-exhausted");
+    sim_fini(&m);
+}
+
+Test(search, grid_gives_every_point_exactly_once_ordered_or_shuffled)
+{
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        check_grid("{\"algorithm\": \"grid\"}", seed, false);
+        check_grid("{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", seed, false);
+        check_grid("{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", seed, true);
+    }
+}
+
+Test(search, grid_does_not_try_an_enqueued_point_again)
+{
+    struct sim m;
+    sim_init(&m, FINITE_SPACE, "{\"algorithm\": \"grid\"}", 1, 0, 100, 100);
+    for (uint64_t k = 4; k < 12; k += 3) {
+        struct opt_suggestion s = {.answer = OPT_TRIAL, .trial = ++m.n_trials, .point = xcalloc(3, sizeof(double))};
+        space_grid_point(m.space, k, s.point);
+        optimizer_adopt(m.o, &s);
+        m.trials[m.n_trials].state = SIM_RUNNING;
+        m.trials[m.n_trials].point = s.point;
+        m.running++;
+    }
+    while (sim_ask(&m)) {
+    }
+    cr_expect_eq(m.n_trials, 33);
+    sim_fini(&m);
+}
+
+Test(search, a_shuffled_grid_differs_by_seed_and_is_no_simple_rotation)
+{
+    struct sim a;
+    struct sim b;
+    const char *space = "{\"x\": [\"INTEGER\", [0, 999]]}";
+    int falls = 0;
+    int same = 0;
+    sim_init(&a, space, "{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", 1, 0, 1000, 1000);
+    sim_init(&b, space, "{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", 2, 0, 1000, 1000);
+    for (int k = 0; k < 1000; k++) {
+        cr_assert(sim_ask(&a) && sim_ask(&b));
+        same += a.trials[k + 1].point[0] == b.trials[k + 1].point[0];
+        falls += k > 0 && a.trials[k + 1].point[0] < a.trials[k].point[0];
+    }
+    cr_expect_lt(same, 20);
+    cr_expect(falls > 400 && falls < 600, "%d", falls);
+    sim_fini(&a);
+    sim_fini(&b);
+}
+
+Test(search, a_grid_takes_integers_and_stepped_doubles)
+{
+    struct sim m;
+    sim_init(&m, "{\"i\": [\"INTEGER\", [1, 4]], \"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.5}}",
+             "{\"algorithm\": \"grid\"}", 1, 0, 100, 3);
+    sim_run(&m, 1000);
+    cr_expect_eq(m.n_trials, 12);
+    sim_fini(&m);
+}
+
+/* ---- differential evolution ---- */
+
+#define CUBE "{\"a\": [\"DOUBLE\", [-5, 5]], \"b\": [\"DOUBLE\", [-5, 5]], \"c\": [\"DOUBLE\", [-5, 5]], \"d\": [\"DOUBLE\", [-5, 5]]}"
+
+static double best_of(const struct sim *m)
+{
+    double best = INFINITY;
+    for (int64_t id = 1; id <= m->n_trials; id++) {
+        best = fmin(best, f_sphere(m->space, m->trials[id].point, INT64_MAX - 1));
+    }
+    return best;
+}
+
+/* The median of the best over 9 seeds. */
+static double median_best(const char *json, int64_t trials, int workers)
+{
+    double best[9];
+    for (int seed = 0; seed < 9; seed++) {
+        struct sim m;
+        sim_init(&m, CUBE, json, (uint64_t)seed, 0, trials, workers);
+        sim_run(&m, 1000000);
+        cr_assert(m.done);
+        double v = best_of(&m);
+        int i = seed;
+        for (; i > 0 && best[i - 1] > v; i--) {
+            best[i] = best[i - 1];
+        }
+        best[i] = v;
+        sim_fini(&m);
+    }
+    return best[4];
+}
+
+Test(search, differential_evolution_goes_far_beyond_random_in_both_modes)
+{
+    double random = median_best("{\"algorithm\": \"random\"}", 600, 4);
+    double steady = median_best("{\"algorithm\": \"de\"}", 600, 4);
+    double generational = median_best("{\"algorithm\": \"de\", \"mode\": \"generational\"}", 600, 4);
+    cr_expect_lt(steady, random / 1000, "%g, random %g", steady, random);
+    cr_expect_lt(generational, random / 1000, "%g, random %g", generational, random);
+}
+
+Test(search, generations_bound_the_trials_of_differential_evolution)
+{
+    struct sim m;
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 6, \"generations\": 4}", 1, 0, 1000, 3);
+    sim_run(&m, 100000);
+    cr_expect_eq(m.n_trials, 24);
+    cr_expect_str_eq(m.h.at[m.h.n - 1].answer.why_code, "generations-done");
+    sim_fini(&m);
+}
+
+Test(search, a_generation_waits_for_stragglers_and_a_failure_ends_its_place)
+{
+    struct sim m;
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 4, \"mode\": \"generational\"}", 1, 0, 100, 100);
+    for (int k = 0; k < 4; k++) {
+        cr_assert(sim_ask(&m));
+    }
+    for (int64_t id = 1; id <= 4; id++) {
+        cr_expect_not(sim_ask(&m));
+        cr_expect_str_eq(m.h.at[m.h.n - 1].answer.why_code, "generation-not-finished");
+        sim_finish(&m, id, id == 2 ? OPT_FAILED : OPT_COMPLETED, id != 2, 1.0);
+    }
+    for (int k = 0; k < 4; k++) {
+        cr_assert(sim_ask(&m));
+    }
+    cr_expect_not(sim_ask(&m));
+    sim_fini(&m);
+}
+
+/* With CR = 0 a challenger differs from its member in the forced coordinate alone. */
+Test(search, at_least_one_coordinate_of_a_challenger_comes_from_the_mutant)
+{
+    struct sim m;
+    int changed[5] = {0};
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 8, \"crossover\": 0, \"mode\": \"generational\"}", 3, 0, 16, 16);
+    for (int k = 0; k < 8; k++) {
+        cr_assert(sim_ask(&m));
+    }
+    for (int64_t id = 1; id <= 8; id++) {
+        sim_finish(&m, id, OPT_COMPLETED, true, (double)id);
+    }
+    for (int64_t id = 9; id <= 16; id++) {
+        cr_assert(sim_ask(&m));
+        int n = 0;
+        for (int i = 0; i < 4; i++) {
+            double was = param_from_unit(&m.space->params[i], param_to_unit(&m.space->params[i], m.trials[id - 8].point[i]));
+            n += m.trials[id].point[i] != was;
+        }
+        changed[n]++;
+    }
+    cr_expect_eq(changed[1], 8);
+    sim_fini(&m);
+}
+
+static double f_negative(const struct space *s, const double *point, int64_t step)
+{
+    return -1e6 - point[0];
+}
+
+Test(search, differential_evolution_finds_the_best_of_values_that_are_all_negative)
+{
+    struct sim m;
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\"}", 1, 0, 400, 1);
+    m.f = f_negative;
+    sim_run(&m, 1000000);
+    double best = -INFINITY;
+    for (int64_t id = 1; id <= m.n_trials; id++) {
+        best = fmax(best, m.trials[id].point[0]);
+    }
+    cr_expect_gt(best, 4.9);
+    sim_fini(&m);
+}
+
+Test(search, differential_evolution_does_not_repeat_a_member_in_a_small_space)
+{
+    struct sim m;
+    int repeats = 0;
+    sim_init(&m, FINITE_SPACE, "{\"algorithm\": \"de\", \"population\": 4}", 1, 0, 200, 1);
+    sim_run(&m, 100000);
+    for (int64_t id = 2; id <= m.n_trials; id++) {
+        repeats += space_point_equal(m.space, m.trials[id].point, m.trials[id - 1].point);
+    }
+    cr_expect_eq(m.n_trials, 200);
+    cr_expect_lt(repeats, 60);
+    sim_fini(&m);
+}
+
+/* ---- the median rule ---- */
+
+static struct early_stop *rule_of(const char *json)
+{
+    struct mjson_issues is = {0};
+    json_t *v = NULL;
+    cr_assert_eq(mjson_parse(json, strlen(json), &v, NULL), MAG_OK);
+    struct early_stop *e = early_stop_create(v, "", &is);
+    cr_assert_not_null(e, "%s", is.n > 0 ? is.items[0].text : "");
+    json_decref(v);
+    return e;
+}
+
+Test(search, median_stops_what_is_worse_than_the_median_of_running_averages)
+{
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 3}");
+    /* Running averages at step 2: 1, 2, 3. */
+    for (int64_t id = 1; id <= 3; id++) {
+        cr_expect_not(early_stop_report(e, id, 1, (double)id - 0.5, NULL));
+        cr_expect_not(early_stop_report(e, id, 2, (double)id + 0.5, NULL));
+        early_stop_finish(e, id, OPT_COMPLETED);
+    }
+    char *why = NULL;
+    cr_expect_not(early_stop_report(e, 4, 1, 1.4, &why));
+    cr_expect_null(why);
+    cr_expect_not(early_stop_report(e, 4, 2, 9.0, NULL), "its best so far, 1.4, is better than 2");
+    cr_expect(early_stop_report(e, 5, 1, 1.6, &why), "1.6 against 1.45");
+    cr_expect_not_null(strstr(why, "at step 1"));
+    cr_expect_not_null(strstr(why, "4 other trials"), "%s", why);
+    free(why);
+    early_stop_destroy(e);
+}
+
+Test(search, median_compares_equal_steps_not_list_positions)
+{
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 1}");
+    for (int64_t step = 10; step <= 50; step += 10) { /* reports rarely: 5 values up to step 50 */
+        cr_expect_not(early_stop_report(e, 1, step, 1.0 / (double)step, NULL));
+    }
+    /* By position the fifth value of trial 2 would be held against step 50. */
+    for (int64_t step = 1; step <= 9; step++) {
+        cr_expect_not(early_stop_report(e, 2, step, 0.9, NULL));
+    }
+    cr_expect(early_stop_report(e, 2, 10, 0.9, NULL));
+    early_stop_destroy(e);
+}
+
+Test(search, median_works_from_the_first_round_and_respects_its_options)
+{
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 2, \"min_step\": 4, \"interval\": 2}");
+    for (int64_t step = 1; step <= 6; step++) { /* all four run at once; none has ended */
+        for (int64_t id = 1; id <= 4; id++) {
+            bool stop = early_stop_report(e, id, step, (double)id, NULL);
+            cr_expect_eq(stop, step >= 4 && step % 2 == 0 && id >= 3, "trial %d step %d", (int)id, (int)step);
+        }
+    }
+    early_stop_destroy(e);
+}
+
+Test(search, the_running_median_is_the_median)
+{
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 1}");
+    struct pcg64 g;
+    enum { N = 501 };
+    double sorted[N];
+    pcg_stream(&g, 1, "median", 0);
+    for (int64_t id = 1; id <= N; id++) {
+        double v = (double)pcg64_below(&g, 50);
+        int n = (int)id - 1;
+        double median = n % 2 == 1 ? sorted[n / 2] : n > 0 ? (sorted[n / 2 - 1] + sorted[n / 2]) / 2 : INFINITY;
+        cr_assert_eq(early_stop_report(e, id, 1, v, NULL), v > median, "trial %d", (int)id);
+        int at = n;
+        for (; at > 0 && sorted[at - 1] > v; at--) {
+            sorted[at] = sorted[at - 1];
+        }
+        sorted[at] = v;
+    }
+    early_stop_destroy(e);
+}
+
+Test(search, the_rule_resolves_to_itself)
+{
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"combine\": true}");
+    json_t *a = early_stop_resolved(e);
+    char *text = mjson_dump(a);
+    struct early_stop *f = rule_of(text);
+    cr_expect(early_stop_may_combine(f));
+    json_t *b = early_stop_resolved(f);
+    cr_expect(json_equal(a, b));
+    cr_expect_eq(json_object_size(a), 5);
+    early_stop_destroy(e);
+    early_stop_destroy(f);
+}
