@@ -2,6 +2,8 @@
 #include "base/fault.h"
 
 #ifdef MAG_FAULTS
+#include "base/alloc.h"
+
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -55,7 +57,7 @@ static void parse_all(void)
     if (env == NULL) {
         return;
     }
-    char *copy = strdup(env);
+    char *copy = xstrdup(env);
     char *save = NULL;
     for (char *item = strtok_r(copy, ",", &save); item != NULL; item = strtok_r(NULL, ",", &save)) {
         parse_one(item);

@@ -362,6 +362,23 @@ char *client_experiment(const struct client *c, const char *key, const char *suf
 
 /* ---- lists ---- */
 
+static void add_query(const struct client *c, struct buf *b, const char *key, const char *value)
+{
+    char *escaped = value != NULL ? curl_easy_escape(c->curl, value, 0) : NULL;
+    if (escaped != NULL) {
+        buf_addf(b, "%s%s=%s", b->len > 0 ? "&" : "", key, escaped);
+    }
+    curl_free(escaped);
+}
+
+char *client_query(const struct client *c, const char *sort, const char *filter)
+{
+    struct buf b = {0};
+    add_query(c, &b, "sort", sort);
+    add_query(c, &b, "filter", filter);
+    return buf_take(&b);
+}
+
 enum mag_status client_list(struct client *c, const char *path, const char *query, const char *key,
                             int64_t max, json_t **ret, struct mag_err *err)
 {

@@ -58,6 +58,8 @@ enum mag_status client_list(struct client *c, const char *path, const char *quer
 
 /* "/api/v1/experiments/KEY" + suffix, malloc'ed. KEY: an experiment's number or its name. */
 char *client_experiment(const struct client *c, const char *key, const char *suffix);
+/* "sort=…&filter=…" with what is not NULL, escaped, malloc'ed. */
+char *client_query(const struct client *c, const char *sort, const char *filter);
 /* An experiment file to the driver, byte for byte, with an idempotency key put in at its very end, so
  * that lines and columns hold; tried again while nobody answers. The experiment in *ret. */
 enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,

@@ -100,7 +100,7 @@ int cmd_fork(int argc, char **argv)
     }
     if (st == MAG_OK) {
         char *path = client_experiment(&c, args.items[0], ":fork");
-        st = client_post_once(&c, path, json_pack("{s:O}", "changes", patch), &x, &err);
+        st = client_post_once(&c, path, json_incref(patch), &x, &err);
         free(path);
     }
     json_decref(patch);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/clock.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/commands.h"
@@ -6,8 +7,7 @@
 #include "cli/table.h"
 
 #include <inttypes.h>
-#include <string.h>
-#include <time.h>
+#include <stdlib.h>
 
 static void add_row(struct table *t, const json_t *x, double now)
 {
@@ -37,7 +37,7 @@ static void print_table(const json_t *all)
     static const char *const heads[] = {">ID", "NAME", "STATE", ">TRIALS", ">RUNNING", ">BEST", ">CREATED", "WHY"};
     struct table t;
     table_init(&t, heads, sizeof(heads) / sizeof(heads[0]));
-    double now = (double)time(NULL);
+    double now = (double)clock_wall_ms() / 1000;
     size_t i = 0;
     const json_t *x = NULL;
     json_array_foreach(all, i, x)
@@ -48,31 +48,14 @@ static void print_table(const json_t *all)
     table_fini(&t);
 }
 
-/* Only those in one state; takes `all`. */
-static json_t *in_state(json_t *all_take, const char *state)
-{
-    json_t *some = json_array();
-    size_t i = 0;
-    json_t *x = NULL;
-    json_array_foreach(all_take, i, x)
-    {
-        if (strcmp(format_string(x, "state"), state) == 0) {
-            (void)json_array_append(some, x);
-        }
-    }
-    json_decref(all_take);
-    return some;
-}
-
 int cmd_list(int argc, char **argv)
 {
-    static const char *const states[] = {"running", "paused", "completed", "cancelled", "failed", NULL};
     struct client c = {0};
-    const char *state = NULL;
+    const char *filter = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "state", .kind = FLAG_TEXT, .to = &state, .value = "STATE", .help = "only those in this state",
-         .choices = states},
+        {.name = "filter", .kind = FLAG_TEXT, .to = &filter, .value = "CONDITIONS",
+         .help = "by id, name, state, project, tag or created, such as \"state=running|paused,tag=baseline\""},
         {0},
     };
     const struct flags_usage u = {.program = "magpie list", .args = "", .flags = flags,
@@ -86,13 +69,14 @@ int cmd_list(int argc, char **argv)
     json_t *all = NULL;
     enum mag_status st = client_open(&c, &err);
     if (st == MAG_OK) {
-        st = client_list(&c, "/api/v1/experiments", "", "experiments", 0, &all, &err);
+        char *query = client_query(&c, NULL, filter);
+        st = client_list(&c, "/api/v1/experiments", query, "experiments", 0, &all, &err);
+        free(query);
     }
     client_close(&c);
     if (st != MAG_OK) {
         return cmd_fail(&err);
     }
-    all = state != NULL ? in_state(all, state) : all;
     if (c.json) {
         cmd_print_json(json_pack("{s:o}", "experiments", all));
         return CMD_OK;

@@ -7,24 +7,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A table with a column for each key that the first row has, in its order. */
-static void print_rows(const json_t *rows)
+/* One column of the schedule: the key in a row, and its head ("epochs" goes by the resource's unit). */
+struct column {
+    const char *key;
+    char head[40];
+};
+
+/* The columns that matter: a resource's only where there is one. */
+static int columns_of(const struct spec *s, struct column out[5])
 {
-    const char *heads[TABLE_COLUMNS_MAX];
-    char names[TABLE_COLUMNS_MAX][32];
+    static const char *const keys[] = {"bracket", "rung", "budget", "trials", "epochs"};
     int n = 0;
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach(json_array_get(rows, 0), key, value)
-    {
-        if (n < TABLE_COLUMNS_MAX) {
-            (void)snprintf(names[n], sizeof(names[n]), ">%s", key);
-            heads[n] = names[n];
-            n++;
+    for (size_t i = 0; i < 5; i++) {
+        bool of_resource = strcmp(keys[i], "trials") != 0;
+        if (of_resource && s->resource_unit == NULL) {
+            continue;
         }
+        out[n].key = keys[i];
+        if (strcmp(keys[i], "epochs") == 0) {
+            (void)snprintf(out[n].head, sizeof(out[n].head), ">%.30ss", s->resource_unit);
+        } else {
+            (void)snprintf(out[n].head, sizeof(out[n].head), ">%s", keys[i]);
+        }
+        n++;
     }
-    if (n == 0) {
-        return;
+    return n;
+}
+
+static void print_rows(const struct spec *s, const json_t *rows)
+{
+    struct column columns[5];
+    const char *heads[5];
+    int n = columns_of(s, columns);
+    for (int c = 0; c < n; c++) {
+        heads[c] = columns[c].head;
+    }
+    if (n < 2 || json_array_size(rows) == 0) {
+        return; /* without a resource there is no schedule */
     }
     struct table t;
     table_init(&t, heads, n);
@@ -33,7 +52,7 @@ static void print_rows(const json_t *rows)
     json_array_foreach(rows, i, row)
     {
         for (int c = 0; c < n; c++) {
-            char *text = mjson_dump(json_object_get(row, heads[c] + 1));
+            char *text = mjson_dump(json_object_get(row, columns[c].key));
             table_add(&t, strcmp(text, "null") == 0 ? "-" : text);
             free(text);
         }
@@ -67,7 +86,7 @@ static void print_text(const struct spec *s, const json_t *plan)
         (void)snprintf(label, sizeof(label), "%ss", s->resource_unit);
         print_number(label, json_object_get(plan, "epochs"), "no limit");
     }
-    print_rows(json_object_get(plan, "table"));
+    print_rows(s, json_object_get(plan, "table"));
     size_t i = 0;
     const json_t *note = NULL;
     json_array_foreach(json_object_get(plan, "notes"), i, note)

@@ -15,9 +15,9 @@ int cmd_repeat(int argc, char **argv)
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
         {.name = "best", .kind = FLAG_INT, .to = &best, .value = "K", .help = "how many of the best trials",
-         .fallback = "3", .min = 1, .max = 1000},
+         .fallback = "3", .min = 1, .max = 100},
         {.name = "seeds", .kind = FLAG_INT, .to = &seeds, .value = "N", .help = "how many seeds", .fallback = "5",
-         .min = 1, .max = 1000},
+         .min = 1, .max = 100},
         {0},
     };
     const struct flags_usage u = {
@@ -33,7 +33,7 @@ int cmd_repeat(int argc, char **argv)
     enum mag_status st = client_open(&c, &err);
     if (st == MAG_OK) {
         char *path = client_experiment(&c, args.items[0], ":repeat");
-        st = client_post_once(&c, path, json_pack("{s:I, s:I}", "best", best, "seeds", seeds), &made, &err);
+        st = client_post(&c, path, json_pack("{s:I, s:I}", "best", best, "seeds", seeds), &made, &err);
         free(path);
     }
     client_close(&c);

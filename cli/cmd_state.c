@@ -21,7 +21,9 @@ static int change(struct client *c, const char *key, const char *suffix, json_t 
     enum mag_status st = client_open(c, &err);
     if (st == MAG_OK) {
         path = client_experiment(c, key, suffix);
-        st = client_post(c, path, body_take, NULL, &err);
+        /* Only :extend knows keys: a second pause is a pause, a second extension need not be one. */
+        st = strcmp(suffix, ":extend") == 0 ? client_post_once(c, path, body_take, NULL, &err)
+                                            : client_post(c, path, body_take, NULL, &err);
         free(path);
         path = client_experiment(c, key, "");
     } else {
