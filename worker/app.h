@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to worker/: the one struct behind worker_run and its parts. Loop thread only, but for the
+ * tasks of background.h, which touch nothing but themselves.
+ */
+#ifndef MAG_WORKER_APP_H
+#define MAG_WORKER_APP_H
+
+#include "base/list.h"
+#include "storage/storage.h"
+#include "wire/wire.h"
+#include "worker/background.h"
+#include "worker/child.h"
+#include "worker/lines.h"
+#include "worker/link.h"
+#include "worker/machine.h"
+#include "worker/outlog.h"
+#include "worker/worker.h"
+
+#define RUN_POINTS_HOLD 10000     /* unsent points at which a program is no longer read */
+#define RUN_BUDGET_HOLD_MS 2000   /* how long the report of the last step waits for its checkpoint */
+#define TALK_FLUSH_MS 100         /* metrics leave at most this late, and at most this often */
+#define TALK_TIMEOUT_MS 5000      /* a request unanswered for this long is repeated */
+#define TALK_POINTS_MAX 4000      /* points in one message */
+#define HELLO_TIMEOUT_MS 2000
+#define BYE_TIMEOUT_MS 2000
+#define DRAIN_NONE 0
+#define DRAIN_FINISH 1            /* running trials end by themselves */
+#define DRAIN_PAUSE 2             /* they stop at a checkpoint and are given back */
+#define DRAIN_KILL 3              /* they end now and are given back */
+
+enum run_state {
+    RUN_FETCHING = 0,   /* its checkpoint is made local and verified */
+    RUN_WAITING = 1,    /* for a slot */
+    RUN_STARTING = 2,   /* has a slot; its executor is not ready yet */
+    RUN_RUNNING = 3,
+    RUN_PUBLISHING = 4, /* the program is done; its checkpoints are not */
+    RUN_ENDED = 5,      /* the result is to be told, or told and not yet acknowledged */
+};
+
+enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
+
+struct slot;
+struct executor;
+
+/* One attempt of one trial, from its grant until the driver has acknowledged its result. */
+struct run {
+    struct list_node node;      /* app->runs */
+    struct app *app;
+    struct wire_grant grant;
+    enum run_state state;
+    bool reserved;              /* prefetched: takes a slot as soon as one comes free */
+    bool started_untold;
+    bool result_sent;           /* in the message in flight */
+    char *dir, *trial_dir, *checkpoint_dir, *log_path, *metrics_path, *params_path;
+    char *resume_path;          /* NULL = from the start */
+    int64_t resume_step;
+
+    /* its program */
+    struct slot *slot;          /* the first of its slots, while it has any */
+    struct child *child;        /* a command's own process; an executor's belongs to the executor */
+    struct executor *executor;
+    struct lines *lines;        /* a command's output */
+    struct outlog log;
+    struct buf metrics;         /* lines of metrics.jsonl not yet written */
+    struct event *time_limit;
+    struct event *budget_hold;
+    int64_t started_ns, started_ms, ended_ms;
+
+    /* news for the driver */
+    struct wire_point *points;
+    size_t n_points;
+    struct wire_point *held;    /* points at the budget, until their checkpoint is published */
+    size_t n_held;
+    bool tail_untold;
+    json_t *where;              /* the program's versions; NULL = told or none */
+    int publishing;             /* checkpoints on their way to storage */
+    int64_t checkpoint_step;
+    char *checkpoint_uri;       /* newest published and untold, NULL = none */
+    json_t *checkpoint_meta;
+
+    /* how it ends */
+    enum run_order ordered;
+    bool late;                  /* the lease is another's: nothing more is told but the end */
+    bool give_back;             /* drained */
+    bool objective_seen;
+    int64_t last_step;          /* -1 = none */
+    char *failure;              /* why the worker stops it, or the program's own words */
+    const char *failure_cause;
+    char *bad_line;             /* why the first unusable "::magpie" line was */
+    json_t *final_metrics;      /* of its result */
+    const char *final_status;   /* of its result, NULL = none yet */
+    struct wire_result result;  /* filled when it ends */
+};
+
+struct slot {
+    struct app *app;
+    int index;
+    struct run *run;            /* NULL = free */
+    struct executor *executor;  /* kept between trials; NULL = none */
+};
+
+struct session;
+
+struct app {
+    struct worker_config cfg;
+    struct event_base *base;
+    char id[WIRE_ID_MAX + 1];
+    char name[WIRE_NAME_MAX + 1];
+    struct machine machine;
+    json_t *labels;
+    char *scratch;              /* our own folder below the configured one */
+    int scratch_lock;
+    struct children *children;
+    struct background *background;
+    struct storage *storage;    /* of the driver; used by tasks */
+    struct session *session;
+    struct list_node runs;
+    struct list_node leaving;   /* executors told to exit */
+    struct slot *slots;
+    int n_slots;
+    struct event *signals[2];
+    struct event *drain_check;
+    int drain;
+    int exit_status;
+};
+
+/* ---- app.c ---- */
+/* Ends the loop with this status, saying why on standard error where it is not 0. */
+void app_exit(struct app *a, int status, const char *fmt, ...) MAG_PRINTF(3, 4);
+void app_drain(struct app *a, int level);
+/* Leaves when drained and everything is told. */
+void app_check_drained(struct app *a);
+
+/* ---- slot.c ---- */
+/* Gives free slots to runs that wait: granted ones first, then reserved ones, each by arrival. */
+void slots_fill(struct app *a);
+void slots_release(struct run *r);
+void slots_close(struct app *a);
+/* GPUs and threads of the slots that a run has, as environment entries; free with argv_free. */
+char **slots_env(const struct run *r, char *const *more);
+
+/* ---- executor.c ---- */
+/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one. */
+void executor_run(struct run *r, char **argv_take);
+/* The run leaves it (result said, or stopped before it began). */
+void executor_leave(struct run *r);
+/* Asks it to exit; it is freed when it has. */
+void executor_retire(struct executor *x);
+/* Asks all idle ones to exit: the worker leaves. */
+void executors_retire_all(struct app *a);
+void executors_close(struct app *a);
+/* Asks the program to pause or stop its trial, and limits the time it takes for that. */
+void executor_ask(struct run *r, const char *what);
+void executor_kill(struct run *r);
+struct child *executor_child(const struct executor *x);
+
+/* ---- run.c ---- */
+struct run *run_find(struct app *a, int64_t experiment, int64_t trial, int64_t attempt);
+/* Takes the grant. */
+void run_accept(struct app *a, struct wire_grant *g_take);
+/* Its slots are there: go. */
+void run_start(struct run *r);
+/* The driver's order. */
+void run_obey(struct run *r, enum run_order order, bool late);
+/* Draining: pause or kill it and give it back. */
+void run_give_back(struct run *r, bool now);
+void run_free(struct run *r);
+/* From executor.c: the program is ready for `start`, said a line, wrote output, has ended. */
+void run_begin(struct run *r);
+void run_message(struct run *r, const json_t *doc);
+void run_output(struct run *r, const char *bytes, size_t n);
+void run_program_ended(struct run *r, int status);
+/* The worker ends it: `cause` as in fail_cause_name. */
+void run_fail(struct run *r, const char *cause, const char *fmt, ...) MAG_PRINTF(3, 4);
+/* Points that waited for a checkpoint at the budget may leave. */
+void run_release_held(struct run *r);
+/* Writes what metrics.jsonl still lacks. */
+void run_flush_metrics(struct run *r);
+/* Reading goes on once points were sent. */
+void run_points_sent(struct run *r);
+
+/* ---- outcome.c ---- */
+/* The program is done with it: decides how the run ended. `status`: wait status, -1 = it lives on. */
+void run_finish(struct run *r, int status);
+
+/* ---- publish.c ---- */
+/* The folder is complete: to storage with it, then into the next report. */
+void publish_checkpoint(struct run *r, int64_t step, const char *path);
+/* Makes the checkpoint that the grant names local; then the run waits for a slot. */
+void publish_fetch(struct run *r);
+/* params.json, trial.json, output.log and metrics.jsonl of the ended run; removes its folder. */
+void publish_record(struct run *r);
+/* The driver has committed the checkpoint: older ones beyond `keep` go. */
+void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt, const char *uri,
+                     int64_t keep);
+char *publish_log_uri(const struct run *r);
+/* The run has ended: once none of its checkpoints is on its way, its result may be told. */
+void publish_settle(struct run *r);
+
+/* ---- session.c ---- */
+enum mag_status session_start(struct session **ret, struct app *a, struct mag_err *err) MAG_MUSTCHECK;
+void session_stop(struct session *s);
+/* There is news: `urgent` leaves now, the rest within TALK_FLUSH_MS. */
+void session_wake(struct session *s, bool urgent);
+/* The driver was heard lately enough that a reservation surely still is ours. */
+bool session_is_fresh(const struct session *s);
+bool session_is_up(const struct session *s);
+int64_t session_lease_ms(const struct session *s);
+/* Nothing is on its way. */
+bool session_is_quiet(const struct session *s);
+void session_bye(struct session *s);
+
+/* ---- talk.c ---- */
+/* Moves the runs' news into a message; false when there is none and `always` is false. */
+bool talk_collect(struct app *a, struct wire_msg *m, bool always);
+/* The message was acknowledged: what it carried is settled. */
+void talk_settle(struct app *a, const struct wire_msg *m);
+/* What the driver said to do. */
+void talk_obey(struct app *a, const struct wire_order *orders, size_t n);
+/* The trials we have, for hello. */
+void talk_held(struct app *a, struct wire_hello *h);
+
+#endif

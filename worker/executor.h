@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to worker/: a long-lived trial program in a slot. It is told `start` when it has said
+ * `ready`, and stays for the next trial with the same program and the same part of the machine.
+ */
+#ifndef MAG_WORKER_EXECUTOR_H
+#define MAG_WORKER_EXECUTOR_H
+
+#include "worker/app.h"
+
+struct executor {
+    struct list_node node; /* app->leaving, once told to exit */
+    struct app *app;
+    struct slot *slot;     /* NULL once it is leaving */
+    struct child *child;
+    char *key;             /* its program and its part of the machine */
+    struct run *run;       /* NULL between trials */
+    bool ready;
+    bool begun;            /* `start` of `run` was sent */
+    int trials;            /* begun so far */
+    json_t *versions;
+    struct event *start_limit;
+};
+
+/* Would the run find its program there, idle? */
+bool executor_suits(const struct executor *x, const struct run *r);
+/* "program\narguments…": what a run needs, but for its part of the machine. malloc'ed. */
+char *executor_key(const struct run *r, char *const *argv);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/scratch.h"
+
+#include "base/alloc.h"
+#include "storage/storage.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define LOCK_NAME ".lock"
+
+/* A folder in a place that everybody may write to must be ours alone. */
+static enum mag_status check_owner(const char *path, struct mag_err *err)
+{
+    struct stat sb;
+    if (lstat(path, &sb) != 0 || !S_ISDIR(sb.st_mode) || sb.st_uid != geteuid() || (sb.st_mode & 0022) != 0) {
+        return mag_fail(err, MAG_INVALID,
+                        "scratch folder %s: not a folder of this user that nobody else can write to; give another "
+                        "with --scratch",
+                        path);
+    }
+    return MAG_OK;
+}
+
+/* The lock of a living worker cannot be had. */
+static void remove_if_dead(const char *dir)
+{
+    char *lock = xasprintf("%s/" LOCK_NAME, dir);
+    int fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        storage_remove_local(dir);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    free(lock);
+}
+
+static void remove_dead(const char *base)
+{
+    DIR *d = opendir(base);
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (e->d_name[0] != '.') {
+            char *dir = xasprintf("%s/%s", base, e->d_name);
+            remove_if_dead(dir);
+            free(dir);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+}
+
+static enum mag_status lock_it(const char *path, int *ret_lock, struct mag_err *err)
+{
+    char *name = xasprintf("%s/" LOCK_NAME, path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool ok = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    enum mag_status st = ok ? MAG_OK : mag_fail(err, MAG_IO, "scratch folder %s: %s", path, strerror(errno));
+    if (ok) {
+        *ret_lock = fd;
+    } else if (fd >= 0) {
+        (void)close(fd);
+    }
+    free(name);
+    return st;
+}
+
+enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock, struct mag_err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *dir = base != NULL ? xstrdup(base)
+                             : xasprintf("%s/magpie-%ld", tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", (long)geteuid());
+    char *path = NULL;
+    char *real = NULL;
+    enum mag_status st = storage_make_local(dir, err);
+    if (st == MAG_OK && base == NULL) {
+        st = check_owner(dir, err);
+    }
+    if (st == MAG_OK) {
+        real = realpath(dir, NULL);
+        path = xasprintf("%s/%s", real != NULL ? real : dir, id);
+        st = storage_make_local(path, err);
+    }
+    if (st == MAG_OK) {
+        st = lock_it(path, ret_lock, err);
+    }
+    if (st == MAG_OK) {
+        remove_dead(real != NULL ? real : dir);
+        *ret_path = path;
+        path = NULL;
+    }
+    free(real);
+    free(path);
+    free(dir);
+    return st;
+}
+
+void scratch_close(char *path_take, int lock)
+{
+    if (path_take != NULL) {
+        storage_remove_local(path_take);
+    }
+    if (lock > 0) {
+        (void)close(lock);
+    }
+    free(path_take);
+}

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * worker_run: puts the parts together, runs the loop, takes them apart; signals and draining.
+ *
+ * Threads: the loop (this one) owns everything; nng's threads hand replies over (link.c); one
+ * background thread reads and writes storage (background.c).
+ */
+#include "worker/worker.h"
+
+#include "base/alloc.h"
+#include "base/log.h"
+#include "worker/app.h"
+#include "worker/scratch.h"
+
+#include <event2/thread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define GRACE_MS 10000
+#define START_MS 120000
+
+/* ---- leaving ---- */
+
+void app_exit(struct app *a, int status, const char *fmt, ...)
+{
+    if (fmt != NULL && fmt[0] != '\0') {
+        char text[1024];
+        va_list ap;
+        va_start(ap, fmt);
+        (void)vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        (void)fprintf(stderr, "magpie worker: %s\n", text);
+    }
+    a->exit_status = status;
+    (void)event_base_loopbreak(a->base);
+}
+
+static bool all_told(const struct app *a)
+{
+    return list_is_empty(&a->runs) && session_is_quiet(a->session) && background_pending(a->background) == 0;
+}
+
+static bool programs_live(const struct app *a)
+{
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &a->runs)
+    {
+        if (container_of(n, struct run, node)->state < RUN_PUBLISHING) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void app_check_drained(struct app *a)
+{
+    if (a->drain == DRAIN_NONE) {
+        return;
+    }
+    /* Told to hurry and no driver to tell: what is not told goes back when its lease ends. */
+    bool alone = a->drain >= DRAIN_PAUSE && !session_is_up(a->session) && !programs_live(a);
+    if (!all_told(a) && !alone) {
+        return;
+    }
+    executors_retire_all(a);
+    if (list_is_empty(&a->leaving)) {
+        session_bye(a->session);
+    }
+}
+
+static void give_back(struct app *a, int level)
+{
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &a->runs)
+    {
+        struct run *r = container_of(n, struct run, node);
+        bool begun = r->state == RUN_STARTING || r->state == RUN_RUNNING;
+        if (level >= DRAIN_PAUSE || !begun) {
+            run_give_back(r, level >= DRAIN_KILL);
+        }
+    }
+}
+
+void app_drain(struct app *a, int level)
+{
+    if (level <= a->drain) {
+        return;
+    }
+    static const char *const what[] = {"", "running trials finish", "running trials stop at a checkpoint",
+                                       "running trials are killed"};
+    a->drain = level < DRAIN_KILL ? level : DRAIN_KILL;
+    log_info("worker", "draining", "worker=%s %s", log_quote(a->id), what[a->drain]);
+    give_back(a, a->drain);
+    session_wake(a->session, true);
+    const struct timeval every = {.tv_usec = 50000};
+    (void)event_add(a->drain_check, &every);
+    app_check_drained(a);
+}
+
+static void on_signal(evutil_socket_t sig, short what, void *arg)
+{
+    (void)sig;
+    (void)what;
+    struct app *a = arg;
+    app_drain(a, a->drain + 1);
+}
+
+static void on_drain_check(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    app_check_drained(arg);
+}
+
+/* ---- who we are ---- */
+
+static bool name_is_sound(const char *name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t n = strlen(name);
+    return n > 0 && n <= WIRE_NAME_MAX && strspn(name, allowed) == n;
+}
+
+static enum mag_status take_name(struct app *a, struct mag_err *err)
+{
+    unsigned char raw[8];
+    if (a->cfg.name != NULL && !name_is_sound(a->cfg.name)) {
+        return mag_fail(err, MAG_INVALID, "--name \"%s\": 1 to %d letters, digits, '.', '_' or '-'", a->cfg.name, WIRE_NAME_MAX);
+    }
+    (void)snprintf(a->name, sizeof(a->name), "%.60s", a->cfg.name != NULL ? a->cfg.name : a->machine.host);
+    for (char *p = a->name; *p != '\0'; p++) {
+        char one[2] = {*p, '\0'};
+        *p = name_is_sound(one) ? *p : '-';
+    }
+    ssize_t got = getrandom(raw, sizeof(raw), 0);
+    MAG_ASSERT(got == (ssize_t)sizeof(raw), "getrandom");
+    int n = snprintf(a->id, sizeof(a->id), "%s-", a->name);
+    for (size_t i = 0; i < sizeof(raw); i++) {
+        n += snprintf(a->id + n, sizeof(a->id) - (size_t)n, "%02x", raw[i]);
+    }
+    return MAG_OK;
+}
+
+static enum mag_status take_labels(struct app *a, struct mag_err *err)
+{
+    if (a->cfg.labels == NULL) {
+        return MAG_OK;
+    }
+    char *copy = xstrdup(a->cfg.labels);
+    char *save = NULL;
+    enum mag_status st = MAG_OK;
+    a->labels = json_array();
+    for (char *l = strtok_r(copy, ", ", &save); l != NULL && st == MAG_OK; l = strtok_r(NULL, ", ", &save)) {
+        if (!name_is_sound(l) || json_array_size(a->labels) >= 64) {
+            st = mag_fail(err, MAG_INVALID, "--labels: \"%s\": at most 64 labels of 1 to %d letters, digits, '.', '_' or '-'", l, WIRE_NAME_MAX);
+        } else {
+            (void)json_array_append_new(a->labels, json_string(l));
+        }
+    }
+    free(copy);
+    return st;
+}
+
+static enum mag_status take_slots(struct app *a, struct mag_err *err)
+{
+    int n = a->cfg.slots > 0 ? a->cfg.slots : a->machine.n_gpus > 0 ? a->machine.n_gpus : a->machine.cores;
+    if (a->cfg.slots < 0 || n > WIRE_SLOTS_MAX) {
+        return mag_fail(err, MAG_INVALID, "--slots %d: expected 1 to %d", a->cfg.slots, WIRE_SLOTS_MAX);
+    }
+    a->n_slots = n;
+    a->slots = xcalloc((size_t)n, sizeof(*a->slots));
+    for (int i = 0; i < n; i++) {
+        a->slots[i] = (struct slot){.app = a, .index = i};
+    }
+    return MAG_OK;
+}
+
+/* ---- the parts ---- */
+
+static void open_loop(struct app *a)
+{
+    (void)evthread_use_pthreads();
+    a->base = event_base_new();
+    MAG_ASSERT(a->base != NULL, "event_base_new");
+    (void)event_base_priority_init(a->base, 3);
+    static const int numbers[2] = {SIGTERM, SIGINT};
+    for (int i = 0; i < 2; i++) {
+        a->signals[i] = evsignal_new(a->base, numbers[i], on_signal, a);
+        MAG_ASSERT(a->signals[i] != NULL, "evsignal_new");
+        (void)event_priority_set(a->signals[i], 0);
+        (void)event_add(a->signals[i], NULL);
+    }
+    a->drain_check = event_new(a->base, -1, EV_PERSIST, on_drain_check, a);
+    MAG_ASSERT(a->drain_check != NULL, "event_new");
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static enum mag_status open_parts(struct app *a, struct mag_err *err)
+{
+    enum mag_status st = machine_look(&a->machine, a->cfg.gpus, err);
+    if (st == MAG_OK) {
+        st = take_name(a, err);
+    }
+    if (st == MAG_OK) {
+        st = take_labels(a, err);
+    }
+    if (st == MAG_OK) {
+        st = take_slots(a, err);
+    }
+    if (st == MAG_OK) {
+        st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, err);
+    }
+    if (st == MAG_OK) {
+        open_loop(a);
+        a->children = children_create(a->base);
+        a->background = background_start(a->base);
+        st = session_start(&a->session, a, err);
+    }
+    return st;
+}
+
+static void close_parts(struct app *a)
+{
+    executors_close(a);
+    background_stop(a->background);
+    while (!list_is_empty(&a->runs)) {
+        run_free(container_of(list_first(&a->runs), struct run, node));
+    }
+    slots_close(a);
+    session_stop(a->session);
+    children_destroy(a->children);
+    storage_close(a->storage);
+    scratch_close(a->scratch, a->scratch_lock);
+    for (int i = 0; i < 2; i++) {
+        if (a->signals[i] != NULL) {
+            event_free(a->signals[i]);
+        }
+    }
+    if (a->drain_check != NULL) {
+        event_free(a->drain_check);
+    }
+    if (a->base != NULL) {
+        event_base_free(a->base);
+    }
+    json_decref(a->labels);
+    machine_fini(&a->machine);
+}
+
+int worker_run(const struct worker_config *cfg)
+{
+    struct app *a = xcalloc(1, sizeof(*a));
+    struct mag_err err = {0};
+    a->cfg = *cfg;
+    a->cfg.grace_ms = cfg->grace_ms > 0 ? cfg->grace_ms : GRACE_MS;
+    a->cfg.start_ms = cfg->start_ms > 0 ? cfg->start_ms : START_MS;
+    a->cfg.token = cfg->token != NULL ? cfg->token : getenv("MAGPIE_TOKEN");
+    list_init(&a->runs);
+    list_init(&a->leaving);
+    enum mag_status st = open_parts(a, &err);
+    if (st != MAG_OK) {
+        (void)fprintf(stderr, "magpie worker: %s\n", err.text);
+        a->exit_status = st == MAG_INVALID || st == MAG_LIMIT ? 2 : 1;
+    } else {
+        (void)event_base_dispatch(a->base);
+    }
+    int status = a->exit_status;
+    close_parts(a);
+    free(a);
+    return status;
+}
