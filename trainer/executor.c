@@ -64,8 +64,8 @@ static void send_result(struct executor *e, const struct trial_result *r)
 {
     static const char *const names[] = {"completed", "stopped", "paused"};
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"%s\",\"step\":%lld,\"metrics\":",
-             (long long)e->trial, names[r->end], (long long)r->step);
+    buf_addf(&b, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"%s\",\"metrics\":",
+             (long long)e->trial, names[r->end]);
     metrics_json(&r->metrics, &b);
     buf_addc(&b, '}');
     e->exit = send_line(e, &b) != MAG_OK || e->exit;
