@@ -54,6 +54,10 @@ static char *cut_line(struct channel *c, size_t *ret_len)
             c->skipping = false;
             continue;
         }
+        if (len > CHANNEL_LINE_MAX) {
+            log_warn("trainer", "line-too-long", "limit=%d", CHANNEL_LINE_MAX);
+            continue;
+        }
         *end = '\0';
         *ret_len = len;
         return start;

@@ -142,8 +142,8 @@ enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *i
     char *beside = xasprintf("%s/.%lld.new", dir, (long long)info->step);
     char *file = xasprintf("%s/%s", beside, CHECKPOINT_FILE);
     enum mag_status st = MAG_IO;
-    errno = 0;
     remove_folder(beside);
+    errno = 0;
     if (mkdir(beside, 0755) != 0 || fault_hit("trainer.checkpoint")) {
         goto out;
     }

@@ -99,6 +99,10 @@ static enum mag_status next_line(struct csv *c, bool *more, struct mag_err *err)
         while (n > 0 && (c->line[n - 1] == '\n' || c->line[n - 1] == '\r')) {
             c->line[--n] = '\0';
         }
+        if (c->line_no == 1 && strncmp(c->line, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
+            n -= 3;
+            memmove(c->line, c->line + 3, n + 1);
+        }
         if (strspn(c->line, " \t") == n) {
             continue;
         }
@@ -142,9 +146,6 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
     }
     if (!more) {
         return mag_fail(err, MAG_INVALID, "%s: empty; a header line and rows are expected", c->source->path);
-    }
-    if (strncmp(c->fields[0], "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
-        c->fields[0] += 3;
     }
     c->n_columns = c->n_fields;
     c->names = xcalloc((size_t)c->n_columns, sizeof(char *));

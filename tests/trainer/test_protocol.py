@@ -1,0 +1,410 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""magpie-trainer as a process: the executor's protocol over a socket pair, faults, and the command line.
+
+test_protocol.py PATH-OF-MAGPIE-TRAINER
+"""
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+TRAINER = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build/trainer/magpie-trainer"
+DEADLINE = 60
+
+
+def write_csv(path, rows=400):
+    rng = random.Random(1)
+    with open(path, "w") as f:
+        f.write("a,b,c,d,class\n")
+        for i in range(rows):
+            k = i % 3
+            f.write(",".join("%.4f" % (rng.gauss(0, 1) + 2 * (j == k)) for j in range(4)) + ",class%d\n" % k)
+
+
+class Executor:
+    """A trainer on the other end of a socket pair."""
+
+    def __init__(self, faults=None, stderr=subprocess.DEVNULL):
+        self.sock, theirs = socket.socketpair()
+        self.sock.settimeout(DEADLINE)
+        env = dict(os.environ, MAGPIE_FD=str(theirs.fileno()), MAGPIE_LOG="warn")
+        env.pop("MAGPIE_FAULTS", None)
+        if faults:
+            env["MAGPIE_FAULTS"] = faults
+        self.proc = subprocess.Popen([TRAINER], pass_fds=[theirs.fileno()], env=env, stderr=stderr,
+                                     stdin=subprocess.DEVNULL)
+        theirs.close()
+        self.data = b""
+
+    def send(self, message):
+        self.raw(json.dumps(message).encode() + b"\n")
+
+    def raw(self, data):
+        self.sock.sendall(data)
+
+    def read(self):
+        """The next message, or None at the end of the stream."""
+        while b"\n" not in self.data:
+            more = self.sock.recv(65536)
+            if not more:
+                return None
+            self.data += more
+        line, self.data = self.data.split(b"\n", 1)
+        return json.loads(line)
+
+    def until(self, kind):
+        """Messages up to the first of that type, it included."""
+        got = []
+        while True:
+            m = self.read()
+            if m is None:
+                raise AssertionError("end of stream, after %r" % got[-3:])
+            got.append(m)
+            if m["type"] == kind:
+                return got
+
+    def close(self):
+        self.sock.close()
+        return self.proc.wait(DEADLINE)
+
+
+class Base(unittest.TestCase):
+    def setUp(self):
+        self.dir = tempfile.mkdtemp(prefix="magpie-trainer-")
+        self.csv = os.path.join(self.dir, "data.csv")
+        write_csv(self.csv)
+        self.executors = []
+
+    def tearDown(self):
+        for e in self.executors:
+            if e.proc.poll() is None:
+                e.proc.kill()
+            e.sock.close()
+            e.proc.wait(DEADLINE)
+        shutil.rmtree(self.dir)
+
+    def executor(self, **kw):
+        e = Executor(**kw)
+        self.executors.append(e)
+        return e
+
+    def spec(self, layers=None, **training):
+        return {"program": "builtin", "dataset": "csv:%s?label=class" % self.csv,
+                "model": {"layers": layers or [{"type": "dense", "units": "${units}", "activation": "relu"},
+                                               {"type": "dropout", "rate": 0.1}, {"type": "dense", "units": 3}]},
+                "training": dict({"lr": "${lr}", "momentum": 0.9, "batch_size": 16}, **training)}
+
+    def start(self, trial=1, budget=2, folder="a", resume=None, spec=None, params=None, every=1, **more):
+        out = os.path.join(self.dir, folder)
+        os.makedirs(out, exist_ok=True)
+        return dict({"type": "start", "experiment": 1, "trial": trial, "attempt": 1,
+                     "params": {"units": 16, "lr": 0.05} if params is None else params,
+                     "budget": budget, "resume_from": resume, "trial_dir": out, "checkpoint_dir": out, "seed": 42,
+                     "metric": "val_accuracy", "direction": "max", "checkpoint": {"every": every, "keep": 2},
+                     "spec": spec or self.spec()}, **more)
+
+    def bytes_of(self, folder, step):
+        with open(os.path.join(self.dir, folder, str(step), "model.ckpt"), "rb") as f:
+            return f.read()
+
+
+class Protocol(Base):
+    def test_trial_after_trial_with_reports_checkpoints_and_results(self):
+        e = self.executor()
+        first = e.read()
+        self.assertEqual(first["type"], "ready")
+        self.assertIn("magpie-trainer", first["versions"])
+        for trial in (1, 2):
+            e.send(self.start(trial=trial, budget=3, folder=str(trial)))
+            got = e.until("ready")
+            self.assertEqual([m["type"] for m in got],
+                             ["report", "checkpoint"] * 3 + ["result", "ready"])
+            self.assertEqual([m["step"] for m in got if m["type"] == "report"], [1, 2, 3])
+            self.assertTrue(all(m["trial"] == trial for m in got[:-1]))
+            for m in got:
+                if m["type"] == "report":
+                    self.assertTrue({"train_loss", "train_accuracy", "val_loss", "val_accuracy"} <= set(m["metrics"]))
+                if m["type"] == "checkpoint":
+                    self.assertEqual(os.listdir(m["path"]), ["model.ckpt"])
+            result = got[-2]
+            self.assertEqual(result["status"], "completed")
+            self.assertGreater(result["metrics"]["test_accuracy"], 0.7)
+            self.assertEqual(result["metrics"], got[-4]["metrics"])
+        e.send({"type": "exit"})
+        self.assertIsNone(e.read())
+        self.assertEqual(e.proc.wait(DEADLINE), 0)
+
+    def test_same_trial_in_another_process_gives_the_same_bytes(self):
+        runs = []
+        for folder in ("x", "y"):
+            e = self.executor()
+            e.read()
+            e.send(self.start(folder=folder))
+            runs.append([m for m in e.until("result") if m["type"] != "checkpoint"])
+        self.assertEqual(runs[0], runs[1])
+        self.assertEqual(self.bytes_of("x", 2), self.bytes_of("y", 2))
+
+    def test_resume_after_kill_gives_the_bytes_of_an_undisturbed_run(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=5, folder="whole"))
+        e.until("result")
+        # 18 batches of training an epoch: the fault falls into the middle of the fourth.
+        e = self.executor(faults="trainer.batch:64=kill")
+        e.read()
+        e.send(self.start(budget=5, folder="killed"))
+        saved = 0
+        while True:
+            m = e.read()
+            if m is None:
+                break
+            saved = m["step"] if m["type"] == "checkpoint" else saved
+        self.assertEqual(e.proc.wait(DEADLINE), -signal.SIGKILL)
+        self.assertEqual(saved, 3)
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=5, folder="again", resume={"step": 3, "path": os.path.join(self.dir, "killed", "3")}))
+        got = e.until("result")
+        self.assertEqual([m["step"] for m in got if m["type"] == "report"], [4, 5])
+        self.assertEqual(self.bytes_of("whole", 5), self.bytes_of("again", 5))
+
+    def test_stop_in_the_middle_of_an_epoch_ends_the_trial_at_once(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1000000, every=1000))
+        e.until("report")
+        e.send({"type": "stop", "trial": 99})  # of another trial: too late, ignored
+        e.until("report")
+        e.send({"type": "stop", "trial": 1})
+        result = e.until("result")[-1]
+        self.assertEqual(result["status"], "stopped")
+        self.assertEqual(e.read()["type"], "ready")
+        e.send(self.start(trial=2, budget=1, folder="b"))
+        self.assertEqual(e.until("result")[-1]["status"], "completed")
+
+    def test_pause_writes_a_checkpoint_and_ends(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1000000, every=1000000))
+        e.until("report")
+        e.send({"type": "pause", "trial": 1})
+        got = e.until("ready")
+        self.assertEqual([m["type"] for m in got[-3:]], ["checkpoint", "result", "ready"])
+        self.assertEqual(got[-2]["status"], "paused")
+        step = got[-3]["step"]
+        self.assertEqual(step, [m["step"] for m in got if m["type"] == "report"][-1])
+        e.send(self.start(budget=step + 1, folder="b", resume={"step": step, "path": got[-3]["path"]}))
+        self.assertEqual([m["step"] for m in e.until("result") if m["type"] == "report"], [step + 1])
+
+    def test_a_closed_stream_ends_the_program_even_in_a_trial(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1000000, every=0))
+        e.until("report")
+        self.assertEqual(e.close(), 0)
+
+    def test_garbage_is_ignored(self):
+        e = self.executor()
+        e.read()
+        junk = [b"", b"hello", b"{", b"[1,2]", b"null", b"7", b"{\"type\":7}", b"{\"type\":\"dance\"}",
+                b"\x00\xff\xfe", b"{\"type\":\"start\",\"type\":\"start\"}", b"[" * 5000, b"\"" + b"a" * 100000,
+                b"{\"type\":\"stop\"}", b"{\"type\":\"pause\",\"trial\":\"x\"}"]
+        for line in junk:
+            e.raw(line + b"\n")
+        e.raw(b"x" * ((1 << 20) + 10) + b"\n")  # over the limit of a line
+        message = json.dumps(self.start()).encode()
+        e.raw(message[:10])
+        time.sleep(0.05)  # a line in pieces is still one line
+        e.raw(message[10:] + b"\n")
+        self.assertEqual(e.until("result")[-1]["status"], "completed")
+
+    def test_a_line_of_the_limit_passes_and_one_byte_more_does_not(self):
+        limit = 1 << 20
+        for size, good in ((limit, True), (limit + 1, False)):
+            e = self.executor()
+            e.read()
+            m = self.start(budget=1, pad="")
+            m["pad"] = "p" * (size - len(json.dumps(m)))
+            e.send(m)
+            e.send(self.start(trial=2, budget=1, folder="b"))
+            got = e.until("result")
+            self.assertEqual(got[-1]["trial"], 1 if good else 2)
+
+    def test_garbage_in_the_middle_of_a_trial_is_ignored_too(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1000000, every=0))
+        e.until("report")
+        e.raw(b"garbage\n" + b"y" * (3 << 20) + b"\n{\"type\":\"stop\",\"trial\":1}\n")
+        self.assertEqual(e.until("result")[-1]["status"], "stopped")
+
+    def test_a_second_start_is_refused_and_the_first_goes_on(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1000000, every=0))
+        e.until("report")
+        e.send(self.start(trial=2))
+        error = e.until("error")[-1]
+        self.assertEqual(error["trial"], 2)
+        self.assertIn("another trial", error["reason"])
+        e.send({"type": "stop", "trial": 1})
+        self.assertEqual(e.until("result")[-1]["trial"], 1)
+
+    def test_bad_starts_and_bad_configurations_end_the_trial_with_a_reason(self):
+        conv = [{"type": "conv", "filters": 4, "kernel": 3}, {"type": "dense", "units": 3}]
+        cases = [
+            (dict(spec=7), "program", "spec"),
+            (dict(params=[1]), "program", "params"),
+            (dict(budget=-1), "program", "budget"),
+            (dict(budget="x"), "program", "budget"),
+            (dict(resume={"step": 1}), "program", "resume_from"),
+            (dict(resume={"step": 1, "path": "/nowhere"}), "configuration", "/nowhere"),
+            (dict(params={"units": 16, "lr": -1}), "configuration", "/trial/training/lr"),
+            (dict(params={"units": 0, "lr": -1}), "configuration", "/trial/model/layers/0/units"),
+            (dict(params={"lr": 0.1}), "configuration", "${units}"),
+            (dict(spec=self.spec(layers=conv)), "configuration", "needs an image"),
+            (dict(spec=dict(self.spec(), dataset="idx:/nowhere")), "configuration", "no folder /nowhere"),
+            (dict(spec=dict(self.spec(), dataset="csv:%s?label=klass" % self.csv)), "configuration",
+             'did you mean "class"'),
+        ]
+        e = self.executor()
+        e.read()
+        for change, cause, says in cases:
+            m = self.start()
+            m.update({("resume_from" if k == "resume" else k): v for k, v in change.items()})
+            e.send(m)
+            got = e.until("ready")
+            self.assertEqual([x["type"] for x in got], ["error", "ready"], change)
+            self.assertEqual(got[0]["cause"], cause, got[0])
+            self.assertIn(says, got[0]["reason"])
+            self.assertEqual(got[0]["trial"], 1)
+        e.send(self.start(budget=1))
+        self.assertEqual(e.until("result")[-1]["status"], "completed")
+
+    def test_a_torn_checkpoint_ends_the_trial_and_not_the_program(self):
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=1))
+        path = [m for m in e.until("ready") if m["type"] == "checkpoint"][0]["path"]
+        with open(os.path.join(path, "model.ckpt"), "r+b") as f:
+            f.truncate(300)
+        e.send(self.start(budget=2, folder="b", resume={"step": 1, "path": path}))
+        got = e.until("ready")
+        self.assertEqual([m["type"] for m in got], ["error", "ready"])
+        self.assertIn("torn", got[0]["reason"])
+
+    def test_faults_fail_the_trial_with_a_reason(self):
+        for point in ("trainer.batch:5", "trainer.report", "trainer.checkpoint"):
+            e = self.executor(faults=point + "=fail")
+            e.read()
+            e.send(self.start())
+            error = e.until("error")[-1]
+            self.assertEqual(error["cause"], "program", point)
+            self.assertIn("fault", error["reason"])
+            self.assertEqual(e.read()["type"], "ready")
+            e.send(self.start(trial=2, folder="b"))
+            self.assertEqual(e.until("result")[-1]["status"], "completed", "a point fires once")
+
+    def test_a_death_in_the_checkpoint_leaves_no_half_folder(self):
+        e = self.executor(faults="trainer.checkpoint:2=kill")
+        e.read()
+        e.send(self.start(budget=3))
+        while e.read() is not None:
+            pass
+        self.assertEqual(e.proc.wait(DEADLINE), -signal.SIGKILL)
+        whole = [n for n in os.listdir(os.path.join(self.dir, "a")) if not n.startswith(".")]
+        self.assertEqual(whole, ["1"])
+        e = self.executor()
+        e.read()
+        e.send(self.start(budget=3))  # the leftovers are no obstacle
+        self.assertEqual(e.until("result")[-1]["status"], "completed")
+
+    def test_it_links_no_transport_and_no_store(self):
+        libs = subprocess.run(["ldd", TRAINER], capture_output=True, text=True, check=True).stdout
+        for name in ("libnng", "libsqlite3", "libevent", "libcurl"):
+            self.assertNotIn(name, libs)
+
+
+class CommandLine(Base):
+    def run_it(self, *args, text=None):
+        env = dict(os.environ)
+        env.pop("MAGPIE_FD", None)
+        return subprocess.run([TRAINER, *args], capture_output=True, text=True, input=text, env=env, timeout=DEADLINE)
+
+    def experiment(self, **trial):
+        return {"name": "x", "objective": {"metric": "val_accuracy", "direction": "max"},
+                "searchspace": {"units": {"type": "INTEGER", "range": [4, 64]},
+                                "lr": {"type": "DOUBLE", "range": [0.001, 0.1], "scale": "log"}},
+                "trial": dict(self.spec(), **trial)}
+
+    def test_check_accepts_a_good_experiment_and_a_bare_trial(self):
+        good = self.run_it("--check", "-", text=json.dumps(self.experiment()))
+        self.assertEqual((good.returncode, good.stderr), (0, ""))
+        self.assertIn("400 examples of 4, 3 classes", good.stdout)
+        trial = self.spec()
+        trial["training"]["lr"] = 0.1
+        trial["model"]["layers"][0]["units"] = 8
+        self.assertEqual(self.run_it("--check", "-", text=json.dumps(trial)).returncode, 0)
+        self.assertEqual(self.run_it("--check", "-", "--json", text=json.dumps(trial)).stdout, "[]\n")
+
+    def test_check_names_file_line_and_column(self):
+        path = os.path.join(self.dir, "e.json")
+        with open(path, "w") as f:
+            json.dump(self.experiment(modell=1), f, indent=1)
+        bad = self.run_it("--check", path)
+        self.assertEqual(bad.returncode, 1)
+        self.assertRegex(bad.stderr, r"^%s:\d+:\d+: /trial/modell: unknown key .*\"model\"" % path)
+        issues = json.loads(self.run_it("--check", path, "--json").stdout)
+        self.assertEqual(issues[0]["pointer"], "/trial/modell")
+        self.assertGreater(issues[0]["line"], 1)
+
+    def test_check_finds_a_missing_data_set_and_a_wrong_objective(self):
+        bad = self.run_it("--check", "-", text=json.dumps(self.experiment(dataset="idx:/nowhere")))
+        self.assertEqual(bad.returncode, 1)
+        self.assertIn("/trial/dataset: no folder /nowhere", bad.stderr)
+        e = self.experiment()
+        e["objective"]["metric"] = "accuracy"
+        self.assertIn("/objective/metric", self.run_it("--check", "-", text=json.dumps(e)).stderr)
+
+    def test_train_prints_epochs_and_resumes(self):
+        args = ["--train", "-", "--params", '{"units": 8, "lr": 0.05}', "--seed", "3"]
+        text = json.dumps(self.experiment())
+        whole = os.path.join(self.dir, "w")
+        part = os.path.join(self.dir, "p")
+        os.mkdir(whole)
+        os.mkdir(part)
+        a = self.run_it(*args, "--epochs", "3", "--checkpoints", whole, text=text)
+        lines = [json.loads(x) for x in a.stdout.splitlines()]
+        self.assertEqual([x.get("epoch") for x in lines], [1, 2, 3, None])
+        self.assertIn("test_accuracy", lines[-1]["metrics"])
+        b = self.run_it(*args, "--epochs", "3", "--checkpoints", part, "--resume", os.path.join(whole, "2"), text=text)
+        self.assertEqual(b.stdout.splitlines(), a.stdout.splitlines()[2:])
+        self.assertEqual(self.bytes_of("w", 3), self.bytes_of("p", 3))
+
+    def test_wrong_use_exits_with_2(self):
+        for args in ([], ["--frob"], ["--train", "/no/file"], ["--check"], ["--bench", "rnn"], ["stray"],
+                     ["--train", "-", "--epochs", "0"], ["--check", "-"],
+                     ["--train", "-", "--params", "[1]"]):
+            r = self.run_it(*args, text="{" if "--check" in args else json.dumps(self.experiment()))
+            self.assertEqual(r.returncode, 2, args)
+            self.assertTrue(r.stderr.strip(), args)
+        env = dict(os.environ, MAGPIE_FD="77")
+        r = subprocess.run([TRAINER], capture_output=True, text=True, env=env, timeout=DEADLINE)
+        self.assertEqual(r.returncode, 2)
+        self.assertIn("MAGPIE_FD", r.stderr)
+
+    def test_help_and_version(self):
+        self.assertIn("--check", self.run_it("--help").stdout)
+        self.assertRegex(self.run_it("--version").stdout, r"^magpie-trainer \d+\.\d+\.\d+\ncpu: ")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
