@@ -350,6 +350,66 @@ static void check_section(const char *docs, const char *name, const struct opt_o
     free(text);
 }
 
+static const json_t *schema_part(const json_t *schema, const char *key, const char *name_key, const char *name)
+{
+    const json_t *all = json_object_get(json_object_get(json_object_get(schema, "properties"), key), "oneOf");
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *p = json_object_get(json_array_get(all, i), "properties");
+        const char *is = json_string_value(json_object_get(json_object_get(p, name_key), "const"));
+        if (is != NULL && strcmp(is, name) == 0) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+static void check_schema(const json_t *part, const char *name, const struct opt_option *options)
+{
+    cr_expect_not_null(part, "experiment.schema.json lacks %s", name);
+    cr_expect_eq(json_object_size(part), (size_t)options_count(options) + 1, "%s: options of the schema", name);
+    for (int k = 0; k < options_count(options); k++) {
+        const struct opt_option *o = &options[k];
+        const json_t *p = json_object_get(part, o->name);
+        const json_t *def = json_object_get(p, "default");
+        cr_expect_not_null(p, "experiment.schema.json lacks %s.%s", name, o->name);
+        if (o->type == OPT_T_INT || o->type == OPT_T_REAL) {
+            cr_expect_str_eq(json_string_value(json_object_get(p, "type")), o->type == OPT_T_INT ? "integer" : "number");
+            cr_expect_eq(json_number_value(json_object_get(p, "minimum")), o->lo, "%s.%s", name, o->name);
+            cr_expect_eq(json_number_value(json_object_get(p, "maximum")), o->hi, "%s.%s", name, o->name);
+            cr_expect(isnan(o->def) ? def == NULL : json_number_value(def) == o->def, "%s.%s", name, o->name);
+        } else if (o->type == OPT_T_ENUM) {
+            size_t n = json_array_size(json_object_get(p, "enum"));
+            for (size_t i = 0; i < n; i++) {
+                cr_assert_str_eq(json_string_value(json_array_get(json_object_get(p, "enum"), i)), o->names[i]);
+            }
+            cr_expect_null(o->names[n]);
+            cr_expect_str_eq(json_string_value(def), o->names[(int)o->def]);
+        } else {
+            cr_expect_eq(json_is_true(def), o->def != 0);
+        }
+    }
+}
+
+Test(conformance, the_json_schema_has_the_algorithms_and_options_of_the_tables)
+{
+    char *text = NULL;
+    size_t len = 0;
+    json_t *schema = NULL;
+    struct mag_err err = {0};
+    cr_assert_eq(mjson_read_file(DOCS_DIR "/experiment.schema.json", 1 << 20, &text, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_parse(text, len, &schema, &err), MAG_OK, "%s", err.text);
+    size_t n = 0;
+    for (; optimizer_registry()[n] != NULL; n++) {
+        const char *name = optimizer_registry()[n]->name;
+        check_schema(schema_part(schema, "optimizer", "algorithm", name), name, optimizer_registry()[n]->options);
+    }
+    cr_expect_eq(json_array_size(json_object_get(json_object_get(json_object_get(schema, "properties"), "optimizer"), "oneOf")),
+                 n + 1); /* and "auto" */
+    check_schema(schema_part(schema, "early_stopping", "rule", "median"), "median", early_stop_options());
+    json_decref(schema);
+    free(text);
+}
+
 Test(conformance, every_algorithm_and_option_is_in_the_docs_as_in_the_tables)
 {
     char *docs = NULL;

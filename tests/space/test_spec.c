@@ -183,6 +183,9 @@ Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys
         "{\"limits\": {\"time\": \"1500ms\", \"target\": null}, \"notify\": {\"url\": \"http://x/\"}, \"requires\": {\"memory\": \"2GB\"}}",
         "{\"resource\": {\"max\": 9}, \"early_stopping\": {\"rule\": \"median\"}, \"trial\": {\"command\": null, \"executor\": [\"x\"]}}",
         "{\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"sgd\", \"momentum\": 0}]}",
+        "{\"optimizer\": {\"algorithm\": \"asha\", \"bracket\": 1}, \"resource\": {\"unit\": \"epoch\", \"max\": 27}}",
+        "{\"optimizer\": {\"algorithm\": \"hyperband\"}, \"resource\": {\"max\": 27}, \"limits\": {\"trials\": null}}",
+        "{\"optimizer\": {\"algorithm\": \"de\", \"mutation\": 0.3}}", "{\"optimizer\": null, \"resource\": {\"max\": 27}}",
         "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, \"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
     };
     for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
@@ -229,6 +232,48 @@ Test(spec, the_plan_of_a_search_without_schedule_is_trials_times_budget)
     cr_expect_not_null(strstr(json_string_value(json_array_get(json_object_get(plan, "notes"), 0)), "until it is cancelled"));
     json_decref(plan);
     spec_destroy(s);
+}
+
+Test(spec, the_plan_of_asha_and_hyperband_has_their_rungs)
+{
+    static const struct {
+        const char *patch;
+        int64_t trials, epochs;
+        size_t rows, notes;
+        const char *note;
+    } cases[] = {
+        {"{\"optimizer\": {\"algorithm\": \"asha\"}, \"limits\": {\"trials\": 81}}", 81, 81 + 27 * 2 + 9 * 6 + 3 * 18, 4, 1, "as reports arrive"},
+        {"{\"optimizer\": null, \"limits\": null}", 0, 0, 4, 2, "until it is cancelled"},
+        {"{\"optimizer\": {\"algorithm\": \"hyperband\"}, \"limits\": null}", 27 + 12 + 6 + 4,
+         27 + 9 * 2 + 3 * 6 + 18 + 12 * 3 + 4 * 6 + 18 + 6 * 9 + 2 * 18 + 4 * 27, 10, 0, NULL},
+        {"{\"optimizer\": {\"algorithm\": \"hyperband\", \"iterations\": 1}, \"limits\": {\"trials\": 1000}}", 49,
+         27 + 9 * 2 + 3 * 6 + 18 + 12 * 3 + 4 * 6 + 18 + 6 * 9 + 2 * 18 + 4 * 27, 10, 1, "ends after 49 of at most 1000"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        json_t *doc = with(cases[i].patch);
+        (void)json_object_set_new(doc, "resource", json_pack("{s:s, s:i}", "unit", "epoch", "max", 27));
+        json_t *limits = json_object_get(doc, "limits");
+        for (const char *const *k = (const char *const[]){"time", "target", NULL}; *k != NULL; k++) {
+            (void)json_object_del(limits, *k);
+        }
+        struct spec *s = must_parse(doc);
+        json_t *plan = spec_plan(s);
+        json_t *notes = json_object_get(plan, "notes");
+        cr_expect_eq(json_integer_value(json_object_get(plan, "trials")), cases[i].trials, "case %zu", i);
+        cr_expect_eq(json_integer_value(json_object_get(plan, "epochs")), cases[i].epochs, "case %zu: %d", i,
+                     (int)json_integer_value(json_object_get(plan, "epochs")));
+        cr_expect_eq(json_array_size(json_object_get(plan, "table")), cases[i].rows, "case %zu", i);
+        cr_assert_eq(json_array_size(notes), cases[i].notes, "case %zu", i);
+        cr_expect(cases[i].note == NULL || strstr(json_string_value(json_array_get(notes, 0)), cases[i].note) != NULL);
+        json_decref(plan);
+        spec_destroy(s);
+    }
+}
+
+Test(spec, early_stopping_beside_asha_is_allowed_with_combine)
+{
+    spec_destroy(must_parse(with("{\"optimizer\": {\"algorithm\": \"asha\"}, \"resource\": {\"max\": 9},"
+                                 " \"early_stopping\": {\"rule\": \"median\", \"combine\": true}}")));
 }
 
 Test(spec, a_document_that_is_no_object_is_refused)
