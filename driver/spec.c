@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The experiment file as a whole: what to search, by what, within which limits. Every fault is
- * reported at once; the resolved document has every default written out and parses to the same spec.
+ * reported at once; the resolved document has every default written out and parses to the same
+ * spec.
  */
 #include "driver/spec.h"
 
@@ -14,25 +15,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_MAX_BYTES 256       /* name, metric, unit */
-#define POINTS_MAX 10000         /* enqueued points */
+#define NAME_MAX_BYTES 256 /* name, metric, unit */
+#define POINTS_MAX 10000   /* enqueued points */
 #define RESOURCE_MAX INT64_C(1000000000000)
 
 /* ---- members ---- */
 
-int64_t spec_int(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi, int64_t def,
-                 struct mjson_issues *is)
+int64_t spec_int(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi,
+                 int64_t def, struct mjson_issues *is)
 {
     const json_t *v = json_object_get(o, key);
     if (v == NULL) {
         return def;
     }
     double real = json_number_value(v);
-    bool whole = json_is_integer(v) || (json_is_real(v) && real == floor(real) && fabs(real) <= SPACE_WHOLE_MAX);
+    bool whole = json_is_integer(v) ||
+                 (json_is_real(v) && real == floor(real) && fabs(real) <= SPACE_WHOLE_MAX);
     int64_t x = json_is_integer(v) ? json_integer_value(v) : whole ? (int64_t)real : 0;
     if (!whole || x < lo || x > hi) {
-        mjson_issue_at(is, pointer, key, "must be a whole number from %lld to %lld%s%s", (long long)lo, (long long)hi,
-                       whole ? "" : ", not ", whole ? "" : mjson_kind(v));
+        mjson_issue_at(is, pointer, key, "must be a whole number from %lld to %lld%s%s",
+                       (long long)lo, (long long)hi, whole ? "" : ", not ",
+                       whole ? "" : mjson_kind(v));
         return def;
     }
     return x;
@@ -48,8 +51,8 @@ static bool has_control(const char *t, bool breaks_pass)
     return false;
 }
 
-char *spec_text(const json_t *o, const char *pointer, const char *key, size_t max, bool may_be_empty,
-                const char *def, struct mjson_issues *is)
+char *spec_text(const json_t *o, const char *pointer, const char *key, size_t max,
+                bool may_be_empty, const char *def, struct mjson_issues *is)
 {
     const json_t *v = json_object_get(o, key);
     if (v == NULL && def != NULL) {
@@ -62,7 +65,8 @@ char *spec_text(const json_t *o, const char *pointer, const char *key, size_t ma
     size_t n = json_string_length(v);
     if (!json_is_string(v) || n > max || (n == 0 && !may_be_empty) ||
         has_control(json_string_value(v), may_be_empty)) {
-        mjson_issue_at(is, pointer, key, "must be a string of %d to %zu bytes without control characters%s%s",
+        mjson_issue_at(is, pointer, key,
+                       "must be a string of %d to %zu bytes without control characters%s%s",
                        may_be_empty ? 0 : 1, max, json_is_string(v) ? "" : ", not ",
                        json_is_string(v) ? "" : mjson_kind(v));
         return NULL;
@@ -70,7 +74,8 @@ char *spec_text(const json_t *o, const char *pointer, const char *key, size_t ma
     return xstrdup(json_string_value(v));
 }
 
-int64_t spec_duration(const json_t *o, const char *pointer, const char *key, struct mjson_issues *is)
+int64_t spec_duration(const json_t *o, const char *pointer, const char *key,
+                      struct mjson_issues *is)
 {
     const json_t *v = json_object_get(o, key);
     int64_t ms = 0;
@@ -83,7 +88,9 @@ int64_t spec_duration(const json_t *o, const char *pointer, const char *key, str
         ms = ok ? (int64_t)llround(s * 1000) : 0;
     }
     if (!ok) {
-        mjson_issue_at(is, pointer, key, "must be a duration: seconds, or a text such as \"30s\", \"20m\", \"2h\", \"1d\"");
+        mjson_issue_at(
+            is, pointer, key,
+            "must be a duration: seconds, or a text such as \"30s\", \"20m\", \"2h\", \"1d\"");
     }
     return ms;
 }
@@ -101,10 +108,13 @@ bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is)
 static void read_objective(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     static const char *const keys[] = {"metric", "direction", NULL};
-    static const char *const words[] = {"max", "maximize", "maximise", "min", "minimize", "minimise", NULL};
+    static const char *const words[] = {"max",      "maximize", "maximise", "min",
+                                        "minimize", "minimise", NULL};
     const json_t *o = json_object_get(doc, "objective");
     if (o == NULL) {
-        mjson_issue(is, "", "\"objective\" is missing: {\"metric\": \"val_accuracy\", \"direction\": \"max\"}");
+        mjson_issue(
+            is, "",
+            "\"objective\" is missing: {\"metric\": \"val_accuracy\", \"direction\": \"max\"}");
         return;
     }
     if (!spec_object(o, "/objective", is)) {
@@ -119,8 +129,9 @@ static void read_objective(struct spec *s, const json_t *doc, struct mjson_issue
         mjson_issue(is, "/objective", "\"direction\" is missing: \"max\" or \"min\"");
     } else if (!s->maximize && strcmp(direction, "min") != 0) {
         const char *near = mjson_nearest(direction, words);
-        mjson_issue(is, "/objective/direction", "must be \"max\" or \"min\"%s%.3s%s", near != NULL ? "; did you mean \"" : "",
-                    near != NULL ? near : "", near != NULL ? "\"?" : "");
+        mjson_issue(is, "/objective/direction", "must be \"max\" or \"min\"%s%.3s%s",
+                    near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
+                    near != NULL ? "\"?" : "");
     }
 }
 
@@ -150,8 +161,8 @@ static void read_resource(struct spec *s, const json_t *doc, struct mjson_issues
 
 static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"trials", "parallel", "time", "target", "retries", "losses", "failures",
-                                       "trial_time", NULL};
+    static const char *const keys[] = {"trials", "parallel", "time",       "target", "retries",
+                                       "losses", "failures", "trial_time", NULL};
     const json_t *o = json_object_get(doc, "limits");
     if (spec_object(o, "/limits", is)) {
         mjson_check_keys(o, keys, "/limits", is);
@@ -178,12 +189,14 @@ static void read_points(struct spec *s, const json_t *doc, struct mjson_issues *
         return;
     }
     if (!json_is_array(points) || json_array_size(points) > POINTS_MAX) {
-        mjson_issue(is, "/points", "must be a list of at most %d points, each an object of parameters", POINTS_MAX);
+        mjson_issue(is, "/points",
+                    "must be a list of at most %d points, each an object of parameters",
+                    POINTS_MAX);
         return;
     }
     if (s->limits.trials > 0 && (int64_t)json_array_size(points) > s->limits.trials) {
-        mjson_issue(is, "/points", "%zu points, but limits.trials allows only %lld trials", json_array_size(points),
-                    (long long)s->limits.trials);
+        mjson_issue(is, "/points", "%zu points, but limits.trials allows only %lld trials",
+                    json_array_size(points), (long long)s->limits.trials);
     }
     if (s->space == NULL) {
         return;
@@ -201,21 +214,24 @@ static void read_points(struct spec *s, const json_t *doc, struct mjson_issues *
 }
 
 /* Builds both once: only they know their options. The resolved forms go into the spec's. */
-static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *is, json_t **ret_optimizer,
-                        json_t **ret_rule)
+static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *is,
+                        json_t **ret_optimizer, json_t **ret_rule)
 {
     json_t *rule = json_object_get(doc, "early_stopping");
     json_t *optimizer = json_object_get(doc, "optimizer");
     struct early_stop *e = rule != NULL ? early_stop_create(rule, "/early_stopping", is) : NULL;
     struct optimizer *o = NULL;
     if (s->space != NULL && (s->resource.present || json_object_get(doc, "resource") == NULL)) {
-        o = optimizer_create(optimizer, "/optimizer", s->space, s->seed, &s->resource, s->limits.trials, is,
-                             &s->auto_why);
+        o = optimizer_create(optimizer, "/optimizer", s->space, s->seed, &s->resource,
+                             s->limits.trials, is, &s->auto_why);
     }
-    if (e != NULL && o != NULL && (optimizer_ops_of(o)->caps & OPT_CAP_PAUSES) != 0 && !early_stop_may_combine(e)) {
+    if (e != NULL && o != NULL && (optimizer_ops_of(o)->caps & OPT_CAP_PAUSES) != 0 &&
+        !early_stop_may_combine(e)) {
         mjson_issue(is, "/early_stopping",
-                    "\"%s\" already ends poor trials early; for both, add \"combine\": true here, else leave "
-                    "early_stopping out", optimizer_ops_of(o)->name);
+                    "\"%s\" already ends poor trials early; for both, add \"combine\": true here, "
+                    "else leave "
+                    "early_stopping out",
+                    optimizer_ops_of(o)->name);
     }
     *ret_rule = e != NULL ? early_stop_resolved(e) : NULL;
     *ret_optimizer = o != NULL ? optimizer_resolved(o) : NULL;
@@ -227,13 +243,16 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
 
 static void check_top_keys(const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {
-        "$schema", "name", "objective", "searchspace", "optimizer", "resource", "limits", "seed", "trial",
-        "checkpoint", "early_stopping", "points", "requires", "metrics", "project", "tags", "notes", "notify",
-        /* known, but not yet */
-        "objectives", "constraints", "outcome_constraints", "warm_start", "validation", "distribution", NULL};
+    static const char *const keys[] = {"$schema", "name", "objective", "searchspace", "optimizer",
+                                       "resource", "limits", "seed", "trial", "checkpoint",
+                                       "early_stopping", "points", "requires", "metrics", "project",
+                                       "tags", "notes", "notify",
+                                       /* known, but not yet */
+                                       "objectives", "constraints", "outcome_constraints",
+                                       "warm_start", "validation", "distribution", NULL};
     static const char *const later[] = {"objectives", "constraints", "outcome_constraints",
-                                        "warm_start", "validation", "distribution", NULL};
+                                        "warm_start", "validation",  "distribution",
+                                        NULL};
     for (int i = 0; later[i] != NULL; i++) {
         if (json_object_get(doc, later[i]) != NULL) {
             mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
@@ -262,8 +281,8 @@ static void write_duration(json_t *o, const char *key, int64_t ms)
 
 static json_t *limits_json(const struct spec_limits *l)
 {
-    json_t *o = json_pack("{s:I, s:I, s:I}", "retries", (json_int_t)l->retries, "losses", (json_int_t)l->losses,
-                          "failures", (json_int_t)l->failures);
+    json_t *o = json_pack("{s:I, s:I, s:I}", "retries", (json_int_t)l->retries, "losses",
+                          (json_int_t)l->losses, "failures", (json_int_t)l->failures);
     if (l->trials > 0) {
         (void)json_object_set_new(o, "trials", json_integer(l->trials));
     }
@@ -280,14 +299,15 @@ static json_t *limits_json(const struct spec_limits *l)
 
 static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rule_take)
 {
-    json_t *o = json_pack("{s:s, s:{s:s, s:s}, s:o, s:o, s:o, s:I}", "name", s->name, "objective", "metric", s->metric,
-                          "direction", s->maximize ? "max" : "min", "searchspace", space_to_json(s->space),
-                          "optimizer", optimizer_take, "limits", limits_json(&s->limits), "seed",
-                          (json_int_t)s->seed);
+    json_t *o = json_pack("{s:s, s:{s:s, s:s}, s:o, s:o, s:o, s:I}", "name", s->name, "objective",
+                          "metric", s->metric, "direction", s->maximize ? "max" : "min",
+                          "searchspace", space_to_json(s->space), "optimizer", optimizer_take,
+                          "limits", limits_json(&s->limits), "seed", (json_int_t)s->seed);
     if (s->resource.present) {
         (void)json_object_set_new(o, "resource",
                                   json_pack("{s:s, s:I, s:I}", "unit", s->resource_unit, "min",
-                                            (json_int_t)s->resource.min, "max", (json_int_t)s->resource.max));
+                                            (json_int_t)s->resource.min, "max",
+                                            (json_int_t)s->resource.max));
     }
     if (rule_take != NULL) {
         (void)json_object_set_new(o, "early_stopping", rule_take);
@@ -314,10 +334,13 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     json_t *rule = NULL;
     check_top_keys(doc, is);
     s->name = spec_text(doc, "", "name", NAME_MAX_BYTES, false, "experiment", is);
-    s->seed = (uint64_t)spec_int(doc, "", "seed", 0, INT64_C(1) << 53, (int64_t)(seed_if_absent & ((UINT64_C(1) << 53) - 1)), is);
+    s->seed = (uint64_t)spec_int(doc, "", "seed", 0, INT64_C(1) << 53,
+                                 (int64_t)(seed_if_absent & ((UINT64_C(1) << 53) - 1)), is);
     read_objective(s, doc, is);
     if (json_object_get(doc, "searchspace") == NULL) {
-        mjson_issue(is, "", "\"searchspace\" is missing: {\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1]}}");
+        mjson_issue(is, "",
+                    "\"searchspace\" is missing: {\"lr\": {\"type\": \"DOUBLE\", \"range\": "
+                    "[0.0001, 0.1]}}");
     } else {
         s->space = space_parse(json_object_get(doc, "searchspace"), "/searchspace", is);
     }
@@ -346,8 +369,8 @@ void spec_destroy(struct spec *s)
         free(s->requires_.labels[i]);
     }
     free(s->requires_.labels);
-    json_t *const values[] = {s->trial, s->metrics, s->tags, s->notify, s->points, s->early_stopping, s->optimizer,
-                              s->resolved};
+    json_t *const values[] = {s->trial,  s->metrics,        s->tags,      s->notify,
+                              s->points, s->early_stopping, s->optimizer, s->resolved};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
         json_decref(values[i]);
     }

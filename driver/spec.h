@@ -13,20 +13,20 @@
 
 #include <stdint.h>
 
-#define SPEC_BYTES_MAX (1 << 20)     /* size of an experiment file */
-#define SPEC_TRIALS_MAX 10000000     /* limits.trials */
+#define SPEC_BYTES_MAX (1 << 20) /* size of an experiment file */
+#define SPEC_TRIALS_MAX 10000000 /* limits.trials */
 
 enum spec_program { SPEC_ASKED = 0, SPEC_BUILTIN = 1, SPEC_COMMAND = 2, SPEC_EXECUTOR = 3 };
 
 struct spec_limits {
-    int64_t trials;       /* created ids; 0 = none */
-    int64_t parallel;     /* running (and reserved) trials; 0 = none */
-    int64_t time_ms;      /* driver up and experiment not paused; 0 = none */
+    int64_t trials;   /* created ids; 0 = none */
+    int64_t parallel; /* running (and reserved) trials; 0 = none */
+    int64_t time_ms;  /* driver up and experiment not paused; 0 = none */
     bool has_target;
-    double target;        /* in the user's sign */
-    int64_t retries;      /* 2: failures of the program that may pass, for each trial */
-    int64_t losses;       /* 5: lost leases in a row without a newer checkpoint */
-    int64_t failures;     /* 10: failed trials in a row that pause the experiment; 0 = never */
+    double target;         /* in the user's sign */
+    int64_t retries;       /* 2: failures of the program that may pass, for each trial */
+    int64_t losses;        /* 5: lost leases in a row without a newer checkpoint */
+    int64_t failures;      /* 10: failed trials in a row that pause the experiment; 0 = never */
     int64_t trial_time_ms; /* 0 = none; kept by the worker */
 };
 
@@ -42,23 +42,23 @@ struct spec {
     bool maximize;
     struct space *space;
     struct opt_resource resource;
-    char *resource_unit;           /* "epoch"; NULL without a resource */
+    char *resource_unit; /* "epoch"; NULL without a resource */
     struct spec_limits limits;
     struct spec_requires requires_;
-    uint64_t seed;                 /* 0 .. 2^53 */
+    uint64_t seed; /* 0 .. 2^53 */
     enum spec_program program;
-    json_t *trial;                 /* the "trial" object as given, NULL when asked over REST */
-    json_t *metrics;               /* regular expressions {"name": "re"}, or NULL */
-    json_t *tags;                  /* array of strings, never NULL */
-    char *notes;                   /* never NULL */
-    char *project;                 /* "default" */
-    json_t *notify;                /* {"url", "on": [...]} or NULL */
+    json_t *trial;   /* the "trial" object as given, NULL when asked over REST */
+    json_t *metrics; /* regular expressions {"name": "re"}, or NULL */
+    json_t *tags;    /* array of strings, never NULL */
+    char *notes;     /* never NULL */
+    char *project;   /* "default" */
+    json_t *notify;  /* {"url", "on": [...]} or NULL */
     int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
-    json_t *points;                /* enqueued at the start: array of params objects, or NULL */
-    json_t *early_stopping;        /* object or NULL */
-    json_t *optimizer;             /* object as given or NULL */
-    json_t *resolved;              /* everything, defaults written out; parsing it gives the same spec */
-    char *auto_why;                /* why "auto" picked what it picked, or NULL */
+    json_t *points;         /* enqueued at the start: array of params objects, or NULL */
+    json_t *early_stopping; /* object or NULL */
+    json_t *optimizer;      /* object as given or NULL */
+    json_t *resolved;       /* everything, defaults written out; parsing it gives the same spec */
+    char *auto_why;         /* why "auto" picked what it picked, or NULL */
 };
 
 /* Checks everything at once. `seed_if_absent` is used when the file has none. NULL exactly when

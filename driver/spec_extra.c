@@ -13,13 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TAGS_MAX 64      /* tags; labels */
-#define TAG_MAX 128      /* bytes of a tag, a label, a metric's name */
-#define METRICS_MAX 64   /* regular expressions */
-#define REGEX_MAX 1024   /* bytes of one */
-#define NOTES_MAX 65536  /* bytes of notes */
-#define URL_MAX 2048     /* bytes of a webhook's address */
-#define MEMORY_MAX 1e9   /* MiB */
+#define TAGS_MAX 64     /* tags; labels */
+#define TAG_MAX 128     /* bytes of a tag, a label, a metric's name */
+#define METRICS_MAX 64  /* regular expressions */
+#define REGEX_MAX 1024  /* bytes of one */
+#define NOTES_MAX 65536 /* bytes of notes */
+#define URL_MAX 2048    /* bytes of a webhook's address */
+#define MEMORY_MAX 1e9  /* MiB */
 
 /* ---- lists of short texts ---- */
 
@@ -49,7 +49,8 @@ static bool in_list_before(const json_t *list, size_t at)
 }
 
 /* True when `list` is an array of distinct short texts. */
-static bool check_texts(const json_t *list, const char *pointer, const char *what, struct mjson_issues *is)
+static bool check_texts(const json_t *list, const char *pointer, const char *what,
+                        struct mjson_issues *is)
 {
     int before = is->total;
     if (!json_is_array(list) || json_array_size(list) > TAGS_MAX) {
@@ -59,7 +60,8 @@ static bool check_texts(const json_t *list, const char *pointer, const char *wha
     for (size_t i = 0; i < json_array_size(list); i++) {
         char *at = mjson_pointer_index(pointer, i);
         if (!good_text(json_array_get(list, i))) {
-            mjson_issue(is, at, "a %s is a string of 1 to %d bytes without control characters", what, TAG_MAX);
+            mjson_issue(is, at, "a %s is a string of 1 to %d bytes without control characters",
+                        what, TAG_MAX);
         } else if (in_list_before(list, i)) {
             mjson_issue(is, at, "this %s is in the list already", what);
         }
@@ -120,7 +122,8 @@ static void read_requires(struct spec_requires *r, const json_t *doc, struct mjs
 static void check_regex(const char *name, const json_t *v, struct mjson_issues *is)
 {
     if (!json_is_string(v) || json_string_length(v) == 0 || json_string_length(v) > REGEX_MAX) {
-        mjson_issue_at(is, "/metrics", name, "must be a regular expression of 1 to %d bytes", REGEX_MAX);
+        mjson_issue_at(is, "/metrics", name, "must be a regular expression of 1 to %d bytes",
+                       REGEX_MAX);
         return;
     }
     regex_t re;
@@ -132,7 +135,8 @@ static void check_regex(const char *name, const json_t *v, struct mjson_issues *
         return;
     }
     if (re.re_nsub < 1) {
-        mjson_issue_at(is, "/metrics", name, "needs a group around the number, such as \"accuracy=([0-9.]+)\"");
+        mjson_issue_at(is, "/metrics", name,
+                       "needs a group around the number, such as \"accuracy=([0-9.]+)\"");
     }
     regfree(&re);
 }
@@ -178,13 +182,15 @@ static void read_notify(struct spec *s, const json_t *doc, struct mjson_issues *
             const char *e = json_string_value(json_array_get(on, i));
             if (strcmp(e, "end") != 0 && strcmp(e, "failure") != 0 && strcmp(e, "target") != 0) {
                 const char *near = mjson_nearest(e, events);
-                mjson_issue(is, "/notify/on", "unknown event \"%s\"; the events are end, failure and target%s%s", e,
+                mjson_issue(is, "/notify/on",
+                            "unknown event \"%s\"; the events are end, failure and target%s%s", e,
                             near != NULL ? "; did you mean " : "", near != NULL ? near : "");
             }
         }
     }
     s->notify = json_pack("{s:s, s:o}", "url", url != NULL ? url : "", "on",
-                          on != NULL ? json_deep_copy(on) : json_pack("[s,s,s]", "end", "failure", "target"));
+                          on != NULL ? json_deep_copy(on)
+                                     : json_pack("[s,s,s]", "end", "failure", "target"));
 }
 
 /* ---- all of them ---- */
@@ -194,7 +200,9 @@ static void read_project(struct spec *s, const json_t *doc, struct mjson_issues 
     s->project = spec_text(doc, "", "project", 64, false, "default", is);
     for (const char *p = s->project; p != NULL && *p != '\0'; p++) {
         if (!isalnum((unsigned char)*p) && (p == s->project || strchr("-_.", *p) == NULL)) {
-            mjson_issue(is, "/project", "a project's name has letters, digits, - _ . and starts with a letter or digit");
+            mjson_issue(
+                is, "/project",
+                "a project's name has letters, digits, - _ . and starts with a letter or digit");
             return;
         }
     }
@@ -209,7 +217,8 @@ void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is)
     read_project(s, doc, is);
     s->notes = spec_text(doc, "", "notes", NOTES_MAX, true, "", is);
     const json_t *tags = json_object_get(doc, "tags");
-    s->tags = tags != NULL && check_texts(tags, "/tags", "tag", is) ? json_deep_copy(tags) : json_array();
+    s->tags =
+        tags != NULL && check_texts(tags, "/tags", "tag", is) ? json_deep_copy(tags) : json_array();
     const json_t *checkpoint = json_object_get(doc, "checkpoint");
     if (spec_object(checkpoint, "/checkpoint", is)) {
         mjson_check_keys(checkpoint, checkpoint_keys, "/checkpoint", is);
@@ -226,12 +235,13 @@ void spec_write_extra(const struct spec *s, json_t *out)
         (void)json_array_append_new(labels, json_string(r->labels[i]));
     }
     (void)json_object_set_new(out, "requires",
-                              json_pack("{s:I, s:I, s:I, s:I, s:o}", "gpus", (json_int_t)r->gpus, "gpu_memory",
-                                        (json_int_t)r->gpu_memory_mb, "memory", (json_int_t)r->memory_mb, "cores",
-                                        (json_int_t)r->cores, "labels", labels));
+                              json_pack("{s:I, s:I, s:I, s:I, s:o}", "gpus", (json_int_t)r->gpus,
+                                        "gpu_memory", (json_int_t)r->gpu_memory_mb, "memory",
+                                        (json_int_t)r->memory_mb, "cores", (json_int_t)r->cores,
+                                        "labels", labels));
     (void)json_object_set_new(out, "checkpoint",
-                              json_pack("{s:I, s:I}", "every", (json_int_t)s->checkpoint_every, "keep",
-                                        (json_int_t)s->checkpoint_keep));
+                              json_pack("{s:I, s:I}", "every", (json_int_t)s->checkpoint_every,
+                                        "keep", (json_int_t)s->checkpoint_keep));
     (void)json_object_set_new(out, "project", json_string(s->project));
     (void)json_object_set(out, "tags", s->tags);
     (void)json_object_set_new(out, "notes", json_string(s->notes));

@@ -8,14 +8,16 @@
 
 #include "driver/spec.h"
 
-/* One member of `o` (at `pointer`): a whole number, a text or a duration; the default when absent. */
-int64_t spec_int(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi, int64_t def,
-                 struct mjson_issues *is);
+/* One member of `o` (at `pointer`): a whole number, a text or a duration; the default when absent.
+ */
+int64_t spec_int(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi,
+                 int64_t def, struct mjson_issues *is);
 /* A string of 1 (0 when `may_be_empty`) to max bytes without control characters (line breaks and
  * tabs pass when may_be_empty); `def` (NULL = required) when absent. malloc'ed, NULL on a fault. */
-char *spec_text(const json_t *o, const char *pointer, const char *key, size_t max, bool may_be_empty,
-                const char *def, struct mjson_issues *is);
-int64_t spec_duration(const json_t *o, const char *pointer, const char *key, struct mjson_issues *is);
+char *spec_text(const json_t *o, const char *pointer, const char *key, size_t max,
+                bool may_be_empty, const char *def, struct mjson_issues *is);
+int64_t spec_duration(const json_t *o, const char *pointer, const char *key,
+                      struct mjson_issues *is);
 /* Is the value an object? A fault otherwise; absent is false without one. */
 bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * "trial": what a trial runs. Parameters are named as ${name}; each must exist. In a command or
- * executor a conditional parameter may stand only in a nested list, which is dropped whole while the
- * parameter is inactive. What a built-in program makes of the rest is the trainer's to check.
+ * executor a conditional parameter may stand only in a nested list, which is dropped whole while
+ * the parameter is inactive. What a built-in program makes of the rest is the trainer's to check.
  */
 #include "driver/spec_read.h"
 
@@ -25,9 +25,11 @@ static void check_name(const struct walk *w, const char *name, const char *point
     int k = space_find(w->space, name);
     if (k >= 0) {
         if (w->command && !nested && w->space->params[k].parent >= 0) {
-            mjson_issue(w->is, pointer, "\"%s\" is a conditional parameter: put the arguments that need it into a "
-                        "nested list, which is left out while it is inactive: [\"--%s\", \"${%s}\"]",
-                        name, name, name);
+            mjson_issue(
+                w->is, pointer,
+                "\"%s\" is a conditional parameter: put the arguments that need it into a "
+                "nested list, which is left out while it is inactive: [\"--%s\", \"${%s}\"]",
+                name, name, name);
         }
         return;
     }
@@ -35,8 +37,9 @@ static void check_name(const struct walk *w, const char *name, const char *point
         names[i] = w->space->params[i].name;
     }
     const char *near = mjson_nearest(name, names);
-    mjson_issue(w->is, pointer, "${%.*s} names no parameter of the search space%s%s%s", SPACE_NAME_MAX, name,
-                near != NULL ? "; did you mean ${" : "", near != NULL ? near : "", near != NULL ? "}?" : "");
+    mjson_issue(w->is, pointer, "${%.*s} names no parameter of the search space%s%s%s",
+                SPACE_NAME_MAX, name, near != NULL ? "; did you mean ${" : "",
+                near != NULL ? near : "", near != NULL ? "}?" : "");
 }
 
 static void check_text(const struct walk *w, const char *text, const char *pointer, bool nested)
@@ -44,7 +47,8 @@ static void check_text(const struct walk *w, const char *text, const char *point
     for (const char *p = strstr(text, "${"); p != NULL; p = strstr(p, "${")) {
         const char *end = strchr(p, '}');
         if (end == NULL || end == p + 2) {
-            mjson_issue(w->is, pointer, "%s", end == NULL ? "\"${\" without its \"}\"" : "${} names no parameter");
+            mjson_issue(w->is, pointer, "%s",
+                        end == NULL ? "\"${\" without its \"}\"" : "${} names no parameter");
             return;
         }
         char *name = xstrndup(p + 2, (size_t)(end - p - 2));
@@ -103,7 +107,9 @@ static void check_command(const struct walk *w, const json_t *list, const char *
     size_t i = 0;
     json_t *item = NULL;
     if (!json_is_array(list) || json_array_size(list) == 0) {
-        mjson_issue(w->is, pointer, "must be a list of arguments such as [\"python3\", \"train.py\", \"--lr\", \"${lr}\"]");
+        mjson_issue(
+            w->is, pointer,
+            "must be a list of arguments such as [\"python3\", \"train.py\", \"--lr\", \"${lr}\"]");
         return;
     }
     if (json_array_size(list) > COMMAND_ITEMS_MAX) {
@@ -116,15 +122,18 @@ static void check_command(const struct walk *w, const json_t *list, const char *
         if (json_is_string(item)) {
             check_text(w, json_string_value(item), at, false);
         } else if (!json_is_array(item)) {
-            mjson_issue(w->is, at, "an argument is a string or a nested list of strings, not %s", mjson_kind(item));
+            mjson_issue(w->is, at, "an argument is a string or a nested list of strings, not %s",
+                        mjson_kind(item));
         } else if (i == 0) {
-            mjson_issue(w->is, at, "the first argument is the program and cannot be left out: write a string");
+            mjson_issue(w->is, at,
+                        "the first argument is the program and cannot be left out: write a string");
         } else {
             check_nested(w, item, at);
         }
         free(at);
     }
-    if (json_is_string(json_array_get(list, 0)) && json_string_length(json_array_get(list, 0)) == 0) {
+    if (json_is_string(json_array_get(list, 0)) &&
+        json_string_length(json_array_get(list, 0)) == 0) {
         mjson_issue(w->is, pointer, "the first argument names the program and may not be empty");
     }
 }
@@ -144,7 +153,9 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
     const json_t *executor = json_object_get(trial, "executor");
     int kinds = (program != NULL) + (command != NULL) + (executor != NULL);
     if (kinds != 1) {
-        mjson_issue(is, "/trial", "must have exactly one of \"program\": \"builtin\", \"command\": […] and \"executor\": […]");
+        mjson_issue(is, "/trial",
+                    "must have exactly one of \"program\": \"builtin\", \"command\": […] and "
+                    "\"executor\": […]");
         if (kinds == 0) {
             mjson_check_keys(trial, all_keys, "/trial", is);
         }
@@ -152,7 +163,9 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
     }
     if (program != NULL) {
         if (!json_is_string(program) || strcmp(json_string_value(program), "builtin") != 0) {
-            mjson_issue(is, "/trial/program", "the only program is \"builtin\"; for your own use \"command\" or \"executor\"");
+            mjson_issue(
+                is, "/trial/program",
+                "the only program is \"builtin\"; for your own use \"command\" or \"executor\"");
         }
         s->program = SPEC_BUILTIN;
         check_tree(&w, trial, "/trial");
@@ -160,7 +173,8 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
         w.command = true;
         s->program = command != NULL ? SPEC_COMMAND : SPEC_EXECUTOR;
         mjson_check_keys(trial, command != NULL ? command_keys : executor_keys, "/trial", is);
-        check_command(&w, command != NULL ? command : executor, command != NULL ? "/trial/command" : "/trial/executor");
+        check_command(&w, command != NULL ? command : executor,
+                      command != NULL ? "/trial/command" : "/trial/executor");
     }
     s->trial = json_incref((json_t *)(uintptr_t)trial);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ASHA (Li et al., MLSys 2020), the promotion variant of its Algorithm 2: a trial pauses at each rung;
- * whoever asks resumes the best trial of the top 1/eta of the highest rung that has one, else starts
- * a new trial in the base rung. A resumed trial goes on from its checkpoint.
+ * ASHA (Li et al., MLSys 2020), the promotion variant of its Algorithm 2: a trial pauses at each
+ * rung; whoever asks resumes the best trial of the top 1/eta of the highest rung that has one, else
+ * starts a new trial in the base rung. A resumed trial goes on from its checkpoint.
  *
- * What counts: a rung's entries are the values reported there, one a trial. A trial that fails or is
- * cancelled before the rung's budget leaves no entry; one that ends after it keeps its entry (a true
- * value) but can no longer be promoted. Nothing ends the search early: when no trial may be created
- * it goes on promoting until no running trial could cause another promotion.
+ * What counts: a rung's entries are the values reported there, one a trial. A trial that fails or
+ * is cancelled before the rung's budget leaves no entry; one that ends after it keeps its entry (a
+ * true value) but can no longer be promoted. Nothing ends the search early: when no trial may be
+ * created it goes on promoting until no running trial could cause another promotion.
  */
 #include "optimizers/registry.h"
 
@@ -24,8 +24,10 @@ enum { OPT_ETA, OPT_BRACKET, OPT_SAMPLER };
 static const char *const samplers[] = {"random", NULL};
 
 static const struct opt_option asha_options[] = {
-    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL, "one in this many trials of a rung is promoted"},
-    {"bracket", OPT_T_INT, 0, RUNGS_MAX, 0, NULL, "rung in which new trials start; higher spares promising late starters"},
+    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
+     "one in this many trials of a rung is promoted"},
+    {"bracket", OPT_T_INT, 0, RUNGS_MAX, 0, NULL,
+     "rung in which new trials start; higher spares promising late starters"},
     {"sampler", OPT_T_ENUM, 0, 0, 0, samplers, "where the points of new trials come from"},
     {0},
 };
@@ -57,21 +59,26 @@ static enum mag_status asha_init(void *self, const struct opt_config *cfg, const
                                  struct mag_err *err)
 {
     struct asha *a = self;
-    *a = (struct asha){.space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
+    *a =
+        (struct asha){.space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
     a->base = (int)cfg->values[OPT_BRACKET];
     a->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, a->eta, a->levels);
     for (int k = 0; k < a->n_levels; k++) {
         rung_init(&a->rungs[k], a->eta);
     }
     if (a->n_levels < 2) {
-        return mag_fail(err, MAG_INVALID, "no rung fits between the resource's min %lld and max %lld: raise max, or use "
-                        "\"random\"", (long long)cfg->resource.min, (long long)cfg->resource.max);
+        return mag_fail(
+            err, MAG_INVALID,
+            "no rung fits between the resource's min %lld and max %lld: raise max, or use "
+            "\"random\"",
+            (long long)cfg->resource.min, (long long)cfg->resource.max);
     }
     if (a->base >= a->n_levels) {
         *ret_pointer = "/bracket";
-        return mag_fail(err, MAG_INVALID, "no rung fits: %lld to %lld by %lld has the rungs 0 to %d",
-                        (long long)cfg->resource.min, (long long)cfg->resource.max, (long long)a->eta,
-                        a->n_levels - 1);
+        return mag_fail(err, MAG_INVALID,
+                        "no rung fits: %lld to %lld by %lld has the rungs 0 to %d",
+                        (long long)cfg->resource.min, (long long)cfg->resource.max,
+                        (long long)a->eta, a->n_levels - 1);
     }
     return MAG_OK;
 }
@@ -93,14 +100,17 @@ static void wait_or_done(const struct asha *a, struct opt_suggestion *out)
             out->answer = OPT_WAIT;
             out->why_code = "rung-not-full";
             (void)snprintf(out->why, sizeof(out->why),
-                           "rung %d (budget %lld) has %u reports and %u promotions; %lld running trials may bring the next",
-                           k, (long long)a->levels[k], a->rungs[k].n, a->rungs[k].n_spent, (long long)a->running[k]);
+                           "rung %d (budget %lld) has %u reports and %u promotions; %lld running "
+                           "trials may bring the next",
+                           k, (long long)a->levels[k], a->rungs[k].n, a->rungs[k].n_spent,
+                           (long long)a->running[k]);
             return;
         }
     }
     out->answer = OPT_DONE;
     out->why_code = "trials-limit";
-    (void)snprintf(out->why, sizeof(out->why), "the limit of trials is reached and no trial can be promoted any more");
+    (void)snprintf(out->why, sizeof(out->why),
+                   "the limit of trials is reached and no trial can be promoted any more");
 }
 
 static void asha_suggest(const void *self, const struct opt_ask *ask, struct opt_suggestion *out)
@@ -175,7 +185,8 @@ static enum opt_action asha_report(void *self, int64_t trial, int64_t step, doub
     return OPT_CONTINUE;
 }
 
-static void asha_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+static void asha_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                        double value)
 {
     struct asha *a = self;
     struct asha_trial *t = asha_trials_of(&a->trials, trial);
@@ -201,15 +212,17 @@ static json_t *asha_save(const void *self)
     for (int64_t id = 0; id < a->trials.n; id++) {
         const struct asha_trial *t = &a->trials.at[id];
         if (t->phase != NOT_OURS) {
-            (void)json_array_append_new(trials, json_pack("[I,i,i,i,I]", (json_int_t)id, t->phase, t->rung, t->passed,
-                                                          (json_int_t)t->entry));
+            (void)json_array_append_new(trials,
+                                        json_pack("[I,i,i,i,I]", (json_int_t)id, t->phase, t->rung,
+                                                  t->passed, (json_int_t)t->entry));
         }
     }
     for (int k = 0; k < a->n_levels; k++) {
         json_t *entries = json_array();
         for (uint32_t i = 0; i < a->rungs[k].n; i++) {
             const struct rung_entry *e = &a->rungs[k].entries[i];
-            (void)json_array_append_new(entries, json_pack("[I,f,b]", (json_int_t)e->trial, e->value, e->spent));
+            (void)json_array_append_new(
+                entries, json_pack("[I,f,b]", (json_int_t)e->trial, e->value, e->spent));
         }
         (void)json_array_append_new(rungs, entries);
     }
@@ -223,13 +236,15 @@ static bool load_trial(struct asha *a, const json_t *row)
     json_int_t rung = json_integer_value(json_array_get(row, 2));
     json_int_t passed = json_integer_value(json_array_get(row, 3));
     json_int_t entry = json_integer_value(json_array_get(row, 4));
-    if (id <= 0 || id > IDTAB_ID_MAX || phase < RUNNING || phase > ENDED || rung < 0 || rung >= a->n_levels ||
-        passed < 0 || passed > a->n_levels || entry < 0 ||
+    if (id <= 0 || id > IDTAB_ID_MAX || phase < RUNNING || phase > ENDED || rung < 0 ||
+        rung >= a->n_levels || passed < 0 || passed > a->n_levels || entry < 0 ||
         (phase == PAUSED && entry >= (json_int_t)a->rungs[rung].n)) {
         return false;
     }
-    *asha_trials_of(&a->trials, id) = (struct asha_trial){
-        .phase = (uint8_t)phase, .rung = (uint8_t)rung, .passed = (uint8_t)passed, .entry = (uint32_t)entry};
+    *asha_trials_of(&a->trials, id) = (struct asha_trial){.phase = (uint8_t)phase,
+                                                          .rung = (uint8_t)rung,
+                                                          .passed = (uint8_t)passed,
+                                                          .entry = (uint32_t)entry};
     a->running[rung] += phase == RUNNING;
     return true;
 }
@@ -244,13 +259,15 @@ static enum mag_status asha_load(void *self, const json_t *state, struct mag_err
         return mag_fail(err, MAG_UNSUPPORTED, "state of another version");
     }
     if (json_array_size(rungs) != (size_t)a->n_levels) {
-        return mag_fail(err, MAG_CORRUPT, "the state has %zu rungs, not %d", json_array_size(rungs), a->n_levels);
+        return mag_fail(err, MAG_CORRUPT, "the state has %zu rungs, not %d", json_array_size(rungs),
+                        a->n_levels);
     }
     for (int k = 0; k < a->n_levels; k++) {
         json_array_foreach(json_array_get(rungs, (size_t)k), i, row)
         {
             (void)rung_add(&a->rungs[k], json_integer_value(json_array_get(row, 0)),
-                           json_number_value(json_array_get(row, 1)), json_is_true(json_array_get(row, 2)));
+                           json_number_value(json_array_get(row, 1)),
+                           json_is_true(json_array_get(row, 2)));
         }
     }
     json_array_foreach(json_object_get(state, "trials"), i, row)
@@ -262,16 +279,19 @@ static enum mag_status asha_load(void *self, const json_t *state, struct mag_err
     return MAG_OK;
 }
 
-/* What a large search tends to; early promotions are judged on few reports, so a rung may get more. */
+/* What a large search tends to; early promotions are judged on few reports, so a rung may get more.
+ */
 static void asha_plan(const void *self, int64_t trials, json_t *rows)
 {
     const struct asha *a = self;
     int64_t n = trials;
     int64_t from = 0;
     for (int k = a->base; k < a->n_levels; k++) {
-        json_t *row = json_pack("{s:i, s:i, s:I}", "bracket", a->base, "rung", k, "budget", (json_int_t)a->levels[k]);
+        json_t *row = json_pack("{s:i, s:i, s:I}", "bracket", a->base, "rung", k, "budget",
+                                (json_int_t)a->levels[k]);
         (void)json_object_set_new(row, "trials", trials > 0 ? json_integer(n) : json_null());
-        (void)json_object_set_new(row, "epochs", trials > 0 ? json_integer(n * (a->levels[k] - from)) : json_null());
+        (void)json_object_set_new(
+            row, "epochs", trials > 0 ? json_integer(n * (a->levels[k] - from)) : json_null());
         (void)json_array_append_new(rows, row);
         from = a->levels[k];
         n /= a->eta;

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Differential evolution, DE/rand/1/bin (Storn and Price, J. Global Optimization 11, 1997): the trial
- * for a slot crosses the slot's member with a + F (b - c) of three other members, at least one
- * coordinate always coming from the mutant, and replaces the member when it is not worse. Every type of
- * parameter goes through the unit cube; a coordinate that leaves it is reflected at the wall.
+ * Differential evolution, DE/rand/1/bin (Storn and Price, J. Global Optimization 11, 1997): the
+ * trial for a slot crosses the slot's member with a + F (b - c) of three other members, at least
+ * one coordinate always coming from the mutant, and replaces the member when it is not worse. Every
+ * type of parameter goes through the unit cube; a coordinate that leaves it is reflected at the
+ * wall.
  *
  * "steady-state" (asynchronous): slots in turn, a result replaces its member at once, nobody waits.
- * "generational": all trials of a generation are made from the one before; asking past its end waits
- * for stragglers. A trial without a value (failed, cancelled) is infinitely bad, so it ends its place
- * in the generation like any other. A slot without a member gets random points.
+ * "generational": all trials of a generation are made from the one before; asking past its end
+ * waits for stragglers. A trial without a value (failed, cancelled) is infinitely bad, so it ends
+ * its place in the generation like any other. A slot without a member gets random points.
  *
- * Parents inside the cube: an inactive parameter has a coordinate too, drawn once for its trial, so that
- * crossover can wake it. A coordinate of a recorded point is taken from the point alone.
+ * Parents inside the cube: an inactive parameter has a coordinate too, drawn once for its trial, so
+ * that crossover can wake it. A coordinate of a recorded point is taken from the point alone.
  */
 #include "optimizers/registry.h"
 
@@ -31,12 +32,16 @@ enum { OPT_POPULATION, OPT_GENERATIONS, OPT_MUTATION, OPT_CROSSOVER, OPT_MODE };
 static const char *const modes[] = {"steady-state", "generational", NULL};
 
 static const struct opt_option de_options[] = {
-    {"population", OPT_T_INT, 4, 10000, 10, NULL, "members; three others make a mutant, so at least 4"},
+    {"population", OPT_T_INT, 4, 10000, 10, NULL,
+     "members; three others make a mutant, so at least 4"},
     {"generations", OPT_T_INT, 1, 1e9, NAN, NULL,
-     "times population trials, the random first generation included; default: until the limit of trials"},
+     "times population trials, the random first generation included; default: until the limit of "
+     "trials"},
     {"mutation", OPT_T_REAL, 0, 2, 0.5, NULL, "F: weight of the difference of two members"},
-    {"crossover", OPT_T_REAL, 0, 1, 0.7, NULL, "CR: probability that a coordinate comes from the mutant"},
-    {"mode", OPT_T_ENUM, 0, 0, 0, modes, "steady-state replaces at once; generational waits for each generation's end"},
+    {"crossover", OPT_T_REAL, 0, 1, 0.7, NULL,
+     "CR: probability that a coordinate comes from the mutant"},
+    {"mode", OPT_T_ENUM, 0, 0, 0, modes,
+     "steady-state replaces at once; generational waits for each generation's end"},
     {0},
 };
 
@@ -57,8 +62,8 @@ struct de {
     const struct space *space;
     uint64_t seed;
     int64_t budget;
-    int64_t size;        /* of the population */
-    int64_t max_trials;  /* 0 = no end */
+    int64_t size;       /* of the population */
+    int64_t max_trials; /* 0 = no end */
     double mutation, crossover;
     bool generational;
     int64_t given;          /* trials adopted: the next one's place; slot = place % size */
@@ -72,12 +77,14 @@ static enum mag_status de_init(void *self, const struct opt_config *cfg, const c
                                struct mag_err *err)
 {
     struct de *d = self;
-    *d = (struct de){.space = cfg->space, .seed = cfg->seed, .size = (int64_t)cfg->values[OPT_POPULATION]};
+    *d = (struct de){
+        .space = cfg->space, .seed = cfg->seed, .size = (int64_t)cfg->values[OPT_POPULATION]};
     d->budget = cfg->resource.present ? cfg->resource.max : 0;
     d->mutation = cfg->values[OPT_MUTATION];
     d->crossover = cfg->values[OPT_CROSSOVER];
     d->generational = cfg->values[OPT_MODE] == 1;
-    d->max_trials = isnan(cfg->values[OPT_GENERATIONS]) ? 0 : (int64_t)cfg->values[OPT_GENERATIONS] * d->size;
+    d->max_trials =
+        isnan(cfg->values[OPT_GENERATIONS]) ? 0 : (int64_t)cfg->values[OPT_GENERATIONS] * d->size;
     d->members = xcalloc((size_t)d->size, sizeof(*d->members));
     d->next = xcalloc((size_t)d->size, sizeof(*d->next));
     return MAG_OK;
@@ -128,10 +135,10 @@ static bool pick_three(const struct de *d, struct pcg64 *g, int64_t slot, const 
     return n >= 3;
 }
 
-/* The coordinate of one parameter: the mutant's or the member's. One stream a parameter, so that the
- * order of parameters changes nothing. */
-static double coordinate(const struct de *d, int64_t trial, int i, const double *member, const double *three[3],
-                         bool forced)
+/* The coordinate of one parameter: the mutant's or the member's. One stream a parameter, so that
+ * the order of parameters changes nothing. */
+static double coordinate(const struct de *d, int64_t trial, int i, const double *member,
+                         const double *three[3], bool forced)
 {
     char purpose[PURPOSE_MAX];
     struct pcg64 g;
@@ -166,7 +173,8 @@ static bool make_trial(const struct de *d, int64_t trial, double *point)
     return new_;
 }
 
-static void none(struct opt_suggestion *out, enum opt_answer answer, const char *code, const char *why)
+static void none(struct opt_suggestion *out, enum opt_answer answer, const char *code,
+                 const char *why)
 {
     out->answer = answer;
     out->why_code = code;
@@ -186,8 +194,9 @@ static void de_suggest(const void *self, const struct opt_ask *ask, struct opt_s
     }
     if (d->generational && d->open > 0 && d->given > 0 && d->given % d->size == 0) {
         none(out, OPT_WAIT, "generation-not-finished", "");
-        (void)snprintf(out->why, sizeof(out->why), "%lld trials of generation %lld are still running",
-                       (long long)d->open, (long long)(d->given / d->size));
+        (void)snprintf(out->why, sizeof(out->why),
+                       "%lld trials of generation %lld are still running", (long long)d->open,
+                       (long long)(d->given / d->size));
         return;
     }
     out->answer = OPT_TRIAL;
@@ -256,7 +265,8 @@ static void turn_generation(struct de *d)
     }
 }
 
-static void de_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+static void de_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                      double value)
 {
     struct de *d = self;
     struct de_trial *t = de_trials_of(&d->trials, trial);
@@ -292,8 +302,9 @@ static json_t *members_json(const struct de *d, const struct member *m)
 {
     json_t *a = json_array();
     for (int64_t i = 0; i < d->size; i++) {
-        (void)json_array_append_new(a, m[i].u != NULL ? json_pack("[f,o]", m[i].value, vector_json(d, m[i].u))
-                                                      : json_null());
+        (void)json_array_append_new(a, m[i].u != NULL
+                                           ? json_pack("[f,o]", m[i].value, vector_json(d, m[i].u))
+                                           : json_null());
     }
     return a;
 }
@@ -306,11 +317,13 @@ static json_t *de_save(const void *self)
         const struct de_trial *t = &d->trials.at[id];
         if (t->u != NULL) {
             (void)json_array_append_new(
-                open, json_pack("[I,I,o]", (json_int_t)id, (json_int_t)t->place, vector_json(d, t->u)));
+                open,
+                json_pack("[I,I,o]", (json_int_t)id, (json_int_t)t->place, vector_json(d, t->u)));
         }
     }
-    return json_pack("{s:i, s:I, s:o, s:o, s:o}", "version", 1, "given", (json_int_t)d->given, "members",
-                     members_json(d, d->members), "next", members_json(d, d->next), "open", open);
+    return json_pack("{s:i, s:I, s:o, s:o, s:o}", "version", 1, "given", (json_int_t)d->given,
+                     "members", members_json(d, d->members), "next", members_json(d, d->next),
+                     "open", open);
 }
 
 /* NULL when the vector does not fit. */
@@ -350,7 +363,8 @@ static bool load_open(struct de *d, const json_t *row)
     json_int_t id = json_integer_value(json_array_get(row, 0));
     json_int_t place = json_integer_value(json_array_get(row, 1));
     double *u = load_vector(d, json_array_get(row, 2));
-    if (u == NULL || id <= 0 || id > IDTAB_ID_MAX || place < 0 || place >= d->given || de_trials_of(&d->trials, id)->u != NULL) {
+    if (u == NULL || id <= 0 || id > IDTAB_ID_MAX || place < 0 || place >= d->given ||
+        de_trials_of(&d->trials, id)->u != NULL) {
         free(u);
         return false;
     }
@@ -374,16 +388,19 @@ static enum mag_status de_load(void *self, const json_t *state, struct mag_err *
     {
         ok = ok && load_open(d, row);
     }
-    return ok ? MAG_OK : mag_fail(err, MAG_CORRUPT, "the state does not fit the space or the population");
+    return ok ? MAG_OK
+              : mag_fail(err, MAG_CORRUPT, "the state does not fit the space or the population");
 }
 
 static void de_plan(const void *self, int64_t trials, json_t *rows)
 {
     const struct de *d = self;
-    int64_t n = d->max_trials > 0 && (trials == 0 || d->max_trials < trials) ? d->max_trials : trials;
+    int64_t n =
+        d->max_trials > 0 && (trials == 0 || d->max_trials < trials) ? d->max_trials : trials;
     if (n > 0) {
-        (void)json_array_append_new(rows, json_pack("{s:i, s:i, s:I, s:I, s:I}", "bracket", 0, "rung", 0, "budget",
-                                                    (json_int_t)d->budget, "trials", (json_int_t)n, "epochs",
+        (void)json_array_append_new(rows, json_pack("{s:i, s:i, s:I, s:I, s:I}", "bracket", 0,
+                                                    "rung", 0, "budget", (json_int_t)d->budget,
+                                                    "trials", (json_int_t)n, "epochs",
                                                     (json_int_t)(n * d->budget)));
     }
 }

@@ -22,15 +22,17 @@
 enum { OPT_MIN_TRIALS, OPT_MIN_STEP, OPT_INTERVAL, OPT_COMBINE, OPTIONS };
 
 static const struct opt_option median_options[] = {
-    {"min_trials", OPT_T_INT, 1, 1e6, 10, NULL, "other trials that must have reached a step before it can stop one"},
+    {"min_trials", OPT_T_INT, 1, 1e6, 10, NULL,
+     "other trials that must have reached a step before it can stop one"},
     {"min_step", OPT_T_INT, 0, 1e15, 1, NULL, "first step at which a trial may be stopped"},
     {"interval", OPT_T_INT, 1, 1e15, 1, NULL, "compare at steps that are a multiple of this"},
-    {"combine", OPT_T_BOOL, 0, 1, 0, NULL, "allow the rule beside an algorithm that itself ends trials early"},
+    {"combine", OPT_T_BOOL, 0, 1, 0, NULL,
+     "allow the rule beside an algorithm that itself ends trials early"},
     {0},
 };
 
-/* Two heaps share one array pair: `low` has its greatest on top, `high` its smallest, and low holds as
- * many as high or one more, so that the median is at their tops. */
+/* Two heaps share one array pair: `low` has its greatest on top, `high` its smallest, and low holds
+ * as many as high or one more, so that the median is at their tops. */
 struct median {
     int64_t step;
     double *low, *high;
@@ -132,7 +134,8 @@ static struct median *step_of(struct early_stop *e, int64_t step)
     return &e->steps[lo];
 }
 
-bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value, char **ret_why)
+bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value,
+                       char **ret_why)
 {
     struct curve *c = curves_of(&e->curves, trial);
     c->best = c->n == 0 || value < c->best ? value : c->best;
@@ -149,8 +152,9 @@ bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double
     bool stop = others >= (int)e->values[OPT_MIN_TRIALS] && c->best > median_of(m);
     median_add(m, c->sum / (double)c->n);
     if (stop && ret_why != NULL) {
-        *ret_why = xasprintf("at step %lld its best value so far is worse than the median of %d other trials",
-                             (long long)step, others);
+        *ret_why = xasprintf(
+            "at step %lld its best value so far is worse than the median of %d other trials",
+            (long long)step, others);
     }
     return stop;
 }
@@ -161,7 +165,8 @@ void early_stop_finish(struct early_stop *e, int64_t trial, enum opt_outcome out
     *c = (struct curve){0};
 }
 
-struct early_stop *early_stop_create(const json_t *object, const char *pointer, struct mjson_issues *is)
+struct early_stop *early_stop_create(const json_t *object, const char *pointer,
+                                     struct mjson_issues *is)
 {
     int before = is->total;
     const json_t *rule = json_object_get(object, "rule");

@@ -2,8 +2,8 @@
  *
  * Grid search: every distinct point of a finite space once, in order or shuffled. The shuffle is a
  * keyed bijection of 0 .. size-1 (a Feistel network on the next even number of bits, walked until
- * it lands inside), so that it needs no memory whatever the size. A point that a user enqueued is not
- * tried again.
+ * it lands inside), so that it needs no memory whatever the size. A point that a user enqueued is
+ * not tried again.
  */
 #include "optimizers/registry.h"
 
@@ -33,7 +33,8 @@ struct grid {
     bool shuffled;
     int half_bits;
     uint64_t keys[FEISTEL_ROUNDS];
-    double *others; /* points that came from elsewhere, not yet passed by the cursor; n_others * space->n */
+    double *others; /* points that came from elsewhere, not yet passed by the cursor; n_others *
+                       space->n */
     size_t n_others;
 };
 
@@ -45,7 +46,8 @@ static enum mag_status grid_init(void *self, const struct opt_config *cfg, const
     *g = (struct grid){.space = cfg->space, .shuffled = cfg->values[OPT_ORDER] == 1};
     g->budget = cfg->resource.present ? cfg->resource.max : 0;
     if (size >= SPACE_WHOLE_MAX) {
-        return mag_fail(err, MAG_LIMIT, "the grid has %.3g points, more than anyone can try: use \"random\"", size);
+        return mag_fail(err, MAG_LIMIT,
+                        "the grid has %.3g points, more than anyone can try: use \"random\"", size);
     }
     g->size = (uint64_t)size;
     while ((UINT64_C(1) << (2 * g->half_bits)) < g->size) {
@@ -93,8 +95,9 @@ static void grid_suggest(const void *self, const struct opt_ask *ask, struct opt
         bool end = g->cursor == g->size;
         out->answer = OPT_DONE;
         out->why_code = end ? "grid-exhausted" : "trials-limit";
-        (void)snprintf(out->why, sizeof(out->why), end ? "all %llu points of the grid are given out"
-                                                       : "the limit of trials is reached before the %llu points of the grid",
+        (void)snprintf(out->why, sizeof(out->why),
+                       end ? "all %llu points of the grid are given out"
+                           : "the limit of trials is reached before the %llu points of the grid",
                        (unsigned long long)g->size);
         return;
     }
@@ -119,7 +122,8 @@ static bool take_other(struct grid *g, const double *point)
     size_t n = (size_t)g->space->n;
     for (size_t i = 0; i < g->n_others; i++) {
         if (space_point_equal(g->space, g->others + i * n, point)) {
-            memmove(g->others + i * n, g->others + (i + 1) * n, (--g->n_others - i) * n * sizeof(*point));
+            memmove(g->others + i * n, g->others + (i + 1) * n,
+                    (--g->n_others - i) * n * sizeof(*point));
             return true;
         }
     }
@@ -153,7 +157,8 @@ static enum opt_action grid_report(void *self, int64_t trial, int64_t step, doub
     return OPT_CONTINUE;
 }
 
-static void grid_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+static void grid_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                        double value)
 {
 }
 
@@ -162,9 +167,11 @@ static json_t *grid_save(const void *self)
     const struct grid *g = self;
     json_t *others = json_array();
     for (size_t i = 0; i < g->n_others; i++) {
-        (void)json_array_append_new(others, space_point_to_json(g->space, g->others + i * (size_t)g->space->n));
+        (void)json_array_append_new(
+            others, space_point_to_json(g->space, g->others + i * (size_t)g->space->n));
     }
-    return json_pack("{s:i, s:I, s:o}", "version", 1, "cursor", (json_int_t)g->cursor, "others", others);
+    return json_pack("{s:i, s:I, s:o}", "version", 1, "cursor", (json_int_t)g->cursor, "others",
+                     others);
 }
 
 static enum mag_status grid_load(void *self, const json_t *state, struct mag_err *err)
@@ -197,9 +204,10 @@ static void grid_plan(const void *self, int64_t trials, json_t *rows)
 {
     const struct grid *g = self;
     int64_t n = trials > 0 && (uint64_t)trials < g->size ? trials : (int64_t)g->size;
-    (void)json_array_append_new(rows, json_pack("{s:i, s:i, s:I, s:I, s:I}", "bracket", 0, "rung", 0, "budget",
-                                                (json_int_t)g->budget, "trials", (json_int_t)n, "epochs",
-                                                (json_int_t)(n * g->budget)));
+    (void)json_array_append_new(rows,
+                                json_pack("{s:i, s:i, s:I, s:I, s:I}", "bracket", 0, "rung", 0,
+                                          "budget", (json_int_t)g->budget, "trials", (json_int_t)n,
+                                          "epochs", (json_int_t)(n * g->budget)));
 }
 
 const struct optimizer_ops grid_ops = {

@@ -6,10 +6,10 @@
  * synchronous: the best go on when every trial of the rung has reported or ended. Whoever asks
  * meanwhile starts the next bracket, so nobody waits while trials may be created.
  *
- * A trial that fails, stops or is cancelled before its rung's budget counts as the worst of the rung:
- * it never holds the others up and is never promoted; fewer survivors than places all go on. When
- * the limit of trials cuts a bracket's first rung short, the rung closes with what it has, on the
- * first promotion out of it.
+ * A trial that fails, stops or is cancelled before its rung's budget counts as the worst of the
+ * rung: it never holds the others up and is never promoted; fewer survivors than places all go on.
+ * When the limit of trials cuts a bracket's first rung short, the rung closes with what it has, on
+ * the first promotion out of it.
  */
 #include "optimizers/registry.h"
 
@@ -31,7 +31,8 @@ enum { OPT_ETA, OPT_ITERATIONS, OPT_SAMPLER };
 static const char *const samplers[] = {"random", NULL};
 
 static const struct opt_option hyperband_options[] = {
-    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL, "one in this many trials of a rung is promoted"},
+    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
+     "one in this many trials of a rung is promoted"},
     {"iterations", OPT_T_INT, 1, 1000000, NAN, NULL,
      "how often to run all brackets; default: until the limit of trials, once without one"},
     {"sampler", OPT_T_ENUM, 0, 0, 0, samplers, "where the points of new trials come from"},
@@ -49,14 +50,14 @@ struct bracket {
     struct heap_node ready; /* in hyperband->ready while it has trials to promote */
     int64_t index;          /* 0, 1, … over all rounds */
     int s;
-    int rung;               /* the one being filled, 0 .. s */
-    int64_t n0;             /* trials of its first rung, which set the places of all later ones */
-    int64_t size;           /* trials that this rung gets */
-    int64_t started;        /* of them, given out */
-    int64_t ended;          /* of them, reported or ended without a report */
-    struct arrival *in;     /* reported at this rung, in the order they came */
+    int rung;           /* the one being filled, 0 .. s */
+    int64_t n0;         /* trials of its first rung, which set the places of all later ones */
+    int64_t size;       /* trials that this rung gets */
+    int64_t started;    /* of them, given out */
+    int64_t ended;      /* of them, reported or ended without a report */
+    struct arrival *in; /* reported at this rung, in the order they came */
     int64_t n_in;
-    struct arrival *next;   /* promoted into this rung and not yet given out, best first */
+    struct arrival *next; /* promoted into this rung and not yet given out, best first */
     int64_t n_next, at_next;
 };
 
@@ -78,9 +79,9 @@ struct hyperband {
     int64_t levels[RUNGS_MAX];
     struct list_node brackets; /* that are not over, by index */
     struct heap ready;
-    struct bracket *open;      /* takes new trials, or NULL */
-    int64_t n_brackets;        /* begun so far */
-    int64_t running;           /* trials below the last rung of their bracket */
+    struct bracket *open; /* takes new trials, or NULL */
+    int64_t n_brackets;   /* begun so far */
+    int64_t running;      /* trials below the last rung of their bracket */
     struct hyperband_trials trials;
 };
 
@@ -114,24 +115,33 @@ static int64_t budget_of(const struct hyperband *h, int s, int rung)
     return h->levels[h->n_levels - 1 - s + rung];
 }
 
-static enum mag_status hyperband_init(void *self, const struct opt_config *cfg, const char **ret_pointer,
-                                      struct mag_err *err)
+static enum mag_status hyperband_init(void *self, const struct opt_config *cfg,
+                                      const char **ret_pointer, struct mag_err *err)
 {
     struct hyperband *h = self;
     double iterations = cfg->values[OPT_ITERATIONS];
-    *h = (struct hyperband){.space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
+    *h = (struct hyperband){
+        .space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
     list_init(&h->brackets);
     h->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, h->eta, h->levels);
-    h->max_brackets = !isnan(iterations) ? (int64_t)iterations * h->n_levels : cfg->trials > 0 ? 0 : h->n_levels;
+    h->max_brackets = !isnan(iterations) ? (int64_t)iterations * h->n_levels
+                      : cfg->trials > 0  ? 0
+                                         : h->n_levels;
     if (h->n_levels < 2) {
-        return mag_fail(err, MAG_INVALID, "no rung fits between the resource's min %lld and max %lld: raise max, or use "
-                        "\"random\"", (long long)cfg->resource.min, (long long)cfg->resource.max);
+        return mag_fail(
+            err, MAG_INVALID,
+            "no rung fits between the resource's min %lld and max %lld: raise max, or use "
+            "\"random\"",
+            (long long)cfg->resource.min, (long long)cfg->resource.max);
     }
     int64_t first = first_size(h, h->n_levels - 1);
     if (first < 0 || first > FIRST_RUNG_MAX) {
-        return mag_fail(err, MAG_INVALID, "the first bracket of %lld to %lld by %lld starts more than %d trials: raise the "
-                        "resource's min or the reduction factor", (long long)cfg->resource.min,
-                        (long long)cfg->resource.max, (long long)h->eta, FIRST_RUNG_MAX);
+        return mag_fail(
+            err, MAG_INVALID,
+            "the first bracket of %lld to %lld by %lld starts more than %d trials: raise the "
+            "resource's min or the reduction factor",
+            (long long)cfg->resource.min, (long long)cfg->resource.max, (long long)h->eta,
+            FIRST_RUNG_MAX);
     }
     return MAG_OK;
 }
@@ -185,7 +195,8 @@ static int by_value(const void *a, const void *b)
 {
     const struct arrival *x = a;
     const struct arrival *y = b;
-    return x->value != y->value ? (x->value < y->value ? -1 : 1) : (x->trial > y->trial) - (x->trial < y->trial);
+    return x->value != y->value ? (x->value < y->value ? -1 : 1)
+                                : (x->trial > y->trial) - (x->trial < y->trial);
 }
 
 static void bracket_over(struct hyperband *h, struct bracket *b)
@@ -236,7 +247,8 @@ static void one_ended(struct hyperband *h, struct bracket *b)
 
 /* ---- decisions ---- */
 
-/* The open bracket when it would promote if no more trials came: all of its first rung has ended. */
+/* The open bracket when it would promote if no more trials came: all of its first rung has ended.
+ */
 static bool can_close(const struct hyperband *h)
 {
     const struct bracket *b = h->open;
@@ -253,8 +265,8 @@ static const struct arrival *best_in(const struct bracket *b)
     return best;
 }
 
-static void suggest_resume(const struct hyperband *h, const struct bracket *b, int rung, int64_t trial,
-                           struct opt_suggestion *out)
+static void suggest_resume(const struct hyperband *h, const struct bracket *b, int rung,
+                           int64_t trial, struct opt_suggestion *out)
 {
     out->answer = OPT_RESUME;
     out->trial = trial;
@@ -276,16 +288,19 @@ static void suggest_none(const struct hyperband *h, bool may_create, struct opt_
     out->answer = OPT_DONE;
     out->why_code = may_create ? "schedule-done" : "trials-limit";
     (void)snprintf(out->why, sizeof(out->why), "%s",
-                   may_create ? "all brackets have been run"
-                              : "the limit of trials is reached and no trial can be promoted any more");
+                   may_create
+                       ? "all brackets have been run"
+                       : "the limit of trials is reached and no trial can be promoted any more");
 }
 
-static void hyperband_suggest(const void *self, const struct opt_ask *ask, struct opt_suggestion *out)
+static void hyperband_suggest(const void *self, const struct opt_ask *ask,
+                              struct opt_suggestion *out)
 {
     const struct hyperband *h = self;
     const struct heap_node *ready = heap_min(&h->ready);
     if (ready != NULL) {
-        const struct bracket *b = container_of((struct heap_node *)(uintptr_t)ready, struct bracket, ready);
+        const struct bracket *b =
+            container_of((struct heap_node *)(uintptr_t)ready, struct bracket, ready);
         suggest_resume(h, b, b->rung, b->next[b->at_next].trial, out);
         return;
     }
@@ -412,7 +427,8 @@ static void drop_paused(struct hyperband *h, struct bracket *b, int64_t trial)
     }
 }
 
-static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                             double value)
 {
     struct hyperband *h = self;
     struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
@@ -437,7 +453,8 @@ static json_t *arrivals_json(const struct arrival *list, int64_t n)
 {
     json_t *a = json_array();
     for (int64_t i = 0; i < n; i++) {
-        (void)json_array_append_new(a, json_pack("[I,f]", (json_int_t)list[i].trial, list[i].value));
+        (void)json_array_append_new(a,
+                                    json_pack("[I,f]", (json_int_t)list[i].trial, list[i].value));
     }
     return a;
 }
@@ -452,21 +469,25 @@ static json_t *hyperband_save(const void *self)
     list_foreach(pos, tmp, &h->brackets)
     {
         const struct bracket *b = container_of(pos, struct bracket, node);
-        json_t *o = json_pack("{s:I, s:i, s:I, s:I, s:I, s:I}", "index", (json_int_t)b->index, "rung", b->rung, "n0",
-                              (json_int_t)b->n0, "size", (json_int_t)b->size, "started", (json_int_t)b->started, "ended", (json_int_t)b->ended);
+        json_t *o = json_pack("{s:I, s:i, s:I, s:I, s:I, s:I}", "index", (json_int_t)b->index,
+                              "rung", b->rung, "n0", (json_int_t)b->n0, "size", (json_int_t)b->size,
+                              "started", (json_int_t)b->started, "ended", (json_int_t)b->ended);
         (void)json_object_set_new(o, "in", arrivals_json(b->in, b->n_in));
-        (void)json_object_set_new(o, "next", arrivals_json(b->next + b->at_next, b->n_next - b->at_next));
+        (void)json_object_set_new(o, "next",
+                                  arrivals_json(b->next + b->at_next, b->n_next - b->at_next));
         (void)json_array_append_new(brackets, o);
     }
     for (int64_t id = 0; id < h->trials.n; id++) {
         const struct hyperband_trial *t = &h->trials.at[id];
         if (t->phase != NOT_OURS) {
             json_int_t index = t->bracket != NULL ? t->bracket->index : -1;
-            (void)json_array_append_new(trials, json_pack("[I,i,I]", (json_int_t)id, t->phase, index));
+            (void)json_array_append_new(trials,
+                                        json_pack("[I,i,I]", (json_int_t)id, t->phase, index));
         }
     }
-    return json_pack("{s:i, s:I, s:I, s:o, s:o}", "version", 1, "begun", (json_int_t)h->n_brackets, "open",
-                     h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1, "brackets", brackets, "trials", trials);
+    return json_pack("{s:i, s:I, s:I, s:o, s:o}", "version", 1, "begun", (json_int_t)h->n_brackets,
+                     "open", h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1,
+                     "brackets", brackets, "trials", trials);
 }
 
 static int64_t load_arrivals(const json_t *list, struct arrival *out)
@@ -533,7 +554,8 @@ static bool load_trial(struct hyperband *h, const json_t *row)
         return false;
     }
     struct bracket *b = index >= 0 ? bracket_find(h, index) : NULL;
-    *hyperband_trials_of(&h->trials, id) = (struct hyperband_trial){.bracket = b, .phase = (uint8_t)phase};
+    *hyperband_trials_of(&h->trials, id) =
+        (struct hyperband_trial){.bracket = b, .phase = (uint8_t)phase};
     h->running += phase == RUNNING && b != NULL && b->rung < b->s;
     return index < 0 || b != NULL;
 }
@@ -563,14 +585,15 @@ static enum mag_status hyperband_load(void *self, const json_t *state, struct ma
     return MAG_OK;
 }
 
-static int64_t bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds, json_t *rows)
+static int64_t bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds,
+                            json_t *rows)
 {
     int64_t from = 0;
     for (int i = 0; i <= s && n > 0; i++) {
         int64_t budget = budget_of(h, s, i);
-        json_t *row = json_pack("{s:i, s:i, s:I, s:I, s:I, s:I}", "bracket", s, "rung", i, "budget", (json_int_t)budget,
-                                "trials", (json_int_t)n, "epochs", (json_int_t)(n * (budget - from)), "rounds",
-                                (json_int_t)rounds);
+        json_t *row = json_pack("{s:i, s:i, s:I, s:I, s:I, s:I}", "bracket", s, "rung", i, "budget",
+                                (json_int_t)budget, "trials", (json_int_t)n, "epochs",
+                                (json_int_t)(n * (budget - from)), "rounds", (json_int_t)rounds);
         (void)json_array_append_new(rows, row);
         from = budget;
         n /= h->eta;
@@ -604,7 +627,8 @@ static void hyperband_plan(const void *self, int64_t trials, json_t *rows)
 const struct optimizer_ops hyperband_ops = {
     .name = "hyperband",
     .summary = "brackets of successive halving, from many short trials to few whole ones",
-    .paper = "Li et al., Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization, JMLR 18 (2018)",
+    .paper = "Li et al., Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization, "
+             "JMLR 18 (2018)",
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES,
     .options = hyperband_options,
     .version = 1,

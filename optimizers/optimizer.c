@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The handle over the plug-ins: parses {"algorithm": …, options} by the algorithm's own table, picks for
- * "auto", and forwards calls.
+ * The handle over the plug-ins: parses {"algorithm": …, options} by the algorithm's own table,
+ * picks for "auto", and forwards calls.
  */
 #include "optimizers/optimizer.h"
 
@@ -23,22 +23,24 @@ struct optimizer {
 };
 
 /* What "auto" takes, and why. Model-based algorithms slot in before the last line. */
-static const char *auto_pick(const struct space *space, const struct opt_resource *resource, int64_t trials,
-                             char **ret_why)
+static const char *auto_pick(const struct space *space, const struct opt_resource *resource,
+                             int64_t trials, char **ret_why)
 {
     double size = space_size(space);
     if (resource->present && resource->max > resource->min && optimizer_find("asha") != NULL) {
-        *ret_why = xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
-                             "early and the time goes to the promising ones",
-                             (long long)resource->min, (long long)resource->max);
+        *ret_why =
+            xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
+                      "early and the time goes to the promising ones",
+                      (long long)resource->min, (long long)resource->max);
         return "asha";
     }
     if (size <= (trials > 0 ? (double)trials : AUTO_GRID_MAX) && optimizer_find("grid") != NULL) {
         *ret_why = xasprintf("grid, because all %.0f points of the space can be tried", size);
         return "grid";
     }
-    *ret_why = xstrdup(isfinite(size) ? "random, because the space has more points than may be tried"
-                                      : "random, because the space is continuous and there is no resource");
+    *ret_why = xstrdup(isfinite(size)
+                           ? "random, because the space has more points than may be tried"
+                           : "random, because the space is continuous and there is no resource");
     return "random";
 }
 
@@ -53,20 +55,23 @@ static const struct optimizer_ops *unknown_algorithm(const char *name, const cha
         buf_addf(&all, ", %s", names[i + 1]);
     }
     const char *near = mjson_nearest(name, names);
-    mjson_issue_at(is, pointer, "algorithm", "no algorithm \"%.60s\" in this build%s%s%s; it has %s", name,
-                   near != NULL ? "; did you mean \"" : "", near != NULL ? near : "", near != NULL ? "\"?" : "",
-                   all.data);
+    mjson_issue_at(is, pointer, "algorithm",
+                   "no algorithm \"%.60s\" in this build%s%s%s; it has %s", name,
+                   near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
+                   near != NULL ? "\"?" : "", all.data);
     buf_fini(&all);
     return NULL;
 }
 
-static const struct optimizer_ops *choose(const json_t *object, const char *pointer, const struct space *space,
+static const struct optimizer_ops *choose(const json_t *object, const char *pointer,
+                                          const struct space *space,
                                           const struct opt_resource *resource, int64_t trials,
                                           struct mjson_issues *is, char **ret_why)
 {
     const json_t *name = json_object_get(object, "algorithm");
     if (object != NULL && !json_is_object(object)) {
-        mjson_issue(is, pointer, "must be an object such as {\"algorithm\": \"asha\"}, not %s", mjson_kind(object));
+        mjson_issue(is, pointer, "must be an object such as {\"algorithm\": \"asha\"}, not %s",
+                    mjson_kind(object));
         return NULL;
     }
     if (object != NULL && !json_is_string(name)) {
@@ -78,32 +83,38 @@ static const struct optimizer_ops *choose(const json_t *object, const char *poin
         return ops != NULL ? ops : unknown_algorithm(json_string_value(name), pointer, is);
     }
     if (json_object_size(object) > 1) {
-        mjson_issue(is, pointer, "\"auto\" takes no options: name the algorithm to set its options");
+        mjson_issue(is, pointer,
+                    "\"auto\" takes no options: name the algorithm to set its options");
         return NULL;
     }
     return optimizer_find(auto_pick(space, resource, trials, ret_why));
 }
 
-static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg, const char *pointer,
-                       struct mjson_issues *is)
+static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg,
+                       const char *pointer, struct mjson_issues *is)
 {
     if ((ops->caps & OPT_CAP_RESOURCE) != 0 && !cfg->resource.present) {
-        mjson_issue_at(is, pointer, "algorithm", "\"%s\" needs a resource: add \"resource\": {\"unit\": \"epoch\", "
-                       "\"min\": 1, \"max\": 27}", ops->name);
+        mjson_issue_at(is, pointer, "algorithm",
+                       "\"%s\" needs a resource: add \"resource\": {\"unit\": \"epoch\", "
+                       "\"min\": 1, \"max\": 27}",
+                       ops->name);
     }
     if ((ops->caps & OPT_CAP_FINITE) != 0 && !isfinite(space_size(cfg->space))) {
         for (int i = 0; i < cfg->space->n; i++) {
             if (isinf(param_cells(&cfg->space->params[i]))) {
                 mjson_issue_at(is, pointer, "algorithm",
-                               "\"%s\" needs a finite space, and \"%s\" is continuous: give it a step, or list its "
-                               "values as DISCRETE", ops->name, cfg->space->params[i].name);
+                               "\"%s\" needs a finite space, and \"%s\" is continuous: give it a "
+                               "step, or list its "
+                               "values as DISCRETE",
+                               ops->name, cfg->space->params[i].name);
             }
         }
     }
 }
 
-struct optimizer *optimizer_create(const json_t *object, const char *pointer, const struct space *space,
-                                   uint64_t seed, const struct opt_resource *resource, int64_t trials,
+struct optimizer *optimizer_create(const json_t *object, const char *pointer,
+                                   const struct space *space, uint64_t seed,
+                                   const struct opt_resource *resource, int64_t trials,
                                    struct mjson_issues *is, char **ret_why)
 {
     char *why = NULL;
@@ -162,17 +173,20 @@ json_t *optimizer_resolved(const struct optimizer *o)
     return object;
 }
 
-void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask, struct opt_suggestion *out)
+void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
+                       struct opt_suggestion *out)
 {
     double *point = out->point;
     *out = (struct opt_suggestion){.point = point};
     o->ops->suggest(o->state, ask, out);
-    MAG_ASSERT(out->answer != OPT_TRIAL || ask->may_create, "%s created beyond the limit", o->ops->name);
+    MAG_ASSERT(out->answer != OPT_TRIAL || ask->may_create, "%s created beyond the limit",
+               o->ops->name);
 }
 
 void optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s)
 {
-    MAG_ASSERT(s->answer == OPT_TRIAL || s->answer == OPT_RESUME, "adopted answer %d", (int)s->answer);
+    MAG_ASSERT(s->answer == OPT_TRIAL || s->answer == OPT_RESUME, "adopted answer %d",
+               (int)s->answer);
     o->ops->adopt(o->state, s);
 }
 
@@ -182,7 +196,8 @@ enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t ste
     return o->ops->report(o->state, trial, step, value);
 }
 
-void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value,
+                      double value)
 {
     MAG_ASSERT(!has_value || isfinite(value), "trial %lld", (long long)trial);
     o->ops->finish(o->state, trial, outcome, has_value, has_value ? value : 0);

@@ -8,8 +8,8 @@
  * Decide and adopt are two steps. `suggest` decides and changes NOTHING; `adopt` makes a decision
  * part of the history. Live: study calls suggest, records the answer, calls adopt with it. Replay:
  * study calls adopt with the recorded answer and never suggest, so a restart trusts the record and
- * not this code; `magpie verify` calls both and compares. Hence suggest after adopt-only replay must
- * equal suggest in the live run, byte for byte.
+ * not this code; `magpie verify` calls both and compares. Hence suggest after adopt-only replay
+ * must equal suggest in the live run, byte for byte.
  *
  * Trial ids are positive, given by the study in creation order: the next new trial's id is always
  * the `next_trial` passed to suggest.
@@ -45,21 +45,21 @@ enum opt_outcome {
 /* One decision. The caller owns `point` (space->n doubles, may be NULL when it wants no point). */
 struct opt_suggestion {
     enum opt_answer answer;
-    int64_t trial;        /* TRIAL: next_trial; RESUME: the paused trial */
-    double *point;        /* TRIAL: filled */
-    int64_t budget;       /* resource units to run up to; 0 = the experiment has no resource */
-    int64_t parent;       /* TRIAL: start from this trial's checkpoint, 0 = from nothing */
+    int64_t trial;  /* TRIAL: next_trial; RESUME: the paused trial */
+    double *point;  /* TRIAL: filled */
+    int64_t budget; /* resource units to run up to; 0 = the experiment has no resource */
+    int64_t parent; /* TRIAL: start from this trial's checkpoint, 0 = from nothing */
     int64_t parent_step;
-    int32_t bracket;      /* multi-fidelity: for display; 0 otherwise */
+    int32_t bracket; /* multi-fidelity: for display; 0 otherwise */
     int32_t rung;
-    const char *why_code; /* WAIT, DONE: constant code such as "rung-not-full" */
+    const char *why_code;  /* WAIT, DONE: constant code such as "rung-not-full" */
     char why[OPT_WHY_MAX]; /* WAIT, DONE: one sentence */
 };
 
 /* What suggest may use. */
 struct opt_ask {
-    int64_t next_trial;  /* id of the next new trial */
-    bool may_create;     /* false: only RESUME, WAIT or DONE (the limit of trials is reached) */
+    int64_t next_trial; /* id of the next new trial */
+    bool may_create;    /* false: only RESUME, WAIT or DONE (the limit of trials is reached) */
 };
 
 struct opt_resource {
@@ -90,10 +90,10 @@ struct opt_config {
 };
 
 enum opt_caps {
-    OPT_CAP_RESOURCE = 1,   /* needs `resource` */
-    OPT_CAP_PAUSES = 2,     /* may answer PAUSE and RESUME */
-    OPT_CAP_FINITE = 4,     /* needs a finite space */
-    OPT_CAP_ESTIMATE = 8,   /* plan rows are what a long search tends to, not bounds */
+    OPT_CAP_RESOURCE = 1, /* needs `resource` */
+    OPT_CAP_PAUSES = 2,   /* may answer PAUSE and RESUME */
+    OPT_CAP_FINITE = 4,   /* needs a finite space */
+    OPT_CAP_ESTIMATE = 8, /* plan rows are what a long search tends to, not bounds */
 };
 
 struct optimizer;
@@ -104,34 +104,36 @@ struct optimizer_ops {
     const char *paper;   /* reference, or NULL */
     unsigned caps;
     const struct opt_option *options; /* ends with a NULL name */
-    int version;         /* raised when the same history gives other decisions */
-    size_t state_size;   /* the framework allocates zeroed state */
+    int version;                      /* raised when the same history gives other decisions */
+    size_t state_size;                /* the framework allocates zeroed state */
 
-    /* Checks all that can be wrong (text in err, pointer in *ret_pointer such as "/reduction_factor",
-     * constant, may stay NULL). May leave half-built state: fini copes. */
+    /* Checks all that can be wrong (text in err, pointer in *ret_pointer such as
+     * "/reduction_factor", constant, may stay NULL). May leave half-built state: fini copes. */
     enum mag_status (*init)(void *self, const struct opt_config *cfg, const char **ret_pointer,
                             struct mag_err *err);
     void (*fini)(void *self);
     /* Decides; changes nothing that a later call can see. */
     void (*suggest)(const void *self, const struct opt_ask *ask, struct opt_suggestion *out);
-    /* A decision of ours or another's (recorded, enqueued, earlier trial) becomes history. For TRIAL
-     * `s->trial` is the id it got; enqueued points may hold any valid point and have budget set by
-     * `first_budget`. */
+    /* A decision of ours or another's (recorded, enqueued, earlier trial) becomes history. For
+     * TRIAL `s->trial` is the id it got; enqueued points may hold any valid point and have budget
+     * set by `first_budget`. */
     void (*adopt)(void *self, const struct opt_suggestion *s);
     /* The first value of an increasing step of a running trial. */
     enum opt_action (*report)(void *self, int64_t trial, int64_t step, double value);
     /* Exactly once for each adopted trial that ends; a paused trial that is cancelled also ends.
      * `has_value` false: value is 0 and means nothing. */
-    void (*finish)(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value);
+    void (*finish)(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                   double value);
     /* Budget for a point that the optimizer did not suggest (enqueued, forked); NULL = resource max
      * or 0 without a resource. */
     int64_t (*first_budget)(const void *self);
     /* All state as JSON ("version" included), new reference; load into a freshly init'ed self. */
     json_t *(*save)(const void *self);
     enum mag_status (*load)(void *self, const json_t *state, struct mag_err *err);
-    /* For `magpie plan`: adds {"bracket","rung","budget","trials","epochs"} rows to `rows` ("rounds": how
-     * often the row happens, 1 when absent), upper bounds unless OPT_CAP_ESTIMATE; trials and epochs are
-     * null where no limit of trials tells. NULL = no schedule beyond `trials`. */
+    /* For `magpie plan`: adds {"bracket","rung","budget","trials","epochs"} rows to `rows`
+     * ("rounds": how often the row happens, 1 when absent), upper bounds unless OPT_CAP_ESTIMATE;
+     * trials and epochs are null where no limit of trials tells. NULL = no schedule beyond
+     * `trials`. */
     void (*plan)(const void *self, int64_t trials, json_t *rows);
 };
 
@@ -143,23 +145,27 @@ const struct optimizer_ops *optimizer_find(const char *name);
 
 /* Parses the "optimizer" object ({"algorithm": …, options}); NULL = {"algorithm": "auto"}. "auto"
  * picks by space, resource and trials and says why in *ret_why (malloc'ed, NULL when not auto).
- * Every fault goes to `is` under `pointer`; NULL exactly when there are any. `space` is borrowed. */
-struct optimizer *optimizer_create(const json_t *object, const char *pointer, const struct space *space,
-                                   uint64_t seed, const struct opt_resource *resource, int64_t trials,
+ * Every fault goes to `is` under `pointer`; NULL exactly when there are any. `space` is borrowed.
+ */
+struct optimizer *optimizer_create(const json_t *object, const char *pointer,
+                                   const struct space *space, uint64_t seed,
+                                   const struct opt_resource *resource, int64_t trials,
                                    struct mjson_issues *is, char **ret_why);
 void optimizer_destroy(struct optimizer *o);
 const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o);
 /* The object with the algorithm chosen and every option written out, new reference. */
 json_t *optimizer_resolved(const struct optimizer *o);
 
-void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask, struct opt_suggestion *out);
+void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
+                       struct opt_suggestion *out);
 void optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s);
 enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step, double value);
 void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value,
                       double value);
 int64_t optimizer_first_budget(const struct optimizer *o);
 json_t *optimizer_save(const struct optimizer *o);
-enum mag_status optimizer_load(struct optimizer *o, const json_t *state, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status optimizer_load(struct optimizer *o, const json_t *state,
+                               struct mag_err *err) MAG_MUSTCHECK;
 void optimizer_plan(const struct optimizer *o, int64_t trials, json_t *rows);
 
 #endif

@@ -30,7 +30,8 @@ static void read_enum(const struct opt_option *o, const json_t *v, const char *p
         buf_addf(&all, "%s\"%s\"", k > 0 ? ", " : "", o->names[k]);
     }
     if (json_is_string(v)) {
-        mjson_issue_at(is, pointer, o->name, "\"%.60s\" is not in this build; it has %s", name, all.data);
+        mjson_issue_at(is, pointer, o->name, "\"%.60s\" is not in this build; it has %s", name,
+                       all.data);
     } else {
         mjson_issue_at(is, pointer, o->name, "must be one of %s, not %s", all.data, mjson_kind(v));
     }
@@ -46,7 +47,8 @@ static void read_number(const struct opt_option *o, const json_t *v, const char 
         mjson_issue_at(is, pointer, o->name, "must be a %s from %.15g to %.15g, not %s",
                        whole ? "whole number" : "number", o->lo, o->hi, mjson_kind(v));
     } else if (x < o->lo || x > o->hi) {
-        mjson_issue_at(is, pointer, o->name, "%.15g is outside %.15g to %.15g (%s)", x, o->lo, o->hi, o->help);
+        mjson_issue_at(is, pointer, o->name, "%.15g is outside %.15g to %.15g (%s)", x, o->lo,
+                       o->hi, o->help);
     } else {
         *ret = x + 0.0;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Random search (Bergstra and Bengio, JMLR 2012): every trial's point comes from streams of its own, so
- * the trials are the same whatever the order of events, and there is no state to keep.
+ * Random search (Bergstra and Bengio, JMLR 2012): every trial's point comes from streams of its
+ * own, so the trials are the same whatever the order of events, and there is no state to keep.
  */
 #include "optimizers/registry.h"
 
@@ -13,8 +13,8 @@ struct random_search {
     int64_t budget;
 };
 
-static enum mag_status random_init(void *self, const struct opt_config *cfg, const char **ret_pointer,
-                                   struct mag_err *err)
+static enum mag_status random_init(void *self, const struct opt_config *cfg,
+                                   const char **ret_pointer, struct mag_err *err)
 {
     struct random_search *r = self;
     *r = (struct random_search){.space = cfg->space, .seed = cfg->seed};
@@ -48,7 +48,8 @@ static enum opt_action random_report(void *self, int64_t trial, int64_t step, do
     return OPT_CONTINUE;
 }
 
-static void random_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value, double value)
+static void random_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
+                          double value)
 {
 }
 

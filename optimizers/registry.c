@@ -7,12 +7,7 @@
 #include <string.h>
 
 static const struct optimizer_ops *const registry[] = {
-    &random_ops,
-    &grid_ops,
-    &asha_ops,
-    &hyperband_ops,
-    &de_ops,
-    NULL,
+    &random_ops, &grid_ops, &asha_ops, &hyperband_ops, &de_ops, NULL,
 };
 
 const struct optimizer_ops *const *optimizer_registry(void)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Three index-keeping heaps a rung: the top 1/eta, the rest, and the candidates in the top. An entry
- * moves between top and rest at most once for each that comes in, so every operation is O(log n)
- * however many entries a rung has.
+ * Three index-keeping heaps a rung: the top 1/eta, the rest, and the candidates in the top. An
+ * entry moves between top and rest at most once for each that comes in, so every operation is O(log
+ * n) however many entries a rung has.
  */
 #include "optimizers/rungs.h"
 

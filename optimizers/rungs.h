@@ -11,8 +11,8 @@
 
 #define RUNGS_MAX 64 /* min * 2^63 is beyond every budget */
 
-/* Budgets min * eta^k below max, and max itself: 1..243 by 3 gives 1 3 9 27 81 243, 1..20 by 3 gives
- * 1 3 9 20. Returns their number (1 when min == max). 1 <= min <= max, eta >= 2. */
+/* Budgets min * eta^k below max, and max itself: 1..243 by 3 gives 1 3 9 27 81 243, 1..20 by 3
+ * gives 1 3 9 20. Returns their number (1 when min == max). 1 <= min <= max, eta >= 2. */
 int rungs_levels(int64_t min, int64_t max, int64_t eta, int64_t levels[RUNGS_MAX]);
 
 /* One value in a rung. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Counting and enumerating the distinct points. Conditions form a forest (every parameter has at most
- * one parent), so the points below a parameter are the sum over its values of the product over the
- * children that this value makes active.
+ * Counting and enumerating the distinct points. Conditions form a forest (every parameter has at
+ * most one parent), so the points below a parameter are the sum over its values of the product over
+ * the children that this value makes active.
  */
 #include "space/space.h"
 
@@ -50,8 +50,8 @@ double space_size(const struct space *s)
 
 /* Sets parameter j from *index, where `others` points belong to the rest of the open parameters;
  * returns what remains: the new number of points below j, and *index reduced. */
-static double choose(const struct space *s, const double *counts, int j, double others, uint64_t *index,
-                     double *point)
+static double choose(const struct space *s, const double *counts, int j, double others,
+                     uint64_t *index, double *point)
 {
     const struct param *p = &s->params[j];
     if (p->n_values == 0) {

@@ -15,10 +15,12 @@
 
 static const char *const type_names[] = {"DOUBLE", "INTEGER", "DISCRETE", "CATEGORICAL", NULL};
 
-static bool read_type(const json_t *v, const char *pointer, enum param_type *ret, struct mjson_issues *is)
+static bool read_type(const json_t *v, const char *pointer, enum param_type *ret,
+                      struct mjson_issues *is)
 {
     if (!json_is_string(v)) {
-        mjson_issue(is, pointer, "the type must be one of DOUBLE, INTEGER, DISCRETE, CATEGORICAL, not %s",
+        mjson_issue(is, pointer,
+                    "the type must be one of DOUBLE, INTEGER, DISCRETE, CATEGORICAL, not %s",
                     mjson_kind(v));
         return false;
     }
@@ -37,9 +39,10 @@ static bool read_type(const json_t *v, const char *pointer, enum param_type *ret
                        : strncmp(upper, "BOOL", 4) == 0 || strcmp(upper, "CHOICE") == 0
                            ? "CATEGORICAL"
                            : mjson_nearest(upper, type_names);
-    mjson_issue(is, pointer, "unknown type \"%.40s\"%s%s%s; the types are DOUBLE, INTEGER, DISCRETE, CATEGORICAL",
-                name, near != NULL ? "; did you mean " : "", near != NULL ? near : "",
-                near != NULL ? "?" : "");
+    mjson_issue(
+        is, pointer,
+        "unknown type \"%.40s\"%s%s%s; the types are DOUBLE, INTEGER, DISCRETE, CATEGORICAL", name,
+        near != NULL ? "; did you mean " : "", near != NULL ? near : "", near != NULL ? "?" : "");
     return false;
 }
 
@@ -57,8 +60,11 @@ static bool read_bound(const json_t *v, const char *pointer, size_t at, bool who
     bool ok = json_is_number(v) && isfinite(json_number_value(v));
     if (!ok) {
         mjson_issue(is, where, "a bound must be a finite number, not %s", mjson_kind(v));
-    } else if (whole && (!is_whole(json_number_value(v)) || llabs(json_integer_value(v)) > (INT64_C(1) << 53))) {
-        mjson_issue(is, where, "a bound of an INTEGER must be a whole number within ±2^53; for fractions use DOUBLE");
+    } else if (whole && (!is_whole(json_number_value(v)) ||
+                         llabs(json_integer_value(v)) > (INT64_C(1) << 53))) {
+        mjson_issue(
+            is, where,
+            "a bound of an INTEGER must be a whole number within ±2^53; for fractions use DOUBLE");
         ok = false;
     } else {
         *ret = json_number_value(v) + 0.0; /* -0 becomes 0 */
@@ -67,10 +73,12 @@ static bool read_bound(const json_t *v, const char *pointer, size_t at, bool who
     return ok;
 }
 
-static bool read_range(struct param *p, const json_t *range, const char *pointer, struct mjson_issues *is)
+static bool read_range(struct param *p, const json_t *range, const char *pointer,
+                       struct mjson_issues *is)
 {
     if (!json_is_array(range) || json_array_size(range) != 2) {
-        mjson_issue(is, pointer, "%s needs \"range\": [low, high], two numbers", type_names[p->type]);
+        mjson_issue(is, pointer, "%s needs \"range\": [low, high], two numbers",
+                    type_names[p->type]);
         return false;
     }
     bool whole = p->type == PARAM_INTEGER;
@@ -80,8 +88,8 @@ static bool read_range(struct param *p, const json_t *range, const char *pointer
         return false;
     }
     if (p->lo >= p->hi) {
-        mjson_issue(is, pointer, "the low bound %.15g must be below the high bound %.15g%s", p->lo, p->hi,
-                    p->lo == p->hi ? "; a fixed value needs no parameter" : "");
+        mjson_issue(is, pointer, "the low bound %.15g must be below the high bound %.15g%s", p->lo,
+                    p->hi, p->lo == p->hi ? "; a fixed value needs no parameter" : "");
         return false;
     }
     if (!isfinite(p->hi - p->lo) || (whole && p->hi - p->lo > SPACE_WHOLE_MAX)) {
@@ -102,7 +110,8 @@ static void read_scale(struct param *p, const json_t *scale, const char *pointer
     if (!p->log && strcmp(name, "linear") != 0) {
         mjson_issue_at(is, pointer, "scale", "the scale must be \"linear\" or \"log\"");
     } else if (p->log && has_range && p->lo <= 0) {
-        mjson_issue_at(is, pointer, "scale", "a log scale needs a low bound above 0, not %.15g", p->lo);
+        mjson_issue_at(is, pointer, "scale", "a log scale needs a low bound above 0, not %.15g",
+                       p->lo);
     }
 }
 
@@ -119,9 +128,11 @@ static void read_step(struct param *p, const json_t *step, const char *pointer, 
                        p->type == PARAM_INTEGER ? "whole " : "",
                        json_is_number(step) && v <= 0 ? "0 or less" : mjson_kind(step));
     } else if (has_range && v > p->hi - p->lo) {
-        mjson_issue_at(is, pointer, "step", "the step %.15g is wider than the range [%.15g, %.15g]", v, p->lo, p->hi);
+        mjson_issue_at(is, pointer, "step", "the step %.15g is wider than the range [%.15g, %.15g]",
+                       v, p->lo, p->hi);
     } else if (has_range && (p->hi - p->lo) / v > 1e9 && p->type == PARAM_DOUBLE) {
-        mjson_issue_at(is, pointer, "step", "the step makes more than a billion values; leave it out");
+        mjson_issue_at(is, pointer, "step",
+                       "the step makes more than a billion values; leave it out");
     } else {
         p->step = v;
     }
@@ -129,19 +140,20 @@ static void read_step(struct param *p, const json_t *step, const char *pointer, 
 
 /* ---- lists ---- */
 
-static bool read_value(struct param *p, const json_t *v, const char *pointer, struct mjson_issues *is)
+static bool read_value(struct param *p, const json_t *v, const char *pointer,
+                       struct mjson_issues *is)
 {
     if (p->type == PARAM_CATEGORICAL) {
         if (!json_is_string(v)) {
-            mjson_issue(is, pointer, "a CATEGORICAL value must be a string, not %s%s", mjson_kind(v),
-                        json_is_number(v) ? "; for numbers use DISCRETE" : "");
+            mjson_issue(is, pointer, "a CATEGORICAL value must be a string, not %s%s",
+                        mjson_kind(v), json_is_number(v) ? "; for numbers use DISCRETE" : "");
             return false;
         }
         p->labels[p->n_values] = xstrdup(json_string_value(v));
     } else {
         if (!json_is_number(v) || !isfinite(json_number_value(v))) {
-            mjson_issue(is, pointer, "a DISCRETE value must be a finite number, not %s%s", mjson_kind(v),
-                        json_is_string(v) ? "; for strings use CATEGORICAL" : "");
+            mjson_issue(is, pointer, "a DISCRETE value must be a finite number, not %s%s",
+                        mjson_kind(v), json_is_string(v) ? "; for strings use CATEGORICAL" : "");
             return false;
         }
         double x = json_number_value(v) + 0.0;
@@ -162,7 +174,8 @@ static int by_value(const void *a, const void *b)
 {
     const struct keyed *x = a;
     const struct keyed *y = b;
-    int c = x->label != NULL ? strcmp(x->label, y->label) : (x->value > y->value) - (x->value < y->value);
+    int c = x->label != NULL ? strcmp(x->label, y->label)
+                             : (x->value > y->value) - (x->value < y->value);
     return c != 0 ? c : (x->at > y->at) - (x->at < y->at);
 }
 
@@ -176,7 +189,8 @@ static void refuse_duplicates(const struct param *p, const char *pointer, struct
     }
     qsort(k, p->n_values, sizeof(*k), by_value);
     for (uint32_t i = 1; i < p->n_values; i++) {
-        bool same = k[i].label != NULL ? strcmp(k[i].label, k[i - 1].label) == 0 : k[i].value == k[i - 1].value;
+        bool same = k[i].label != NULL ? strcmp(k[i].label, k[i - 1].label) == 0
+                                       : k[i].value == k[i - 1].value;
         if (same) {
             char *where = mjson_pointer_index(pointer, k[i].at);
             mjson_issue(is, where, "this value is in the list already; write each once");
@@ -186,12 +200,13 @@ static void refuse_duplicates(const struct param *p, const char *pointer, struct
     free(k);
 }
 
-static bool read_list(struct param *p, const json_t *values, const char *pointer, struct mjson_issues *is)
+static bool read_list(struct param *p, const json_t *values, const char *pointer,
+                      struct mjson_issues *is)
 {
     size_t n = json_array_size(values);
     if (!json_is_array(values) || n == 0) {
-        mjson_issue(is, pointer, "%s needs \"values\", a list of at least one %s", type_names[p->type],
-                    p->type == PARAM_CATEGORICAL ? "string" : "number");
+        mjson_issue(is, pointer, "%s needs \"values\", a list of at least one %s",
+                    type_names[p->type], p->type == PARAM_CATEGORICAL ? "string" : "number");
         return false;
     }
     if (n > SPACE_VALUES_MAX) {
@@ -232,10 +247,12 @@ static bool name_is_good(const char *name)
     return true;
 }
 
-static void read_short(struct param *p, const json_t *v, const char *pointer, struct mjson_issues *is)
+static void read_short(struct param *p, const json_t *v, const char *pointer,
+                       struct mjson_issues *is)
 {
     if (json_array_size(v) != 2) {
-        mjson_issue(is, pointer, "the short form is [\"TYPE\", [low, high]] or [\"TYPE\", [values…]]");
+        mjson_issue(is, pointer,
+                    "the short form is [\"TYPE\", [low, high]] or [\"TYPE\", [values…]]");
         return;
     }
     char *type_at = mjson_pointer_index(pointer, 0);
@@ -252,12 +269,14 @@ static void read_short(struct param *p, const json_t *v, const char *pointer, st
     free(values_at);
 }
 
-static void read_long(struct param *p, const json_t *v, const char *pointer, struct mjson_issues *is)
+static void read_long(struct param *p, const json_t *v, const char *pointer,
+                      struct mjson_issues *is)
 {
     static const char *const range_keys[] = {"type", "range", "scale", "step", "when", NULL};
     static const char *const list_keys[] = {"type", "values", "when", NULL};
     if (json_object_get(v, "type") == NULL) {
-        mjson_issue(is, pointer, "\"type\" is missing: one of DOUBLE, INTEGER, DISCRETE, CATEGORICAL");
+        mjson_issue(is, pointer,
+                    "\"type\" is missing: one of DOUBLE, INTEGER, DISCRETE, CATEGORICAL");
         return;
     }
     char *type_at = mjson_pointer(pointer, "type");
@@ -280,11 +299,13 @@ static void read_long(struct param *p, const json_t *v, const char *pointer, str
     free(at);
 }
 
-static void read_param(struct param *p, const json_t *v, const char *pointer, struct mjson_issues *is)
+static void read_param(struct param *p, const json_t *v, const char *pointer,
+                       struct mjson_issues *is)
 {
     p->parent = -1;
     if (!name_is_good(p->name)) {
-        mjson_issue(is, pointer, "a parameter name has 1 to %d bytes and none of $ { } or control characters",
+        mjson_issue(is, pointer,
+                    "a parameter name has 1 to %d bytes and none of $ { } or control characters",
                     SPACE_NAME_MAX);
     }
     if (json_is_array(v)) {
@@ -292,7 +313,8 @@ static void read_param(struct param *p, const json_t *v, const char *pointer, st
     } else if (json_is_object(v)) {
         read_long(p, v, pointer, is);
     } else {
-        mjson_issue(is, pointer, "a parameter is {\"type\": …} or [\"TYPE\", [...]], not %s", mjson_kind(v));
+        mjson_issue(is, pointer, "a parameter is {\"type\": …} or [\"TYPE\", [...]], not %s",
+                    mjson_kind(v));
     }
 }
 
@@ -302,7 +324,8 @@ static void read_when_values(struct param *p, const struct param *parent, const 
                              const char *pointer, struct mjson_issues *is)
 {
     if (!json_is_array(values) || json_array_size(values) == 0) {
-        mjson_issue(is, pointer, "list the values of \"%s\" that make \"%s\" active", parent->name, p->name);
+        mjson_issue(is, pointer, "list the values of \"%s\" that make \"%s\" active", parent->name,
+                    p->name);
         return;
     }
     p->when = xcalloc(parent->n_values, sizeof(*p->when));
@@ -335,8 +358,9 @@ static void read_when(struct space *s, struct param *p, const json_t *when, cons
                       struct mjson_issues *is)
 {
     if (!json_is_object(when) || json_object_size(when) != 1) {
-        mjson_issue(is, pointer, "\"when\" names exactly one parameter: {\"parent\": [values…]}; for several, "
-                                 "let one condition follow from another");
+        mjson_issue(is, pointer,
+                    "\"when\" names exactly one parameter: {\"parent\": [values…]}; for several, "
+                    "let one condition follow from another");
         return;
     }
     const char *parent = json_object_iter_key(json_object_iter((json_t *)(uintptr_t)when));
@@ -344,11 +368,12 @@ static void read_when(struct space *s, struct param *p, const json_t *when, cons
     int k = space_find(s, parent);
     if (k < 0) {
         const char *near = nearest_name(s, parent);
-        mjson_issue(is, at, "no parameter \"%s\"%s%s%s", parent, near != NULL ? "; did you mean \"" : "",
-                    near != NULL ? near : "", near != NULL ? "\"?" : "");
+        mjson_issue(is, at, "no parameter \"%s\"%s%s%s", parent,
+                    near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
+                    near != NULL ? "\"?" : "");
     } else if (s->params[k].type == PARAM_DOUBLE || s->params[k].type == PARAM_INTEGER) {
-        mjson_issue(is, at, "a condition needs a DISCRETE or CATEGORICAL parameter; \"%s\" is %s", parent,
-                    type_names[s->params[k].type]);
+        mjson_issue(is, at, "a condition needs a DISCRETE or CATEGORICAL parameter; \"%s\" is %s",
+                    parent, type_names[s->params[k].type]);
     } else if (s->params[k].n_values > 0) {
         p->parent = k;
         read_when_values(p, &s->params[k], json_object_get(when, parent), at, is);
@@ -356,7 +381,8 @@ static void read_when(struct space *s, struct param *p, const json_t *when, cons
     free(at);
 }
 
-/* Parents first, else by name. A parameter that never finds its place is part of a cycle, or hangs on one. */
+/* Parents first, else by name. A parameter that never finds its place is part of a cycle, or hangs
+ * on one. */
 static void make_order(struct space *s, const char *pointer, struct mjson_issues *is)
 {
     bool *placed = xcalloc((size_t)s->n, sizeof(*placed));
@@ -377,7 +403,8 @@ static void make_order(struct space *s, const char *pointer, struct mjson_issues
     for (int i = 0; i < s->n; i++) {
         if (!placed[i]) {
             char *at = mjson_pointer(pointer, s->params[i].name);
-            mjson_issue_at(is, at, "when", "the conditions form a circle through \"%s\"", s->params[i].name);
+            mjson_issue_at(is, at, "when", "the conditions form a circle through \"%s\"",
+                           s->params[i].name);
             free(at);
         }
     }
@@ -410,7 +437,8 @@ struct space *space_parse(const json_t *object, const char *pointer, struct mjso
     size_t n = json_object_size(object);
     int before = is->total;
     if (!json_is_object(object)) {
-        mjson_issue(is, pointer, "the search space is an object of parameters, not %s", mjson_kind(object));
+        mjson_issue(is, pointer, "the search space is an object of parameters, not %s",
+                    mjson_kind(object));
     } else if (n == 0) {
         mjson_issue(is, pointer, "the search space is empty: name at least one parameter");
     } else if (n > SPACE_PARAMS_MAX) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A params object from a user back to a point, strictly: every active parameter, no other, each value
- * in its domain.
+ * A params object from a user back to a point, strictly: every active parameter, no other, each
+ * value in its domain.
  */
 #include "space/space.h"
 
@@ -18,10 +18,11 @@ static bool read_choice(const struct param *p, const json_t *v, const char *poin
         *ret = k;
         return true;
     }
-    const char *near = p->type == PARAM_CATEGORICAL && json_is_string(v) && p->n_values == 1 ? p->labels[0] : NULL;
+    const char *near =
+        p->type == PARAM_CATEGORICAL && json_is_string(v) && p->n_values == 1 ? p->labels[0] : NULL;
     char *text = mjson_dump(v);
-    mjson_issue(is, pointer, "%.60s is not among the %u values of \"%s\"%s%s", text, p->n_values, p->name,
-                near != NULL ? "; the only one is " : "", near != NULL ? near : "");
+    mjson_issue(is, pointer, "%.60s is not among the %u values of \"%s\"%s%s", text, p->n_values,
+                p->name, near != NULL ? "; the only one is " : "", near != NULL ? near : "");
     free(text);
     return false;
 }
@@ -73,8 +74,9 @@ static bool read_one(const struct space *s, int j, const json_t *params, const c
     point[j] = NAN;
     if (!space_is_active(s, point, j)) {
         if (v != NULL) {
-            mjson_issue_at(is, pointer, p->name, "\"%s\" is inactive for this value of \"%s\": leave it out",
-                           p->name, s->params[p->parent].name);
+            mjson_issue_at(is, pointer, p->name,
+                           "\"%s\" is inactive for this value of \"%s\": leave it out", p->name,
+                           s->params[p->parent].name);
         }
         return v == NULL;
     }
@@ -83,7 +85,8 @@ static bool read_one(const struct space *s, int j, const json_t *params, const c
         return false;
     }
     char *at = mjson_pointer(pointer, p->name);
-    bool ok = p->n_values > 0 ? read_choice(p, v, at, is, &point[j]) : read_number(p, v, at, is, &point[j]);
+    bool ok = p->n_values > 0 ? read_choice(p, v, at, is, &point[j])
+                              : read_number(p, v, at, is, &point[j]);
     free(at);
     return ok;
 }

@@ -62,7 +62,8 @@ bool space_is_active(const struct space *s, const double *point, int index)
     return !isnan(v) && p->when[(uint32_t)v];
 }
 
-void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id, double *point)
+void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id,
+                  double *point)
 {
     char stream[SPACE_NAME_MAX + 64];
     for (int i = 0; i < s->n; i++) {
@@ -176,7 +177,8 @@ static json_t *param_to_json(const struct space *s, const struct param *p)
         }
         (void)json_object_set_new(o, "values", values);
     } else {
-        (void)json_object_set_new(o, "range", json_pack("[o,o]", number(p, p->lo), number(p, p->hi)));
+        (void)json_object_set_new(o, "range",
+                                  json_pack("[o,o]", number(p, p->lo), number(p, p->hi)));
         (void)json_object_set_new(o, "scale", json_string(p->log ? "log" : "linear"));
         if (p->step > (p->type == PARAM_INTEGER ? 1 : 0)) {
             (void)json_object_set_new(o, "step", number(p, p->step));

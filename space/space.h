@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Search spaces: the four parameter types, conditions, sampling, and the way to the unit cube and
- * back. A space is immutable after space_parse and may be shared between threads. Nothing here reads
- * a clock or global state: the same (space, seed, purpose, id) gives the same bits.
+ * back. A space is immutable after space_parse and may be shared between threads. Nothing here
+ * reads a clock or global state: the same (space, seed, purpose, id) gives the same bits.
  */
 #ifndef MAG_SPACE_SPACE_H
 #define MAG_SPACE_SPACE_H
@@ -13,9 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SPACE_PARAMS_MAX 256      /* parameters in one space */
-#define SPACE_VALUES_MAX 10000    /* values of one DISCRETE or CATEGORICAL parameter */
-#define SPACE_NAME_MAX 128        /* bytes of a parameter name */
+#define SPACE_PARAMS_MAX 256               /* parameters in one space */
+#define SPACE_VALUES_MAX 10000             /* values of one DISCRETE or CATEGORICAL parameter */
+#define SPACE_NAME_MAX 128                 /* bytes of a parameter name */
 #define SPACE_WHOLE_MAX 9007199254740992.0 /* 2^53: largest |value| of an INTEGER */
 
 enum param_type {
@@ -29,15 +29,15 @@ enum param_type {
 struct param {
     char *name;
     enum param_type type;
-    double lo, hi;      /* DOUBLE, INTEGER: inclusive bounds */
-    bool log;           /* DOUBLE, INTEGER: uniform in log(value) */
-    double step;        /* DOUBLE, INTEGER: lo + k * step up to hi; 0 = none (INTEGER: at least 1) */
-    uint32_t n_values;  /* DISCRETE, CATEGORICAL; 0 otherwise */
-    double *values;     /* DISCRETE, as declared */
-    bool whole;         /* DISCRETE: every value is whole, and JSON shows it so */
-    char **labels;      /* CATEGORICAL, as declared */
-    int parent;         /* index of the parameter that `when` names, -1 = always active */
-    bool *when;         /* one flag for each value index of the parent */
+    double lo, hi;     /* DOUBLE, INTEGER: inclusive bounds */
+    bool log;          /* DOUBLE, INTEGER: uniform in log(value) */
+    double step;       /* DOUBLE, INTEGER: lo + k * step up to hi; 0 = none (INTEGER: at least 1) */
+    uint32_t n_values; /* DISCRETE, CATEGORICAL; 0 otherwise */
+    double *values;    /* DISCRETE, as declared */
+    bool whole;        /* DISCRETE: every value is whole, and JSON shows it so */
+    char **labels;     /* CATEGORICAL, as declared */
+    int parent;        /* index of the parameter that `when` names, -1 = always active */
+    bool *when;        /* one flag for each value index of the parent */
 };
 
 /* A point is an array of space->n doubles in the order of the names (bytewise): DOUBLE and INTEGER
@@ -46,7 +46,7 @@ struct param {
 struct space {
     struct param *params; /* by name */
     int n;
-    int *order;           /* parents before children, else by name */
+    int *order; /* parents before children, else by name */
 };
 
 /* Parses the "searchspace" object (long and Maggy's short form) and adds every fault to `is` under
@@ -59,7 +59,8 @@ int space_find(const struct space *s, const char *name); /* index or -1 */
 
 /* Draws every active parameter from the stream (seed, "<purpose>:<name>", id): independent of the
  * order of parameters and of other ids. */
-void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id, double *point);
+void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id,
+                  double *point);
 /* One unit-interval value of one parameter to its (stepped, rounded, clamped) value, and back. The
  * intervals of the values of INTEGER, stepped and listed parameters are equally wide (in log space
  * when log). */
@@ -77,7 +78,8 @@ int param_value_index(const struct param *p, const json_t *v);
  * what stands there and leaves NaN. */
 void space_to_unit(const struct space *s, const double *point, double *u);
 void space_from_unit(const struct space *s, const double *u, double *point);
-/* Sets inactive parameters to NaN. False when an active one is NaN (a hole) or out of its domain. */
+/* Sets inactive parameters to NaN. False when an active one is NaN (a hole) or out of its domain.
+ */
 bool space_normalize(const struct space *s, double *point);
 bool space_is_active(const struct space *s, const double *point, int index);
 

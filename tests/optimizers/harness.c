@@ -25,8 +25,9 @@ struct space *space_of(const char *json)
     return s;
 }
 
-static struct optimizer *try_create(const char *json, const struct space *s, uint64_t seed, int64_t min, int64_t max,
-                                    int64_t trials, struct mjson_issues *is)
+static struct optimizer *try_create(const char *json, const struct space *s, uint64_t seed,
+                                    int64_t min, int64_t max, int64_t trials,
+                                    struct mjson_issues *is)
 {
     struct opt_resource r = {.present = max > 0, .min = min, .max = max};
     json_t *v = parsed(json);
@@ -35,8 +36,8 @@ static struct optimizer *try_create(const char *json, const struct space *s, uin
     return o;
 }
 
-struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t seed, int64_t min, int64_t max,
-                               int64_t trials)
+struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t seed, int64_t min,
+                               int64_t max, int64_t trials)
 {
     struct mjson_issues is = {0};
     struct optimizer *o = try_create(json, s, seed, min, max, trials, &is);
@@ -44,7 +45,8 @@ struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t
     return o;
 }
 
-char *optimizer_refusal(const char *json, const struct space *s, int64_t min, int64_t max, int64_t trials)
+char *optimizer_refusal(const char *json, const struct space *s, int64_t min, int64_t max,
+                        int64_t trials)
 {
     struct mjson_issues is = {0};
     cr_assert_null(try_create(json, s, 1, min, max, trials, &is), "%s was accepted", json);
@@ -64,8 +66,8 @@ double f_sphere(const struct space *s, const double *point, int64_t step)
     return sum + 1.0 / (double)(step + 1);
 }
 
-void sim_init(struct sim *m, const char *space, const char *optimizer, uint64_t seed, int64_t max, int64_t limit,
-              int workers)
+void sim_init(struct sim *m, const char *space, const char *optimizer, uint64_t seed, int64_t max,
+              int64_t limit, int workers)
 {
     *m = (struct sim){.limit = limit, .workers = workers, .f = f_sphere};
     m->space = space_of(space);
@@ -97,21 +99,23 @@ static struct record *add(struct history *h, enum call call)
     return r;
 }
 
-static void check_same(const struct space *s, const struct opt_suggestion *a, const struct opt_suggestion *b,
-                       const char *what)
+static void check_same(const struct space *s, const struct opt_suggestion *a,
+                       const struct opt_suggestion *b, const char *what)
 {
-    cr_assert_eq(a->answer, b->answer, "%s: answer %d, then %d", what, (int)a->answer, (int)b->answer);
+    cr_assert_eq(a->answer, b->answer, "%s: answer %d, then %d", what, (int)a->answer,
+                 (int)b->answer);
     cr_assert_eq(a->trial, b->trial, "%s: trial", what);
     cr_assert_eq(a->budget, b->budget, "%s: budget", what);
     cr_assert(a->bracket == b->bracket && a->rung == b->rung, "%s: rung", what);
     cr_assert_str_eq(a->why, b->why, "%s: why", what);
     if (a->answer == OPT_TRIAL) {
-        cr_assert(memcmp(a->point, b->point, (size_t)s->n * sizeof(double)) == 0, "%s: point of %lld", what,
-                  (long long)a->trial);
+        cr_assert(memcmp(a->point, b->point, (size_t)s->n * sizeof(double)) == 0,
+                  "%s: point of %lld", what, (long long)a->trial);
     }
 }
 
-static void check_answer(const struct sim *m, const struct opt_ask *ask, const struct opt_suggestion *a)
+static void check_answer(const struct sim *m, const struct opt_ask *ask,
+                         const struct opt_suggestion *a)
 {
     int64_t top = m->resource.present ? m->resource.max : 0;
     if (a->answer == OPT_TRIAL) {
@@ -120,15 +124,20 @@ static void check_answer(const struct sim *m, const struct opt_ask *ask, const s
         cr_assert(ask->may_create, "a trial beyond the limit");
         cr_assert_eq(a->trial, ask->next_trial);
         cr_assert(space_normalize(m->space, p), "a point outside the space");
-        cr_assert(memcmp(p, a->point, (size_t)m->space->n * sizeof(*p)) == 0, "a point off its steps");
-        cr_assert(a->budget <= top && (top == 0 || a->budget >= 1), "budget %lld", (long long)a->budget);
+        cr_assert(memcmp(p, a->point, (size_t)m->space->n * sizeof(*p)) == 0,
+                  "a point off its steps");
+        cr_assert(a->budget <= top && (top == 0 || a->budget >= 1), "budget %lld",
+                  (long long)a->budget);
         free(p);
     } else if (a->answer == OPT_RESUME) {
         cr_assert(a->trial >= 1 && a->trial <= m->n_trials);
-        cr_assert_eq(m->trials[a->trial].state, SIM_PAUSED, "resumed trial %lld is not paused", (long long)a->trial);
-        cr_assert(a->budget > m->trials[a->trial].step && a->budget <= top, "budget %lld", (long long)a->budget);
+        cr_assert_eq(m->trials[a->trial].state, SIM_PAUSED, "resumed trial %lld is not paused",
+                     (long long)a->trial);
+        cr_assert(a->budget > m->trials[a->trial].step && a->budget <= top, "budget %lld",
+                  (long long)a->budget);
     } else {
-        cr_assert(a->why_code != NULL && a->why_code[0] != '\0' && a->why[0] != '\0', "an answer without why");
+        cr_assert(a->why_code != NULL && a->why_code[0] != '\0' && a->why[0] != '\0',
+                  "an answer without why");
         cr_assert(a->answer == OPT_DONE || m->running > 0, "waits for nothing: %s", a->why);
     }
 }
@@ -265,7 +274,8 @@ void sim_run(struct sim *m, int events)
     }
 }
 
-void replay(struct optimizer *o, const struct space *s, const struct history *h, int from, int to, bool suggest)
+void replay(struct optimizer *o, const struct space *s, const struct history *h, int from, int to,
+            bool suggest)
 {
     for (int i = from; i < to; i++) {
         const struct record *r = &h->at[i];
@@ -279,7 +289,8 @@ void replay(struct optimizer *o, const struct space *s, const struct history *h,
         if (r->call == CALL_ADOPT_POINT || (r->call == CALL_ASK && grants)) {
             optimizer_adopt(o, &r->answer);
         } else if (r->call == CALL_REPORT) {
-            cr_assert_eq(optimizer_report(o, r->trial, r->step, r->value), r->action, "replayed report");
+            cr_assert_eq(optimizer_report(o, r->trial, r->step, r->value), r->action,
+                         "replayed report");
         } else if (r->call == CALL_FINISH) {
             optimizer_finish(o, r->trial, r->outcome, r->has_value, r->value);
         }
@@ -294,8 +305,8 @@ char *state_of(const struct optimizer *o)
     return text;
 }
 
-struct optimizer *reload(const struct optimizer *o, const char *json, const struct space *s, uint64_t seed,
-                         int64_t max, int64_t trials)
+struct optimizer *reload(const struct optimizer *o, const char *json, const struct space *s,
+                         uint64_t seed, int64_t max, int64_t trials)
 {
     struct optimizer *b = optimizer_of(json, s, seed, 1, max, trials);
     struct mag_err err = {0};

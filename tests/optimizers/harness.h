@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A study in small for tests of optimizers: it hands out trials, moves them step by step in an order
- * drawn from a seed, lets some fail, stop, get lost or be cancelled, and records what it told the optimizer.
+ * A study in small for tests of optimizers: it hands out trials, moves them step by step in an
+ * order drawn from a seed, lets some fail, stop, get lost or be cancelled, and records what it told
+ * the optimizer.
  */
 #ifndef MAG_TESTS_OPTIMIZERS_HARNESS_H
 #define MAG_TESTS_OPTIMIZERS_HARNESS_H
@@ -19,8 +20,8 @@ struct record {
     int64_t trial, step;          /* REPORT, FINISH */
     double value;
     bool has_value;
-    enum opt_action action;       /* REPORT */
-    enum opt_outcome outcome;     /* FINISH */
+    enum opt_action action;   /* REPORT */
+    enum opt_outcome outcome; /* FINISH */
 };
 
 struct history {
@@ -41,28 +42,29 @@ struct sim {
     struct space *space;
     struct optimizer *o;
     struct opt_resource resource;
-    int64_t limit;              /* of trials */
+    int64_t limit; /* of trials */
     int workers;
     double p_fail, p_stop, p_cancel, p_lost, p_enqueue; /* per event */
     double (*f)(const struct space *s, const double *point, int64_t step);
     struct pcg64 g;
-    struct sim_trial *trials;   /* by id */
+    struct sim_trial *trials; /* by id */
     int64_t n_trials;
     int running;
     struct history h;
-    bool done;                  /* the last ask with all trials given said DONE */
+    bool done;                    /* the last ask with all trials given said DONE */
     int64_t resumes, waits, tops; /* seen */
 };
 
 /* Everything from JSON texts; asserts that they are right. */
 struct space *space_of(const char *json);
-struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t seed, int64_t min, int64_t max,
-                               int64_t trials);
+struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t seed, int64_t min,
+                               int64_t max, int64_t trials);
 /* The message that refuses it, malloc'ed; asserts that it is refused. */
-char *optimizer_refusal(const char *json, const struct space *s, int64_t min, int64_t max, int64_t trials);
+char *optimizer_refusal(const char *json, const struct space *s, int64_t min, int64_t max,
+                        int64_t trials);
 
-void sim_init(struct sim *m, const char *space, const char *optimizer, uint64_t seed, int64_t max, int64_t limit,
-              int workers);
+void sim_init(struct sim *m, const char *space, const char *optimizer, uint64_t seed, int64_t max,
+              int64_t limit, int workers);
 void sim_fini(struct sim *m);
 /* One ask (true when it gave a trial); one step of one running trial; until nothing moves any more.
  * All check the contract on the way. */
@@ -76,27 +78,28 @@ void sim_run(struct sim *m, int events);
 
 /* Applies record i to another optimizer and checks that it answers the same. With `suggest` false
  * asks only adopt. */
-void replay(struct optimizer *o, const struct space *s, const struct history *h, int from, int to, bool suggest);
+void replay(struct optimizer *o, const struct space *s, const struct history *h, int from, int to,
+            bool suggest);
 char *state_of(const struct optimizer *o);
 /* Saves to text, loads into a new optimizer of the same kind. */
-struct optimizer *reload(const struct optimizer *o, const char *json, const struct space *s, uint64_t seed,
-                         int64_t max, int64_t trials);
+struct optimizer *reload(const struct optimizer *o, const char *json, const struct space *s,
+                         uint64_t seed, int64_t max, int64_t trials);
 
 double f_sphere(const struct space *s, const double *point, int64_t step);
 
 /* All types, a log scale, steps and a condition. */
-#define MIXED_SPACE                                                                                 \
-    "{\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1], \"scale\": \"log\"},"                \
-    " \"drop\": {\"type\": \"DOUBLE\", \"range\": [0, 0.5], \"step\": 0.05},"                       \
-    " \"units\": {\"type\": \"INTEGER\", \"range\": [32, 512], \"step\": 32, \"scale\": \"log\"},"  \
-    " \"depth\": {\"type\": \"INTEGER\", \"range\": [-2, 5]},"                                      \
-    " \"kernel\": {\"type\": \"DISCRETE\", \"values\": [3, 5, 7]},"                                 \
-    " \"opt\": {\"type\": \"CATEGORICAL\", \"values\": [\"sgd\", \"adam\"]},"                       \
+#define MIXED_SPACE                                                                                \
+    "{\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1], \"scale\": \"log\"},"               \
+    " \"drop\": {\"type\": \"DOUBLE\", \"range\": [0, 0.5], \"step\": 0.05},"                      \
+    " \"units\": {\"type\": \"INTEGER\", \"range\": [32, 512], \"step\": 32, \"scale\": \"log\"}," \
+    " \"depth\": {\"type\": \"INTEGER\", \"range\": [-2, 5]},"                                     \
+    " \"kernel\": {\"type\": \"DISCRETE\", \"values\": [3, 5, 7]},"                                \
+    " \"opt\": {\"type\": \"CATEGORICAL\", \"values\": [\"sgd\", \"adam\"]},"                      \
     " \"mom\": {\"type\": \"DOUBLE\", \"range\": [0, 0.99], \"when\": {\"opt\": [\"sgd\"]}}}"
 /* 3 * (2 * 5 + 1 * 1) = 33 points, one condition. */
-#define FINITE_SPACE                                                                                \
-    "{\"a\": {\"type\": \"DISCRETE\", \"values\": [0.5, 2, 8]},"                                    \
-    " \"b\": {\"type\": \"CATEGORICAL\", \"values\": [\"x\", \"y\"]},"                              \
+#define FINITE_SPACE                                                                               \
+    "{\"a\": {\"type\": \"DISCRETE\", \"values\": [0.5, 2, 8]},"                                   \
+    " \"b\": {\"type\": \"CATEGORICAL\", \"values\": [\"x\", \"y\"]},"                             \
     " \"c\": {\"type\": \"INTEGER\", \"range\": [1, 10], \"when\": {\"b\": [\"x\"]}}}"
 
 #endif

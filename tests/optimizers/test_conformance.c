@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What every optimizer promises, run over a table of them. An algorithm joins with one row (or more:
- * one for each mode); a test counts that none is missing.
+ * What every optimizer promises, run over a table of them. An algorithm joins with one row (or
+ * more: one for each mode); a test counts that none is missing.
  */
 #include "harness.h"
 
@@ -32,7 +32,8 @@ static const struct row {
     {"{\"algorithm\": \"asha\", \"reduction_factor\": 2}", MIXED_SPACE, 7, 60},
     {"{\"algorithm\": \"asha\", \"bracket\": 1}", MIXED_SPACE, 20, 40},
     {"{\"algorithm\": \"hyperband\"}", MIXED_SPACE, 9, 60},
-    {"{\"algorithm\": \"hyperband\", \"reduction_factor\": 2, \"iterations\": 1}", MIXED_SPACE, 8, 90},
+    {"{\"algorithm\": \"hyperband\", \"reduction_factor\": 2, \"iterations\": 1}", MIXED_SPACE, 8,
+     90},
     {"{\"algorithm\": \"hyperband\", \"iterations\": 2}", MIXED_SPACE, 9, 200},
     {"{\"algorithm\": \"de\", \"population\": 6}", MIXED_SPACE, 0, 60},
     {"{\"algorithm\": \"de\", \"population\": 5, \"mode\": \"generational\"}", MIXED_SPACE, 0, 60},
@@ -74,12 +75,14 @@ Test(conformance, every_algorithm_has_its_mandatory_slots_and_a_sound_option_tab
     for (int i = 0; optimizer_registry()[i] != NULL; i++) {
         const struct optimizer_ops *ops = optimizer_registry()[i];
         cr_expect(ops->summary != NULL && ops->version > 0 && ops->state_size > 0);
-        cr_expect(ops->init && ops->suggest && ops->adopt && ops->report && ops->finish && ops->save && ops->load);
+        cr_expect(ops->init && ops->suggest && ops->adopt && ops->report && ops->finish &&
+                  ops->save && ops->load);
         cr_expect_eq(optimizer_find(ops->name), ops);
         for (int k = 0; k < options_count(ops->options); k++) {
             const struct opt_option *o = &ops->options[k];
             cr_expect(o->help != NULL && strcmp(o->name, "algorithm") != 0);
-            cr_expect(o->type == OPT_T_ENUM ? o->names != NULL : isnan(o->def) || (o->def >= o->lo && o->def <= o->hi),
+            cr_expect(o->type == OPT_T_ENUM ? o->names != NULL
+                                            : isnan(o->def) || (o->def >= o->lo && o->def <= o->hi),
                       "%s.%s", ops->name, o->name);
         }
     }
@@ -98,7 +101,8 @@ Test(conformance, a_run_with_failures_stops_cancellations_losses_and_enqueued_po
             resumes += m.resumes;
             sim_fini(&m);
         }
-        bool pauses = strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL;
+        bool pauses =
+            strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL;
         cr_expect_eq(resumes > 0, pauses, "%s resumed %d", rows[i].json, (int)resumes);
     }
 }
@@ -126,11 +130,14 @@ Test(conformance, same_seed_and_events_give_the_same_bytes_and_another_seed_othe
             double p[2][16] = {{0}};
             for (int k = 0; k < 2; k++) {
                 struct opt_suggestion out = {.point = p[k]};
-                o[k] = optimizer_of(rows[i].json, s, (uint64_t)k + 5, 1, rows[i].max, rows[i].limit);
-                optimizer_suggest(o[k], &(struct opt_ask){.next_trial = 1, .may_create = true}, &out);
+                o[k] =
+                    optimizer_of(rows[i].json, s, (uint64_t)k + 5, 1, rows[i].max, rows[i].limit);
+                optimizer_suggest(o[k], &(struct opt_ask){.next_trial = 1, .may_create = true},
+                                  &out);
                 optimizer_destroy(o[k]);
             }
-            cr_expect(!space_point_equal(s, p[0], p[1]), "%s: the seed changes nothing", rows[i].json);
+            cr_expect(!space_point_equal(s, p[0], p[1]), "%s: the seed changes nothing",
+                      rows[i].json);
             space_destroy(s);
         }
     }
@@ -168,7 +175,8 @@ Test(conformance, replay_by_adopting_alone_equals_the_live_run)
             struct sim m;
             start_rough(&m, &rows[i], seed);
             sim_run(&m, 600);
-            struct optimizer *o = optimizer_of(rows[i].json, m.space, seed, 1, rows[i].max, rows[i].limit);
+            struct optimizer *o =
+                optimizer_of(rows[i].json, m.space, seed, 1, rows[i].max, rows[i].limit);
             replay(o, m.space, &m.h, 0, m.h.n, false);
             char *live = state_of(m.o);
             char *got = state_of(o);
@@ -200,7 +208,8 @@ Test(conformance, ten_thousand_suggestions_keep_bounds_steps_scales_and_conditio
             (void)sim_ask(&m);
             for (int64_t id = m.n_trials; m.running > 0 && id > 0 && id > m.n_trials - 8; id--) {
                 if (m.trials[id].state == SIM_RUNNING && pcg64_below(&m.g, 2) == 0) {
-                    sim_finish(&m, id, OPT_COMPLETED, true, f_sphere(m.space, m.trials[id].point, 3));
+                    sim_finish(&m, id, OPT_COMPLETED, true,
+                               f_sphere(m.space, m.trials[id].point, 3));
                 }
             }
         }
@@ -246,7 +255,8 @@ Test(conformance, more_trials_after_the_end_are_taken_up)
 {
     for (size_t i = 0; i < ROWS; i++) {
         struct sim m;
-        bool endless = strstr(rows[i].json, "iterations") == NULL && strstr(rows[i].json, "generations") == NULL &&
+        bool endless = strstr(rows[i].json, "iterations") == NULL &&
+                       strstr(rows[i].json, "generations") == NULL &&
                        strstr(rows[i].json, "\"grid\"") == NULL;
         start(&m, &rows[i], 8, 3);
         sim_run(&m, 100000);
@@ -282,9 +292,10 @@ Test(conformance, resolved_options_make_the_same_optimizer)
 
 Test(conformance, a_state_that_is_broken_is_refused_without_a_crash)
 {
-    static const char *const broken[] = {"{}", "{\"version\": 99}", "[]", "3",
-                                         "{\"version\": 1, \"trials\": [[1, 7, 99, 0, 0]], \"rungs\": [[],[],[],[]], \"cursor\": -4,"
-                                         " \"brackets\": [{\"index\": 99}], \"begun\": 1, \"members\": [1], \"given\": -1}"};
+    static const char *const broken[] = {
+        "{}", "{\"version\": 99}", "[]", "3",
+        "{\"version\": 1, \"trials\": [[1, 7, 99, 0, 0]], \"rungs\": [[],[],[],[]], \"cursor\": -4,"
+        " \"brackets\": [{\"index\": 99}], \"begun\": 1, \"members\": [1], \"given\": -1}"};
     for (size_t i = 0; i < ROWS; i++) {
         for (size_t k = 0; k < sizeof(broken) / sizeof(broken[0]); k++) {
             struct space *s = space_of(rows[i].space);
@@ -293,7 +304,8 @@ Test(conformance, a_state_that_is_broken_is_refused_without_a_crash)
             struct mag_err err = {0};
             cr_assert_eq(mjson_parse(broken[k], strlen(broken[k]), &v, NULL), MAG_OK);
             enum mag_status st = optimizer_load(o, v, &err);
-            cr_expect(st != MAG_OK || strstr(rows[i].json, "random") != NULL, "%s took %s", rows[i].json, broken[k]);
+            cr_expect(st != MAG_OK || strstr(rows[i].json, "random") != NULL, "%s took %s",
+                      rows[i].json, broken[k]);
             json_decref(v);
             optimizer_destroy(o);
             space_destroy(s);
@@ -312,7 +324,8 @@ static void option_row(const struct opt_option *o, char *out, size_t size)
     if (o->type == OPT_T_ENUM) {
         for (int k = 0; o->names[k] != NULL; k++) {
             size_t n = strlen(range);
-            (void)snprintf(range + n, sizeof(range) - n, "%s`\"%s\"`", k > 0 ? ", " : "", o->names[k]);
+            (void)snprintf(range + n, sizeof(range) - n, "%s`\"%s\"`", k > 0 ? ", " : "",
+                           o->names[k]);
         }
         (void)snprintf(def, sizeof(def), "`\"%s\"`", o->names[(int)o->def]);
     } else if (o->type == OPT_T_BOOL) {
@@ -320,7 +333,8 @@ static void option_row(const struct opt_option *o, char *out, size_t size)
     } else {
         (void)snprintf(range, sizeof(range), "%.15g to %.15g", o->lo, o->hi);
     }
-    (void)snprintf(out, size, "| `%s` | %s | %s | %s | %s |", o->name, types[o->type], range, def, o->help);
+    (void)snprintf(out, size, "| `%s` | %s | %s | %s | %s |", o->name, types[o->type], range, def,
+                   o->help);
 }
 
 /* Counts the table rows of a section, and checks that each option has exactly its row. */
@@ -345,14 +359,17 @@ static void check_section(const char *docs, const char *name, const struct opt_o
     for (int k = 0; k < options_count(options); k++) {
         char row[1024];
         option_row(&options[k], row, sizeof(row));
-        cr_expect_not_null(strstr(text, row), "%s: docs/OPTIMIZERS.md lacks the row\n%s", name, row);
+        cr_expect_not_null(strstr(text, row), "%s: docs/OPTIMIZERS.md lacks the row\n%s", name,
+                           row);
     }
     free(text);
 }
 
-static const json_t *schema_part(const json_t *schema, const char *key, const char *name_key, const char *name)
+static const json_t *schema_part(const json_t *schema, const char *key, const char *name_key,
+                                 const char *name)
 {
-    const json_t *all = json_object_get(json_object_get(json_object_get(schema, "properties"), key), "oneOf");
+    const json_t *all =
+        json_object_get(json_object_get(json_object_get(schema, "properties"), key), "oneOf");
     for (size_t i = 0; i < json_array_size(all); i++) {
         const json_t *p = json_object_get(json_array_get(all, i), "properties");
         const char *is = json_string_value(json_object_get(json_object_get(p, name_key), "const"));
@@ -366,21 +383,27 @@ static const json_t *schema_part(const json_t *schema, const char *key, const ch
 static void check_schema(const json_t *part, const char *name, const struct opt_option *options)
 {
     cr_expect_not_null(part, "experiment.schema.json lacks %s", name);
-    cr_expect_eq(json_object_size(part), (size_t)options_count(options) + 1, "%s: options of the schema", name);
+    cr_expect_eq(json_object_size(part), (size_t)options_count(options) + 1,
+                 "%s: options of the schema", name);
     for (int k = 0; k < options_count(options); k++) {
         const struct opt_option *o = &options[k];
         const json_t *p = json_object_get(part, o->name);
         const json_t *def = json_object_get(p, "default");
         cr_expect_not_null(p, "experiment.schema.json lacks %s.%s", name, o->name);
         if (o->type == OPT_T_INT || o->type == OPT_T_REAL) {
-            cr_expect_str_eq(json_string_value(json_object_get(p, "type")), o->type == OPT_T_INT ? "integer" : "number");
-            cr_expect_eq(json_number_value(json_object_get(p, "minimum")), o->lo, "%s.%s", name, o->name);
-            cr_expect_eq(json_number_value(json_object_get(p, "maximum")), o->hi, "%s.%s", name, o->name);
-            cr_expect(isnan(o->def) ? def == NULL : json_number_value(def) == o->def, "%s.%s", name, o->name);
+            cr_expect_str_eq(json_string_value(json_object_get(p, "type")),
+                             o->type == OPT_T_INT ? "integer" : "number");
+            cr_expect_eq(json_number_value(json_object_get(p, "minimum")), o->lo, "%s.%s", name,
+                         o->name);
+            cr_expect_eq(json_number_value(json_object_get(p, "maximum")), o->hi, "%s.%s", name,
+                         o->name);
+            cr_expect(isnan(o->def) ? def == NULL : json_number_value(def) == o->def, "%s.%s", name,
+                      o->name);
         } else if (o->type == OPT_T_ENUM) {
             size_t n = json_array_size(json_object_get(p, "enum"));
             for (size_t i = 0; i < n; i++) {
-                cr_assert_str_eq(json_string_value(json_array_get(json_object_get(p, "enum"), i)), o->names[i]);
+                cr_assert_str_eq(json_string_value(json_array_get(json_object_get(p, "enum"), i)),
+                                 o->names[i]);
             }
             cr_expect_null(o->names[n]);
             cr_expect_str_eq(json_string_value(def), o->names[(int)o->def]);
@@ -396,16 +419,20 @@ Test(conformance, the_json_schema_has_the_algorithms_and_options_of_the_tables)
     size_t len = 0;
     json_t *schema = NULL;
     struct mag_err err = {0};
-    cr_assert_eq(mjson_read_file(DOCS_DIR "/experiment.schema.json", 1 << 20, &text, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_read_file(DOCS_DIR "/experiment.schema.json", 1 << 20, &text, &len, &err),
+                 MAG_OK, "%s", err.text);
     cr_assert_eq(mjson_parse(text, len, &schema, &err), MAG_OK, "%s", err.text);
     size_t n = 0;
     for (; optimizer_registry()[n] != NULL; n++) {
         const char *name = optimizer_registry()[n]->name;
-        check_schema(schema_part(schema, "optimizer", "algorithm", name), name, optimizer_registry()[n]->options);
+        check_schema(schema_part(schema, "optimizer", "algorithm", name), name,
+                     optimizer_registry()[n]->options);
     }
-    cr_expect_eq(json_array_size(json_object_get(json_object_get(json_object_get(schema, "properties"), "optimizer"), "oneOf")),
+    cr_expect_eq(json_array_size(json_object_get(
+                     json_object_get(json_object_get(schema, "properties"), "optimizer"), "oneOf")),
                  n + 1); /* and "auto" */
-    check_schema(schema_part(schema, "early_stopping", "rule", "median"), "median", early_stop_options());
+    check_schema(schema_part(schema, "early_stopping", "rule", "median"), "median",
+                 early_stop_options());
     json_decref(schema);
     free(text);
 }
@@ -415,11 +442,13 @@ Test(conformance, every_algorithm_and_option_is_in_the_docs_as_in_the_tables)
     char *docs = NULL;
     size_t len = 0;
     struct mag_err err = {0};
-    cr_assert_eq(mjson_read_file(DOCS_DIR "/OPTIMIZERS.md", 1 << 20, &docs, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_read_file(DOCS_DIR "/OPTIMIZERS.md", 1 << 20, &docs, &len, &err), MAG_OK,
+                 "%s", err.text);
     for (int i = 0; optimizer_registry()[i] != NULL; i++) {
         check_section(docs, optimizer_registry()[i]->name, optimizer_registry()[i]->options);
         if (optimizer_registry()[i]->paper != NULL) {
-            cr_expect_not_null(strstr(docs, optimizer_registry()[i]->paper), "%s: its paper", optimizer_registry()[i]->name);
+            cr_expect_not_null(strstr(docs, optimizer_registry()[i]->paper), "%s: its paper",
+                               optimizer_registry()[i]->name);
         }
     }
     check_section(docs, "median", early_stop_options());

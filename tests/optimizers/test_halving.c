@@ -26,7 +26,11 @@ Test(halving, rungs_are_whole_and_none_is_lost_to_rounding)
         int n;
         int64_t levels[8];
     } cases[] = {
-        {1, 243, 3, 6, {1, 3, 9, 27, 81, 243}}, /* floor(log) in floating point loses the last one */
+        {1,
+         243,
+         3,
+         6,
+         {1, 3, 9, 27, 81, 243}}, /* floor(log) in floating point loses the last one */
         {1, 1000, 10, 4, {1, 10, 100, 1000}},
         {3, 243, 3, 5, {3, 9, 27, 81, 243}},
         {1, 20, 3, 4, {1, 3, 9, 20}},
@@ -38,7 +42,8 @@ Test(halving, rungs_are_whole_and_none_is_lost_to_rounding)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         int64_t levels[RUNGS_MAX];
-        cr_expect_eq(rungs_levels(cases[i].min, cases[i].max, cases[i].eta, levels), cases[i].n, "case %zu", i);
+        cr_expect_eq(rungs_levels(cases[i].min, cases[i].max, cases[i].eta, levels), cases[i].n,
+                     "case %zu", i);
         for (int k = 0; k < cases[i].n; k++) {
             cr_expect_eq(levels[k], cases[i].levels[k], "case %zu rung %d", i, k);
         }
@@ -50,7 +55,8 @@ Test(halving, rungs_are_whole_and_none_is_lost_to_rounding)
 }
 
 /* The candidate by sorting: the best of the top floor(n / eta) that is not spent. */
-static int64_t plain_candidate(const double *value, const int64_t *trial, const bool *spent, int n, int64_t eta)
+static int64_t plain_candidate(const double *value, const int64_t *trial, const bool *spent, int n,
+                               int64_t eta)
 {
     int64_t best = 0;
     double best_value = 0;
@@ -81,12 +87,14 @@ Test(halving, a_rung_knows_its_candidate_as_sorting_would)
             rung_init(&r, eta);
             pcg_stream(&g, seed, "rung", (uint64_t)eta);
             for (int n = 0; n < N; n++) {
-                value[n] = (double)pcg64_below(&g, seed % 2 == 0 ? 20 : 1000000) - (seed == 4 ? n : 0); /* ties too */
+                value[n] = (double)pcg64_below(&g, seed % 2 == 0 ? 20 : 1000000) -
+                           (seed == 4 ? n : 0); /* ties too */
                 trial[n] = (n * 7919) % 1009 + 1;
                 spent[n] = pcg64_below(&g, 10) == 0;
                 (void)rung_add(&r, trial[n], value[n], spent[n]);
                 const struct rung_entry *c = rung_candidate(&r);
-                cr_assert_eq(c != NULL ? c->trial : 0, plain_candidate(value, trial, spent, n + 1, eta),
+                cr_assert_eq(c != NULL ? c->trial : 0,
+                             plain_candidate(value, trial, spent, n + 1, eta),
                              "eta %d seed %d n %d", (int)eta, (int)seed, n);
                 if (c != NULL && pcg64_below(&g, 3) != 0) {
                     uint32_t at = (uint32_t)(c - r.entries);
@@ -110,7 +118,7 @@ struct plain {
     int64_t trial[8][400];
     bool spent[8][400];
     int n[8];
-    int target[400];  /* rung that a trial runs to */
+    int target[400]; /* rung that a trial runs to */
     bool paused[400];
 };
 
@@ -291,7 +299,8 @@ Test(halving, equal_values_are_promoted_in_order_of_trial_ids)
 Test(halving, a_report_that_steps_over_the_budget_is_the_rungs_entry)
 {
     struct space *s = space_of(LINE);
-    struct optimizer *o = optimizer_of("{\"algorithm\": \"asha\", \"bracket\": 1}", s, 1, 1, 27, 100);
+    struct optimizer *o =
+        optimizer_of("{\"algorithm\": \"asha\", \"bracket\": 1}", s, 1, 1, 27, 100);
     double point = 0;
     struct opt_suggestion out = {.point = &point};
     optimizer_suggest(o, &(struct opt_ask){.next_trial = 1, .may_create = true}, &out);
@@ -329,13 +338,18 @@ Test(halving, a_resource_that_no_rung_fits_is_refused)
         {"{\"algorithm\": \"asha\"}", "/algorithm: \"asha\" needs a resource", 0, 0},
         {"{\"algorithm\": \"hyperband\"}", "/algorithm: \"hyperband\" needs a resource", 0, 0},
         {"{\"algorithm\": \"asha\", \"bracket\": 4}", "/bracket: no rung fits", 1, 27},
-        {"{\"algorithm\": \"asha\", \"reduction_factor\": 1}", "/reduction_factor: 1 is outside 2 to", 1, 27},
-        {"{\"algorithm\": \"asha\", \"reduction_factor\": 2.5}", "/reduction_factor: must be a whole number", 1, 27},
-        {"{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}", "/sampler: \"tpe\" is not in this build; it has \"random\"", 1, 27},
-        {"{\"algorithm\": \"hyperband\", \"reduction_factor\": 2}", "starts more than 1000000 trials", 1, INT64_C(1) << 40},
+        {"{\"algorithm\": \"asha\", \"reduction_factor\": 1}",
+         "/reduction_factor: 1 is outside 2 to", 1, 27},
+        {"{\"algorithm\": \"asha\", \"reduction_factor\": 2.5}",
+         "/reduction_factor: must be a whole number", 1, 27},
+        {"{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}",
+         "/sampler: \"tpe\" is not in this build; it has \"random\"", 1, 27},
+        {"{\"algorithm\": \"hyperband\", \"reduction_factor\": 2}",
+         "starts more than 1000000 trials", 1, INT64_C(1) << 40},
         {"{\"algorithm\": \"grid\"}", "\"x\" is continuous: give it a step", 0, 0},
         {"{\"algorithm\": \"de\", \"population\": 3}", "/population: 3 is outside 4 to", 0, 0},
-        {"{\"algorithm\": \"de\", \"mode\": 3}", "must be one of \"steady-state\", \"generational\"", 0, 0},
+        {"{\"algorithm\": \"de\", \"mode\": 3}",
+         "must be one of \"steady-state\", \"generational\"", 0, 0},
     };
     struct space *s = space_of(LINE);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -355,18 +369,20 @@ static int64_t cell(const json_t *rows, size_t i, const char *key)
 
 Test(halving, hyperband_has_the_brackets_of_its_paper)
 {
-    static const int64_t want[][3] = {{4, 1, 81}, {4, 3, 27}, {4, 9, 9}, {4, 27, 3}, {4, 81, 1}, {3, 3, 34}, {3, 9, 11},
-                                      {3, 27, 3}, {3, 81, 1}, {2, 9, 15}, {2, 27, 5}, {2, 81, 1}, {1, 27, 8}, {1, 81, 2},
-                                      {0, 81, 5}};
+    static const int64_t want[][3] = {{4, 1, 81}, {4, 3, 27}, {4, 9, 9},  {4, 27, 3}, {4, 81, 1},
+                                      {3, 3, 34}, {3, 9, 11}, {3, 27, 3}, {3, 81, 1}, {2, 9, 15},
+                                      {2, 27, 5}, {2, 81, 1}, {1, 27, 8}, {1, 81, 2}, {0, 81, 5}};
     struct space *s = space_of(LINE);
-    struct optimizer *o = optimizer_of("{\"algorithm\": \"hyperband\", \"iterations\": 1}", s, 1, 1, 81, 0);
+    struct optimizer *o =
+        optimizer_of("{\"algorithm\": \"hyperband\", \"iterations\": 1}", s, 1, 1, 81, 0);
     json_t *rows = json_array();
     optimizer_plan(o, 0, rows);
     cr_assert_eq(json_array_size(rows), 15);
     for (size_t i = 0; i < 15; i++) {
         cr_expect_eq(cell(rows, i, "bracket"), want[i][0]);
         cr_expect_eq(cell(rows, i, "budget"), want[i][1]);
-        cr_expect_eq(cell(rows, i, "trials"), want[i][2], "row %zu: %d", i, (int)cell(rows, i, "trials"));
+        cr_expect_eq(cell(rows, i, "trials"), want[i][2], "row %zu: %d", i,
+                     (int)cell(rows, i, "trials"));
     }
     json_decref(rows);
     optimizer_destroy(o);
@@ -390,7 +406,8 @@ Test(halving, hyperband_runs_exactly_its_plan_whatever_the_workers)
     for (int workers = 1; workers <= 200; workers = 3 * workers + 1) {
         struct sim m;
         int64_t n[100];
-        sim_init(&m, LINE, "{\"algorithm\": \"hyperband\", \"iterations\": 1}", (uint64_t)workers, 81, 1000, workers);
+        sim_init(&m, LINE, "{\"algorithm\": \"hyperband\", \"iterations\": 1}", (uint64_t)workers,
+                 81, 1000, workers);
         sim_run(&m, 1000000);
         count_budgets(&m, n);
         cr_expect(m.done);
@@ -443,7 +460,8 @@ Test(halving, a_failed_trial_does_not_hang_hyperbands_rung)
     sim_step(&m, 8);
     sim_finish(&m, 9, OPT_FAILED, false, 0);
     cr_assert(sim_ask(&m));
-    cr_expect_eq(m.resumes, 3); /* the last one goes on to the top: one of nine has its place there */
+    cr_expect_eq(m.resumes,
+                 3); /* the last one goes on to the top: one of nine has its place there */
     cr_expect_eq(m.trials[8].budget, 9);
     sim_run(&m, 100000);
     cr_expect(m.done);
@@ -480,7 +498,8 @@ Test(halving, hyperband_repeats_its_brackets_until_the_limit_of_trials)
     optimizer_plan(m.o, 40, rows);
     int64_t new_trials = 0;
     for (size_t i = 0; i < json_array_size(rows); i++) {
-        new_trials += cell(rows, i, "rung") == 0 ? cell(rows, i, "trials") * cell(rows, i, "rounds") : 0;
+        new_trials +=
+            cell(rows, i, "rung") == 0 ? cell(rows, i, "trials") * cell(rows, i, "rounds") : 0;
     }
     cr_expect_eq(new_trials, 40);
     json_decref(rows);

@@ -69,7 +69,8 @@ Test(search, random_trials_do_not_depend_on_results_or_workers)
 Test(search, random_takes_any_types_and_as_many_trials_as_asked_though_points_repeat)
 {
     struct sim m;
-    sim_init(&m, "{\"c\": [\"CATEGORICAL\", [\"a\", \"b\", \"c\"]]}", "{\"algorithm\": \"random\"}", 1, 0, 30, 4);
+    sim_init(&m, "{\"c\": [\"CATEGORICAL\", [\"a\", \"b\", \"c\"]]}", "{\"algorithm\": \"random\"}",
+             1, 0, 30, 4);
     sim_run(&m, 10000);
     cr_expect_eq(m.n_trials, 30);
     sim_fini(&m);
@@ -117,7 +118,8 @@ Test(search, grid_does_not_try_an_enqueued_point_again)
     struct sim m;
     sim_init(&m, FINITE_SPACE, "{\"algorithm\": \"grid\"}", 1, 0, 100, 100);
     for (uint64_t k = 4; k < 12; k += 3) {
-        struct opt_suggestion s = {.answer = OPT_TRIAL, .trial = ++m.n_trials, .point = xcalloc(3, sizeof(double))};
+        struct opt_suggestion s = {
+            .answer = OPT_TRIAL, .trial = ++m.n_trials, .point = xcalloc(3, sizeof(double))};
         space_grid_point(m.space, k, s.point);
         optimizer_adopt(m.o, &s);
         m.trials[m.n_trials].state = SIM_RUNNING;
@@ -153,7 +155,9 @@ Test(search, a_shuffled_grid_differs_by_seed_and_is_no_simple_rotation)
 Test(search, a_grid_takes_integers_and_stepped_doubles)
 {
     struct sim m;
-    sim_init(&m, "{\"i\": [\"INTEGER\", [1, 4]], \"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.5}}",
+    sim_init(&m,
+             "{\"i\": [\"INTEGER\", [1, 4]], \"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], "
+             "\"step\": 0.5}}",
              "{\"algorithm\": \"grid\"}", 1, 0, 100, 3);
     sim_run(&m, 1000);
     cr_expect_eq(m.n_trials, 12);
@@ -162,7 +166,9 @@ Test(search, a_grid_takes_integers_and_stepped_doubles)
 
 /* ---- differential evolution ---- */
 
-#define CUBE "{\"a\": [\"DOUBLE\", [-5, 5]], \"b\": [\"DOUBLE\", [-5, 5]], \"c\": [\"DOUBLE\", [-5, 5]], \"d\": [\"DOUBLE\", [-5, 5]]}"
+#define CUBE                                                                                       \
+    "{\"a\": [\"DOUBLE\", [-5, 5]], \"b\": [\"DOUBLE\", [-5, 5]], \"c\": [\"DOUBLE\", [-5, 5]], "  \
+    "\"d\": [\"DOUBLE\", [-5, 5]]}"
 
 static double best_of(const struct sim *m)
 {
@@ -197,7 +203,8 @@ Test(search, differential_evolution_goes_far_beyond_random_in_both_modes)
 {
     double random = median_best("{\"algorithm\": \"random\"}", 600, 4);
     double steady = median_best("{\"algorithm\": \"de\"}", 600, 4);
-    double generational = median_best("{\"algorithm\": \"de\", \"mode\": \"generational\"}", 600, 4);
+    double generational =
+        median_best("{\"algorithm\": \"de\", \"mode\": \"generational\"}", 600, 4);
     cr_expect_lt(steady, random / 1000, "%g, random %g", steady, random);
     cr_expect_lt(generational, random / 1000, "%g, random %g", generational, random);
 }
@@ -205,7 +212,8 @@ Test(search, differential_evolution_goes_far_beyond_random_in_both_modes)
 Test(search, generations_bound_the_trials_of_differential_evolution)
 {
     struct sim m;
-    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 6, \"generations\": 4}", 1, 0, 1000, 3);
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 6, \"generations\": 4}", 1, 0, 1000,
+             3);
     sim_run(&m, 100000);
     cr_expect_eq(m.n_trials, 24);
     cr_expect_str_eq(m.h.at[m.h.n - 1].answer.why_code, "generations-done");
@@ -215,7 +223,8 @@ Test(search, generations_bound_the_trials_of_differential_evolution)
 Test(search, a_generation_waits_for_stragglers_and_a_failure_ends_its_place)
 {
     struct sim m;
-    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 4, \"mode\": \"generational\"}", 1, 0, 100, 100);
+    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 4, \"mode\": \"generational\"}", 1,
+             0, 100, 100);
     for (int k = 0; k < 4; k++) {
         cr_assert(sim_ask(&m));
     }
@@ -236,7 +245,10 @@ Test(search, at_least_one_coordinate_of_a_challenger_comes_from_the_mutant)
 {
     struct sim m;
     int changed[5] = {0};
-    sim_init(&m, CUBE, "{\"algorithm\": \"de\", \"population\": 8, \"crossover\": 0, \"mode\": \"generational\"}", 3, 0, 16, 16);
+    sim_init(
+        &m, CUBE,
+        "{\"algorithm\": \"de\", \"population\": 8, \"crossover\": 0, \"mode\": \"generational\"}",
+        3, 0, 16, 16);
     for (int k = 0; k < 8; k++) {
         cr_assert(sim_ask(&m));
     }
@@ -247,7 +259,8 @@ Test(search, at_least_one_coordinate_of_a_challenger_comes_from_the_mutant)
         cr_assert(sim_ask(&m));
         int n = 0;
         for (int i = 0; i < 4; i++) {
-            double was = param_from_unit(&m.space->params[i], param_to_unit(&m.space->params[i], m.trials[id - 8].point[i]));
+            double was = param_from_unit(
+                &m.space->params[i], param_to_unit(&m.space->params[i], m.trials[id - 8].point[i]));
             n += m.trials[id].point[i] != was;
         }
         changed[n]++;
@@ -338,11 +351,13 @@ Test(search, median_compares_equal_steps_not_list_positions)
 
 Test(search, median_works_from_the_first_round_and_respects_its_options)
 {
-    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 2, \"min_step\": 4, \"interval\": 2}");
+    struct early_stop *e =
+        rule_of("{\"rule\": \"median\", \"min_trials\": 2, \"min_step\": 4, \"interval\": 2}");
     for (int64_t step = 1; step <= 6; step++) { /* all four run at once; none has ended */
         for (int64_t id = 1; id <= 4; id++) {
             bool stop = early_stop_report(e, id, step, (double)id, NULL);
-            cr_expect_eq(stop, step >= 4 && step % 2 == 0 && id >= 3, "trial %d step %d", (int)id, (int)step);
+            cr_expect_eq(stop, step >= 4 && step % 2 == 0 && id >= 3, "trial %d step %d", (int)id,
+                         (int)step);
         }
     }
     early_stop_destroy(e);
@@ -358,7 +373,9 @@ Test(search, the_running_median_is_the_median)
     for (int64_t id = 1; id <= N; id++) {
         double v = (double)pcg64_below(&g, 50);
         int n = (int)id - 1;
-        double median = n % 2 == 1 ? sorted[n / 2] : n > 0 ? (sorted[n / 2 - 1] + sorted[n / 2]) / 2 : INFINITY;
+        double median = n % 2 == 1 ? sorted[n / 2]
+                        : n > 0    ? (sorted[n / 2 - 1] + sorted[n / 2]) / 2
+                                   : INFINITY;
         cr_assert_eq(early_stop_report(e, id, 1, v, NULL), v > median, "trial %d", (int)id);
         int at = n;
         for (; at > 0 && sorted[at - 1] > v; at--) {

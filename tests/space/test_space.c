@@ -25,10 +25,12 @@ static struct space *parse(const char *json)
 #define DOUBLE(body) "{\"x\": {\"type\": \"DOUBLE\", " body "}}"
 #define INTEGER(body) "{\"x\": {\"type\": \"INTEGER\", " body "}}"
 /* The names are not in alphabetical order on purpose. */
-#define MIXED                                                                                       \
-    "{\"z\": [\"double\", [-1, 1]], \"lr\": {\"type\": \"Double\", \"range\": [0.0001, 0.1], \"scale\": \"log\"}," \
-    " \"n\": [\"integer\", [1, 4]], \"k\": [\"discrete\", [7, 3, 5]], \"opt\": [\"Categorical\", [\"sgd\", \"adam\"]],"  \
-    " \"m\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"when\": {\"opt\": [\"sgd\"]}},"            \
+#define MIXED                                                                                      \
+    "{\"z\": [\"double\", [-1, 1]], \"lr\": {\"type\": \"Double\", \"range\": [0.0001, 0.1], "     \
+    "\"scale\": \"log\"},"                                                                         \
+    " \"n\": [\"integer\", [1, 4]], \"k\": [\"discrete\", [7, 3, 5]], \"opt\": [\"Categorical\", " \
+    "[\"sgd\", \"adam\"]],"                                                                        \
+    " \"m\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"when\": {\"opt\": [\"sgd\"]}},"           \
     " \"q\": {\"type\": \"INTEGER\", \"range\": [1, 2], \"when\": {\"k\": [3, 5]}}}"
 
 Test(space, type_names_and_the_short_form_of_maggy_are_read_in_any_case)
@@ -46,7 +48,8 @@ Test(space, type_names_and_the_short_form_of_maggy_are_read_in_any_case)
 
 Test(space, names_that_maggy_reserves_are_ordinary_names)
 {
-    struct space *s = parse("{\"names\": [\"DOUBLE\", [0, 1]], \"values\": [\"DOUBLE\", [0, 1]], \"get\": [\"DOUBLE\", [0, 1]]}");
+    struct space *s = parse("{\"names\": [\"DOUBLE\", [0, 1]], \"values\": [\"DOUBLE\", [0, 1]], "
+                            "\"get\": [\"DOUBLE\", [0, 1]]}");
     cr_expect_eq(s->n, 3);
     space_destroy(s);
 }
@@ -183,8 +186,10 @@ Test(space, a_log_integer_gives_each_value_its_share_of_the_logarithm)
 
 Test(space, draws_do_not_depend_on_the_order_of_parameters_in_the_file)
 {
-    struct space *a = parse("{\"b\": [\"DOUBLE\", [0, 1]], \"a\": [\"INTEGER\", [0, 9]], \"c\": [\"DISCRETE\", [1, 2]]}");
-    struct space *b = parse("{\"c\": [\"DISCRETE\", [1, 2]], \"a\": [\"INTEGER\", [0, 9]], \"b\": [\"DOUBLE\", [0, 1]], \"d\": [\"DOUBLE\", [0, 1]]}");
+    struct space *a = parse("{\"b\": [\"DOUBLE\", [0, 1]], \"a\": [\"INTEGER\", [0, 9]], \"c\": "
+                            "[\"DISCRETE\", [1, 2]]}");
+    struct space *b = parse("{\"c\": [\"DISCRETE\", [1, 2]], \"a\": [\"INTEGER\", [0, 9]], \"b\": "
+                            "[\"DOUBLE\", [0, 1]], \"d\": [\"DOUBLE\", [0, 1]]}");
     for (uint64_t i = 0; i < 100; i++) {
         double pa[3];
         double pb[4];
@@ -230,7 +235,8 @@ Test(space, inactive_parameters_are_absent_and_active_ones_present)
         json_t *o = space_point_to_json(s, p);
         cr_expect_eq(json_object_get(o, "m") != NULL, p[opt] == 0);
         struct mjson_issues is = {0};
-        cr_assert(space_point_from_json(s, o, "", &is, back), "%s", is.n > 0 ? is.items[0].text : "");
+        cr_assert(space_point_from_json(s, o, "", &is, back), "%s",
+                  is.n > 0 ? is.items[0].text : "");
         cr_expect(space_point_equal(s, p, back));
         cr_expect_eq(space_point_hash(s, p), space_point_hash(s, back));
         space_to_unit(s, p, u);
@@ -244,9 +250,11 @@ Test(space, inactive_parameters_are_absent_and_active_ones_present)
 
 Test(space, chains_of_conditions_and_parents_declared_after_their_children_work)
 {
-    struct space *s = parse("{\"a\": {\"type\": \"DISCRETE\", \"values\": [1, 2], \"when\": {\"b\": [\"on\"]}},"
-                            " \"b\": {\"type\": \"CATEGORICAL\", \"values\": [\"on\", \"off\"], \"when\": {\"c\": [5]}},"
-                            " \"c\": {\"type\": \"DISCRETE\", \"values\": [4, 5]}}");
+    struct space *s =
+        parse("{\"a\": {\"type\": \"DISCRETE\", \"values\": [1, 2], \"when\": {\"b\": [\"on\"]}},"
+              " \"b\": {\"type\": \"CATEGORICAL\", \"values\": [\"on\", \"off\"], \"when\": "
+              "{\"c\": [5]}},"
+              " \"c\": {\"type\": \"DISCRETE\", \"values\": [4, 5]}}");
     double off[3] = {0, 1, 1};
     double deep[3] = {1, 0, 1};
     double none[3] = {1, 0, 0};
@@ -262,13 +270,16 @@ Test(space, chains_of_conditions_and_parents_declared_after_their_children_work)
 
 Test(space, normalize_refuses_holes_and_values_outside)
 {
-    struct space *s = parse("{\"d\": [\"DOUBLE\", [0, 1]], \"i\": {\"type\": \"INTEGER\", \"range\": [0, 10], \"step\": 5}, \"l\": [\"DISCRETE\", [1, 2]]}");
+    struct space *s = parse("{\"d\": [\"DOUBLE\", [0, 1]], \"i\": {\"type\": \"INTEGER\", "
+                            "\"range\": [0, 10], \"step\": 5}, \"l\": [\"DISCRETE\", [1, 2]]}");
     static const struct {
         double p[3];
         bool good;
-    } cases[] = {{{0.5, 5, 1}, true}, {{0, 0, 0}, true}, {{1, 10, 1}, true}, {{NAN, 5, 1}, false}, {{0.5, NAN, 0}, false},
-                 {{1.1, 5, 0}, false}, {{-0.1, 5, 0}, false}, {{0.5, 4, 0}, false}, {{0.5, 15, 0}, false},
-                 {{0.5, 5, 2}, false}, {{0.5, 5, 0.5}, false}, {{0.5, 5, -1}, false}, {{INFINITY, 5, 0}, false}};
+    } cases[] = {{{0.5, 5, 1}, true},      {{0, 0, 0}, true},      {{1, 10, 1}, true},
+                 {{NAN, 5, 1}, false},     {{0.5, NAN, 0}, false}, {{1.1, 5, 0}, false},
+                 {{-0.1, 5, 0}, false},    {{0.5, 4, 0}, false},   {{0.5, 15, 0}, false},
+                 {{0.5, 5, 2}, false},     {{0.5, 5, 0.5}, false}, {{0.5, 5, -1}, false},
+                 {{INFINITY, 5, 0}, false}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         double p[3];
         memcpy(p, cases[i].p, sizeof(p));
@@ -283,12 +294,18 @@ Test(space, the_grid_has_every_active_combination_once)
         const char *json;
         double size;
     } cases[] = {
-        {"{\"a\": [\"DISCRETE\", [1, 2, 3]], \"b\": [\"INTEGER\", [0, 4]], \"c\": [\"CATEGORICAL\", [\"x\", \"y\"]]}", 30},
-        {"{\"a\": [\"CATEGORICAL\", [\"x\", \"y\"]], \"b\": {\"type\": \"INTEGER\", \"range\": [1, 10], \"when\": {\"a\": [\"x\"]}},"
-         " \"c\": [\"DISCRETE\", [1, 2]]}", 22},
-        {"{\"z\": [\"CATEGORICAL\", [\"x\", \"y\", \"w\"]], \"b\": {\"type\": \"INTEGER\", \"range\": [1, 3], \"when\": {\"z\": [\"x\", \"w\"]}},"
+        {"{\"a\": [\"DISCRETE\", [1, 2, 3]], \"b\": [\"INTEGER\", [0, 4]], \"c\": "
+         "[\"CATEGORICAL\", [\"x\", \"y\"]]}",
+         30},
+        {"{\"a\": [\"CATEGORICAL\", [\"x\", \"y\"]], \"b\": {\"type\": \"INTEGER\", \"range\": [1, "
+         "10], \"when\": {\"a\": [\"x\"]}},"
+         " \"c\": [\"DISCRETE\", [1, 2]]}",
+         22},
+        {"{\"z\": [\"CATEGORICAL\", [\"x\", \"y\", \"w\"]], \"b\": {\"type\": \"INTEGER\", "
+         "\"range\": [1, 3], \"when\": {\"z\": [\"x\", \"w\"]}},"
          " \"c\": {\"type\": \"DISCRETE\", \"values\": [1, 2], \"when\": {\"z\": [\"w\"]}},"
-         " \"d\": {\"type\": \"INTEGER\", \"range\": [0, 2], \"when\": {\"c\": [2]}}}", 3 + 1 + 3 * (1 + 3)},
+         " \"d\": {\"type\": \"INTEGER\", \"range\": [0, 2], \"when\": {\"c\": [2]}}}",
+         3 + 1 + 3 * (1 + 3)},
         {DOUBLE("\"range\": [0, 1], \"step\": 0.25"), 5},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -301,9 +318,11 @@ Test(space, the_grid_has_every_active_combination_once)
             space_grid_point(s, k, p);
             memcpy(copy, p, (size_t)s->n * sizeof(*p));
             cr_assert(space_normalize(s, copy), "case %zu point %d", i, (int)k);
-            cr_expect(space_point_equal(s, copy, p), "case %zu point %d has inactive values", i, (int)k);
+            cr_expect(space_point_equal(s, copy, p), "case %zu point %d has inactive values", i,
+                      (int)k);
             for (uint64_t j = 0; j < k; j++) {
-                cr_expect_not(space_point_equal(s, p, points + j * (size_t)s->n), "case %zu: %d is %d", i, (int)k, (int)j);
+                cr_expect_not(space_point_equal(s, p, points + j * (size_t)s->n),
+                              "case %zu: %d is %d", i, (int)k, (int)j);
             }
         }
         free(points);
@@ -327,7 +346,8 @@ Test(space, the_last_parameter_changes_fastest_and_a_continuous_one_has_no_grid)
 
 Test(space, json_keeps_whole_numbers_whole_and_steps_readable)
 {
-    struct space *s = parse("{\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, \"i\": [\"INTEGER\", [1, 9]], \"k\": [\"DISCRETE\", [3, 5]],"
+    struct space *s = parse("{\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, "
+                            "\"i\": [\"INTEGER\", [1, 9]], \"k\": [\"DISCRETE\", [3, 5]],"
                             " \"r\": [\"DISCRETE\", [1, 0.5]]}");
     double p[4] = {param_cell_value(&s->params[0], 3), 4, 1, 0};
     json_t *o = space_point_to_json(s, p);

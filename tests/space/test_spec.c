@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The experiment file: tables of broken files (data/broken.json: a merge patch on data/base.json, the
- * place and the words of the message), what is accepted, and the resolved form.
+ * The experiment file: tables of broken files (data/broken.json: a merge patch on data/base.json,
+ * the place and the words of the message), what is accepted, and the resolved form.
  */
 #include "driver/spec.h"
 
@@ -88,7 +88,8 @@ Test(spec, every_broken_file_gets_its_message_at_its_place)
         bool found = false;
         cr_expect_null(spec_parse(doc, 7, &is), "row %zu was accepted", i);
         for (int k = 0; k < is.n; k++) {
-            found = found || (strcmp(is.items[k].pointer, at) == 0 && strstr(is.items[k].text, text) != NULL);
+            found = found || (strcmp(is.items[k].pointer, at) == 0 &&
+                              strstr(is.items[k].text, text) != NULL);
         }
         mjson_issues_print(&is, NULL, &all);
         cr_expect(found, "row %zu: wanted \"%s\" at \"%s\", got\n%s", i, text, at, all.data);
@@ -106,7 +107,10 @@ Test(spec, all_faults_are_reported_at_once_with_line_and_column)
     static const struct {
         const char *at;
         int line, column;
-    } want[] = {{"/colour", 5, 13}, {"/objective/direction", 2, 45}, {"/searchspace/lr/range", 3, 53}, {"/limits/trials", 4, 24}};
+    } want[] = {{"/colour", 5, 13},
+                {"/objective/direction", 2, 45},
+                {"/searchspace/lr/range", 3, 53},
+                {"/limits/trials", 4, 24}};
     json_t *doc = NULL;
     struct mjson_issues is = {0};
     cr_assert_eq(mjson_parse(text, strlen(text), &doc, NULL), MAG_OK);
@@ -116,13 +120,15 @@ Test(spec, all_faults_are_reported_at_once_with_line_and_column)
     for (int i = 0; i < 4; i++) {
         cr_expect_str_eq(is.items[i].pointer, want[i].at);
         cr_expect_eq(is.items[i].line, want[i].line, "%s line %d", want[i].at, is.items[i].line);
-        cr_expect_eq(is.items[i].column, want[i].column, "%s column %d", want[i].at, is.items[i].column);
+        cr_expect_eq(is.items[i].column, want[i].column, "%s column %d", want[i].at,
+                     is.items[i].column);
     }
 }
 
 Test(spec, only_objective_and_searchspace_are_required)
 {
-    const char *text = "{\"objective\": {\"metric\": \"m\", \"direction\": \"max\"}, \"searchspace\": {\"x\": [\"double\", [0, 1]]}}";
+    const char *text = "{\"objective\": {\"metric\": \"m\", \"direction\": \"max\"}, "
+                       "\"searchspace\": {\"x\": [\"double\", [0, 1]]}}";
     json_t *doc = NULL;
     cr_assert_eq(mjson_parse(text, strlen(text), &doc, NULL), MAG_OK);
     struct spec *s = must_parse(doc);
@@ -148,13 +154,17 @@ Test(spec, only_objective_and_searchspace_are_required)
 
 Test(spec, every_key_is_read)
 {
-    json_t *doc = with("{\"resource\": {\"unit\": \"epoch\", \"min\": 1, \"max\": 27},"
-                       "\"limits\": {\"retries\": 0, \"losses\": 1, \"failures\": 0, \"time\": 90.5},"
-                       "\"requires\": {\"gpus\": 2, \"gpu_memory\": \"16GB\", \"memory\": 512, \"cores\": 3, \"labels\": [\"a\"]},"
-                       "\"metrics\": {\"acc\": \"acc=([0-9.]+)\"}, \"project\": \"vision\", \"tags\": [\"t\"], \"notes\": \"a\\nb\","
-                       "\"notify\": {\"url\": \"https://example.org/hook\", \"on\": [\"end\"]}, \"checkpoint\": {\"every\": 3, \"keep\": 5},"
-                       "\"early_stopping\": {\"rule\": \"median\", \"min_trials\": 4}, \"$schema\": \"x\","
-                       "\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}]}");
+    json_t *doc = with(
+        "{\"resource\": {\"unit\": \"epoch\", \"min\": 1, \"max\": 27},"
+        "\"limits\": {\"retries\": 0, \"losses\": 1, \"failures\": 0, \"time\": 90.5},"
+        "\"requires\": {\"gpus\": 2, \"gpu_memory\": \"16GB\", \"memory\": 512, \"cores\": 3, "
+        "\"labels\": [\"a\"]},"
+        "\"metrics\": {\"acc\": \"acc=([0-9.]+)\"}, \"project\": \"vision\", \"tags\": [\"t\"], "
+        "\"notes\": \"a\\nb\","
+        "\"notify\": {\"url\": \"https://example.org/hook\", \"on\": [\"end\"]}, \"checkpoint\": "
+        "{\"every\": 3, \"keep\": 5},"
+        "\"early_stopping\": {\"rule\": \"median\", \"min_trials\": 4}, \"$schema\": \"x\","
+        "\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}]}");
     struct spec *s = must_parse(doc);
     cr_expect_eq(s->resource.max, 27);
     cr_expect_str_eq(s->resource_unit, "epoch");
@@ -180,13 +190,20 @@ Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys
     static const char *const patches[] = {
         "{}",
         "{\"seed\": null, \"name\": null, \"limits\": null, \"trial\": null, \"optimizer\": null}",
-        "{\"limits\": {\"time\": \"1500ms\", \"target\": null}, \"notify\": {\"url\": \"http://x/\"}, \"requires\": {\"memory\": \"2GB\"}}",
-        "{\"resource\": {\"max\": 9}, \"early_stopping\": {\"rule\": \"median\"}, \"trial\": {\"command\": null, \"executor\": [\"x\"]}}",
-        "{\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"sgd\", \"momentum\": 0}]}",
-        "{\"optimizer\": {\"algorithm\": \"asha\", \"bracket\": 1}, \"resource\": {\"unit\": \"epoch\", \"max\": 27}}",
-        "{\"optimizer\": {\"algorithm\": \"hyperband\"}, \"resource\": {\"max\": 27}, \"limits\": {\"trials\": null}}",
-        "{\"optimizer\": {\"algorithm\": \"de\", \"mutation\": 0.3}}", "{\"optimizer\": null, \"resource\": {\"max\": 27}}",
-        "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, \"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
+        "{\"limits\": {\"time\": \"1500ms\", \"target\": null}, \"notify\": {\"url\": "
+        "\"http://x/\"}, \"requires\": {\"memory\": \"2GB\"}}",
+        "{\"resource\": {\"max\": 9}, \"early_stopping\": {\"rule\": \"median\"}, \"trial\": "
+        "{\"command\": null, \"executor\": [\"x\"]}}",
+        "{\"points\": [{\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"sgd\", "
+        "\"momentum\": 0}]}",
+        "{\"optimizer\": {\"algorithm\": \"asha\", \"bracket\": 1}, \"resource\": {\"unit\": "
+        "\"epoch\", \"max\": 27}}",
+        "{\"optimizer\": {\"algorithm\": \"hyperband\"}, \"resource\": {\"max\": 27}, \"limits\": "
+        "{\"trials\": null}}",
+        "{\"optimizer\": {\"algorithm\": \"de\", \"mutation\": 0.3}}",
+        "{\"optimizer\": null, \"resource\": {\"max\": 27}}",
+        "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, "
+        "\"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
     };
     for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
         json_t *doc = with(patches[i]);
@@ -213,7 +230,8 @@ Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys
 Test(spec, a_conditional_parameter_may_stand_in_a_nested_list_and_anywhere_in_a_builtin_program)
 {
     spec_destroy(must_parse(with("{}")));
-    spec_destroy(must_parse(with("{\"trial\": {\"command\": null, \"program\": \"builtin\", \"training\": {\"momentum\": \"${momentum}\"}}}")));
+    spec_destroy(must_parse(with("{\"trial\": {\"command\": null, \"program\": \"builtin\", "
+                                 "\"training\": {\"momentum\": \"${momentum}\"}}}")));
 }
 
 Test(spec, the_plan_of_a_search_without_schedule_is_trials_times_budget)
@@ -229,7 +247,8 @@ Test(spec, the_plan_of_a_search_without_schedule_is_trials_times_budget)
     s = must_parse(with("{\"limits\": null}"));
     plan = spec_plan(s);
     cr_expect(json_is_null(json_object_get(plan, "trials")));
-    cr_expect_not_null(strstr(json_string_value(json_array_get(json_object_get(plan, "notes"), 0)), "until it is cancelled"));
+    cr_expect_not_null(strstr(json_string_value(json_array_get(json_object_get(plan, "notes"), 0)),
+                              "until it is cancelled"));
     json_decref(plan);
     spec_destroy(s);
 }
@@ -242,29 +261,36 @@ Test(spec, the_plan_of_asha_and_hyperband_has_their_rungs)
         size_t rows, notes;
         const char *note;
     } cases[] = {
-        {"{\"optimizer\": {\"algorithm\": \"asha\"}, \"limits\": {\"trials\": 81}}", 81, 81 + 27 * 2 + 9 * 6 + 3 * 18, 4, 1, "as reports arrive"},
+        {"{\"optimizer\": {\"algorithm\": \"asha\"}, \"limits\": {\"trials\": 81}}", 81,
+         81 + 27 * 2 + 9 * 6 + 3 * 18, 4, 1, "as reports arrive"},
         {"{\"optimizer\": null, \"limits\": null}", 0, 0, 4, 2, "until it is cancelled"},
         {"{\"optimizer\": {\"algorithm\": \"hyperband\"}, \"limits\": null}", 27 + 12 + 6 + 4,
          27 + 9 * 2 + 3 * 6 + 18 + 12 * 3 + 4 * 6 + 18 + 6 * 9 + 2 * 18 + 4 * 27, 10, 0, NULL},
-        {"{\"optimizer\": {\"algorithm\": \"hyperband\", \"iterations\": 1}, \"limits\": {\"trials\": 1000}}", 49,
-         27 + 9 * 2 + 3 * 6 + 18 + 12 * 3 + 4 * 6 + 18 + 6 * 9 + 2 * 18 + 4 * 27, 10, 1, "ends after 49 of at most 1000"},
+        {"{\"optimizer\": {\"algorithm\": \"hyperband\", \"iterations\": 1}, \"limits\": "
+         "{\"trials\": 1000}}",
+         49, 27 + 9 * 2 + 3 * 6 + 18 + 12 * 3 + 4 * 6 + 18 + 6 * 9 + 2 * 18 + 4 * 27, 10, 1,
+         "ends after 49 of at most 1000"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         json_t *doc = with(cases[i].patch);
-        (void)json_object_set_new(doc, "resource", json_pack("{s:s, s:i}", "unit", "epoch", "max", 27));
+        (void)json_object_set_new(doc, "resource",
+                                  json_pack("{s:s, s:i}", "unit", "epoch", "max", 27));
         json_t *limits = json_object_get(doc, "limits");
-        for (const char *const *k = (const char *const[]){"time", "target", NULL}; *k != NULL; k++) {
+        for (const char *const *k = (const char *const[]){"time", "target", NULL}; *k != NULL;
+             k++) {
             (void)json_object_del(limits, *k);
         }
         struct spec *s = must_parse(doc);
         json_t *plan = spec_plan(s);
         json_t *notes = json_object_get(plan, "notes");
-        cr_expect_eq(json_integer_value(json_object_get(plan, "trials")), cases[i].trials, "case %zu", i);
-        cr_expect_eq(json_integer_value(json_object_get(plan, "epochs")), cases[i].epochs, "case %zu: %d", i,
-                     (int)json_integer_value(json_object_get(plan, "epochs")));
+        cr_expect_eq(json_integer_value(json_object_get(plan, "trials")), cases[i].trials,
+                     "case %zu", i);
+        cr_expect_eq(json_integer_value(json_object_get(plan, "epochs")), cases[i].epochs,
+                     "case %zu: %d", i, (int)json_integer_value(json_object_get(plan, "epochs")));
         cr_expect_eq(json_array_size(json_object_get(plan, "table")), cases[i].rows, "case %zu", i);
         cr_assert_eq(json_array_size(notes), cases[i].notes, "case %zu", i);
-        cr_expect(cases[i].note == NULL || strstr(json_string_value(json_array_get(notes, 0)), cases[i].note) != NULL);
+        cr_expect(cases[i].note == NULL ||
+                  strstr(json_string_value(json_array_get(notes, 0)), cases[i].note) != NULL);
         json_decref(plan);
         spec_destroy(s);
     }
@@ -272,15 +298,23 @@ Test(spec, the_plan_of_asha_and_hyperband_has_their_rungs)
 
 Test(spec, early_stopping_beside_asha_is_allowed_with_combine)
 {
-    spec_destroy(must_parse(with("{\"optimizer\": {\"algorithm\": \"asha\"}, \"resource\": {\"max\": 9},"
-                                 " \"early_stopping\": {\"rule\": \"median\", \"combine\": true}}")));
+    spec_destroy(
+        must_parse(with("{\"optimizer\": {\"algorithm\": \"asha\"}, \"resource\": {\"max\": 9},"
+                        " \"early_stopping\": {\"rule\": \"median\", \"combine\": true}}")));
 }
 
 Test(spec, a_document_that_is_no_object_is_refused)
 {
-    static const char *const texts[] = {"[]", "3", "null", "\"x\"", "{}", "{\"objective\": 3, \"searchspace\": 4, \"limits\": 5, \"trial\": [], "
-                                        "\"resource\": 1, \"optimizer\": [], \"requires\": 1, \"metrics\": 2, \"notify\": 3, \"tags\": 4, "
-                                        "\"points\": 5, \"early_stopping\": 6, \"checkpoint\": 7, \"project\": 8, \"notes\": 9}"};
+    static const char *const texts[] = {
+        "[]",
+        "3",
+        "null",
+        "\"x\"",
+        "{}",
+        "{\"objective\": 3, \"searchspace\": 4, \"limits\": 5, \"trial\": [], "
+        "\"resource\": 1, \"optimizer\": [], \"requires\": 1, \"metrics\": 2, \"notify\": 3, "
+        "\"tags\": 4, "
+        "\"points\": 5, \"early_stopping\": 6, \"checkpoint\": 7, \"project\": 8, \"notes\": 9}"};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_t *doc = NULL;
         struct mjson_issues is = {0};
