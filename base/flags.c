@@ -33,7 +33,8 @@ static const struct flag *find_letter(const struct flags_usage *u, char letter)
     return NULL;
 }
 
-static enum mag_status unknown(const struct flags_usage *u, const char *given, size_t n, struct mag_err *err)
+static enum mag_status unknown(const struct flags_usage *u, const char *given, size_t n,
+                               struct mag_err *err)
 {
     const char *known[64] = {"help"};
     size_t count = 1;
@@ -55,7 +56,8 @@ static enum mag_status set_int(const struct flag *f, const char *text, struct ma
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (end == text || *end != '\0' || errno != 0) {
-        return mag_fail(err, MAG_INVALID, "--%s: expected a whole number, not \"%s\"", f->name, text);
+        return mag_fail(err, MAG_INVALID, "--%s: expected a whole number, not \"%s\"", f->name,
+                        text);
     }
     if ((f->min != 0 || f->max != 0) && (v < f->min || v > f->max)) {
         return mag_fail(err, MAG_INVALID, "--%s: %lld is not within %lld and %lld", f->name, v,
@@ -69,8 +71,9 @@ static enum mag_status set_duration(const struct flag *f, const char *text, stru
 {
     int64_t ms = 0;
     if (duration_parse(text, &ms) != MAG_OK) {
-        return mag_fail(err, MAG_INVALID, "--%s: expected a duration such as 30s, 20m or 2h, not \"%s\"",
-                        f->name, text);
+        return mag_fail(err, MAG_INVALID,
+                        "--%s: expected a duration such as 30s, 20m or 2h, not \"%s\"", f->name,
+                        text);
     }
     if ((f->min != 0 || f->max != 0) && (ms < f->min || ms > f->max)) {
         return mag_fail(err, MAG_INVALID, "--%s: %s is not within %g s and %g s", f->name, text,
@@ -128,7 +131,8 @@ static enum mag_status set(const struct flag *f, const char *text, struct mag_er
     case FLAG_LIST: {
         struct flag_list *list = f->to;
         if (list->n == FLAG_LIST_MAX) {
-            return mag_fail(err, MAG_LIMIT, "--%s: given more than %d times", f->name, FLAG_LIST_MAX);
+            return mag_fail(err, MAG_LIMIT, "--%s: given more than %d times", f->name,
+                            FLAG_LIST_MAX);
         }
         list->items[list->n++] = text;
         return MAG_OK;
@@ -194,8 +198,8 @@ static bool wants_help(int argc, char **argv)
     return false;
 }
 
-enum mag_status flags_parse(const struct flags_usage *u, int argc, char **argv, struct flags_args *ret,
-                            struct mag_err *err)
+enum mag_status flags_parse(const struct flags_usage *u, int argc, char **argv,
+                            struct flags_args *ret, struct mag_err *err)
 {
     *ret = (struct flags_args){.help = wants_help(argc, argv)};
     if (ret->help) {
@@ -210,8 +214,9 @@ enum mag_status flags_parse(const struct flags_usage *u, int argc, char **argv, 
         } else if (!flags_over && word[0] == '-' && word[1] != '\0') {
             st = take_flag(u, argc, argv, &i, err);
         } else if (ret->n == u->max_args) {
-            st = u->max_args == 0 ? mag_fail(err, MAG_INVALID, "takes no argument, but got \"%s\"", word)
-                                  : mag_fail(err, MAG_INVALID, "one argument too many: \"%s\"", word);
+            st = u->max_args == 0
+                     ? mag_fail(err, MAG_INVALID, "takes no argument, but got \"%s\"", word)
+                     : mag_fail(err, MAG_INVALID, "one argument too many: \"%s\"", word);
         } else {
             ret->items[ret->n++] = word;
         }

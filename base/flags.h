@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Command lines by table: one row a flag (name, kind, default, range, help) drives parsing, errors and
- * --help alike. "--name value" and "--name=value" are the same; flags and arguments may be mixed; "--"
- * ends the flags. Main thread only, no global state.
+ * Command lines by table: one row a flag (name, kind, default, range, help) drives parsing, errors
+ * and
+ * --help alike. "--name value" and "--name=value" are the same; flags and arguments may be mixed;
+ * "--" ends the flags. Main thread only, no global state.
  */
 #ifndef MAG_BASE_FLAGS_H
 #define MAG_BASE_FLAGS_H
@@ -30,24 +31,32 @@ struct flag_list {
 };
 
 struct flag {
-    const char *name;               /* without dashes */
+    const char *name; /* without dashes */
     enum flag_kind kind;
-    void *to;                       /* where the value goes; kept as it is when nothing gives one */
-    const char *value;              /* what --help calls the value: "DIR" */
-    const char *help;               /* one line, no full stop */
-    const char *fallback;           /* default, as a user would write it; NULL = leave `to` alone */
-    const char *env;                /* variable that stands in for a missing flag, or NULL */
-    int64_t min, max;               /* FLAG_INT, FLAG_DURATION; both 0 = any */
-    const char *const *choices;     /* FLAG_TEXT: the values allowed (NULL-terminated), or NULL = any */
-    char letter;                    /* "-f"; 0 = none */
+    void *to;                   /* where the value goes; kept as it is when nothing gives one */
+    const char *value;          /* what --help calls the value: "DIR" */
+    const char *help;           /* one line, no full stop */
+    const char *fallback;       /* default, as a user would write it; NULL = leave `to` alone */
+    const char *env;            /* variable that stands in for a missing flag, or NULL */
+    int64_t min, max;           /* FLAG_INT, FLAG_DURATION; both 0 = any */
+    const char *const *choices; /* FLAG_TEXT: the values allowed (NULL-terminated), or NULL = any */
+    char letter;                /* "-f"; 0 = none */
 };
 
+/* A row; further members follow: FLAG(FLAG_INT, "workers", &n, "N", "how many", .fallback = "2").
+ */
+#define FLAG(kind_, name_, to_, value_, help_, ...)                                                \
+    {                                                                                              \
+        .name = (name_), .kind = (kind_), .to = (to_), .value = (value_), .help = (help_),         \
+        __VA_ARGS__                                                                                \
+    }
+
 struct flags_usage {
-    const char *program;       /* "magpie run" */
-    const char *args;          /* "FILE", "" = takes none */
-    const char *summary;       /* one sentence */
-    const char *detail;        /* further text for --help, or NULL */
-    const struct flag *flags;  /* ends with a NULL name */
+    const char *program;      /* "magpie run" */
+    const char *args;         /* "FILE", "" = takes none */
+    const char *summary;      /* one sentence */
+    const char *detail;       /* further text for --help, or NULL */
+    const struct flag *flags; /* ends with a NULL name */
     int min_args, max_args;
 };
 
@@ -58,8 +67,8 @@ struct flags_args {
 };
 
 /* Parses argv[1..]. MAG_INVALID: the text says what is wrong, with the nearest known flag. */
-enum mag_status flags_parse(const struct flags_usage *u, int argc, char **argv, struct flags_args *ret,
-                            struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status flags_parse(const struct flags_usage *u, int argc, char **argv,
+                            struct flags_args *ret, struct mag_err *err) MAG_MUSTCHECK;
 /* The text of --help. */
 void flags_help(const struct flags_usage *u, struct buf *out);
 

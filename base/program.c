@@ -35,7 +35,8 @@ char *program_find(const char *name)
     char *self = program_self();
     char *slash = self != NULL ? strrchr(self, '/') : NULL;
     char *found = NULL;
-    for (size_t i = 0; slash != NULL && found == NULL && i < sizeof(places) / sizeof(places[0]); i++) {
+    for (size_t i = 0; slash != NULL && found == NULL && i < sizeof(places) / sizeof(places[0]);
+         i++) {
         found = if_executable(xasprintf("%.*s/%s%s", (int)(slash - self), self, places[i], name));
     }
     free(self);

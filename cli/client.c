@@ -55,7 +55,8 @@ enum mag_status client_open(struct client *c, struct mag_err *err)
     c->token = token != NULL && token[0] != '\0' ? xstrdup(token) : datadir_token(data);
     free(own);
     if (strncmp(c->base, "http://", 7) != 0 && strncmp(c->base, "https://", 8) != 0) {
-        return mag_fail(err, MAG_INVALID, "the driver's address must begin with http:// or https://, not \"%s\"",
+        return mag_fail(err, MAG_INVALID,
+                        "the driver's address must begin with http:// or https://, not \"%s\"",
                         c->base);
     }
     c->curl = curl_easy_init();
@@ -111,19 +112,22 @@ static struct curl_slist *headers_for(const struct client *c, bool body)
 }
 
 /* The one translation of libcurl's failures. */
-static enum mag_status curl_fail(const struct client *c, CURLcode code, const char *text, struct mag_err *err)
+static enum mag_status curl_fail(const struct client *c, CURLcode code, const char *text,
+                                 struct mag_err *err)
 {
     if (code == CURLE_COULDNT_CONNECT) {
-        return mag_fail(err, MAG_CLOSED,
-                        "no driver answers at %s; start one with 'magpie driver', or name another with --url",
-                        c->base);
+        return mag_fail(
+            err, MAG_CLOSED,
+            "no driver answers at %s; start one with 'magpie driver', or name another with --url",
+            c->base);
     }
     enum mag_status st = code == CURLE_OPERATION_TIMEDOUT ? MAG_TIMEOUT : MAG_CLOSED;
     return mag_fail(err, st, "%s: %s", c->base, text[0] != '\0' ? text : curl_easy_strerror(code));
 }
 
-static enum mag_status exchange(struct client *c, const char *method, const char *path, const char *body,
-                                size_t body_len, struct buf *out, long *ret_status, struct mag_err *err)
+static enum mag_status exchange(struct client *c, const char *method, const char *path,
+                                const char *body, size_t body_len, struct buf *out,
+                                long *ret_status, struct mag_err *err)
 {
     CURL *h = c->curl;
     char text[CURL_ERROR_SIZE] = "";
@@ -193,7 +197,8 @@ static void problem_text(const json_t *problem, struct buf *out)
     }
 }
 
-static enum mag_status http_fail(const struct client *c, long http, const struct buf *body, struct mag_err *err)
+static enum mag_status http_fail(const struct client *c, long http, const struct buf *body,
+                                 struct mag_err *err)
 {
     json_t *problem = NULL;
     if (body->len > 0 && mjson_parse(body->data, body->len, &problem, NULL) != MAG_OK) {
@@ -215,8 +220,8 @@ static enum mag_status http_fail(const struct client *c, long http, const struct
     return st;
 }
 
-enum mag_status client_call(struct client *c, const char *method, const char *path, const char *body,
-                            size_t body_len, json_t **ret, struct mag_err *err)
+enum mag_status client_call(struct client *c, const char *method, const char *path,
+                            const char *body, size_t body_len, json_t **ret, struct mag_err *err)
 {
     struct buf out = {0};
     long http = 0;
@@ -227,7 +232,9 @@ enum mag_status client_call(struct client *c, const char *method, const char *pa
     }
     if (st == MAG_OK && out.len > 0) {
         st = mjson_parse(out.data, out.len, &value, err);
-        st = st == MAG_OK ? MAG_OK : mag_wrap(err, MAG_CORRUPT, "%s%s: not a driver's answer", c->base, path);
+        st = st == MAG_OK
+                 ? MAG_OK
+                 : mag_wrap(err, MAG_CORRUPT, "%s%s: not a driver's answer", c->base, path);
     }
     buf_fini(&out);
     if (st != MAG_OK) {
@@ -241,7 +248,8 @@ enum mag_status client_call(struct client *c, const char *method, const char *pa
     return MAG_OK;
 }
 
-enum mag_status client_get(struct client *c, json_t **ret, struct mag_err *err, const char *fmt, ...)
+enum mag_status client_get(struct client *c, json_t **ret, struct mag_err *err, const char *fmt,
+                           ...)
 {
     char path[1024];
     va_list ap;
@@ -302,8 +310,8 @@ static void request_key(char out[40])
 }
 
 /* A reply that was lost is asked for again: the driver knows the key and answers the same. */
-static enum mag_status post_until_answered(struct client *c, const char *path, const char *body, size_t len,
-                                           json_t **ret, struct mag_err *err)
+static enum mag_status post_until_answered(struct client *c, const char *path, const char *body,
+                                           size_t len, json_t **ret, struct mag_err *err)
 {
     for (int i = 1;; i++) {
         struct mag_err one = {0};
@@ -318,7 +326,8 @@ static enum mag_status post_until_answered(struct client *c, const char *path, c
     }
 }
 
-enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret, struct mag_err *err)
+enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,
+                              struct mag_err *err)
 {
     size_t end = len;
     while (end > 0 && text[end - 1] != '}') {
@@ -338,8 +347,8 @@ enum mag_status client_submit(struct client *c, const char *text, size_t len, js
     return st;
 }
 
-enum mag_status client_post_once(struct client *c, const char *path, json_t *body_take, json_t **ret,
-                                 struct mag_err *err)
+enum mag_status client_post_once(struct client *c, const char *path, json_t *body_take,
+                                 json_t **ret, struct mag_err *err)
 {
     char key[40];
     request_key(key);
@@ -390,18 +399,19 @@ enum mag_status client_list(struct client *c, const char *path, const char *quer
         int64_t left = max > 0 ? max - (int64_t)json_array_size(all) : PAGE;
         char *escaped = cursor != NULL ? curl_easy_escape(c->curl, cursor, 0) : NULL;
         json_t *page = NULL;
-        st = client_get(c, &page, err, "%s?limit=%" PRId64 "%s%s%s%s", path, left < PAGE ? left : (int64_t)PAGE,
-                        query[0] != '\0' ? "&" : "", query, escaped != NULL ? "&cursor=" : "",
-                        escaped != NULL ? escaped : "");
+        st = client_get(c, &page, err, "%s?limit=%" PRId64 "%s%s%s%s", path,
+                        left < PAGE ? left : (int64_t)PAGE, query[0] != '\0' ? "&" : "", query,
+                        escaped != NULL ? "&cursor=" : "", escaped != NULL ? escaped : "");
         curl_free(escaped);
         free(cursor);
         cursor = NULL;
         if (st == MAG_OK) {
             (void)json_array_extend(all, json_object_get(page, key));
             const json_t *next = json_object_get(page, "next");
-            cursor = json_is_string(next)    ? xstrdup(json_string_value(next))
-                     : json_is_integer(next) ? xasprintf("%" PRId64, (int64_t)json_integer_value(next))
-                                             : NULL;
+            cursor = json_is_string(next) ? xstrdup(json_string_value(next))
+                     : json_is_integer(next)
+                         ? xasprintf("%" PRId64, (int64_t)json_integer_value(next))
+                         : NULL;
             more = cursor != NULL && (max == 0 || (int64_t)json_array_size(all) < max);
         }
         json_decref(page);

@@ -24,27 +24,28 @@ struct client {
 };
 
 /* The rows that every command with a client has. */
-#define CLIENT_FLAGS(c)                                                                             \
-    {.name = "url", .kind = FLAG_TEXT, .to = &(c)->url, .value = "URL",                             \
-     .help = "the driver's address (else that of --data's driver, $MAGPIE_URL, "                    \
-             "the default folder's driver, " CLIENT_DEFAULT_URL ")"},                               \
-    {.name = "data", .kind = FLAG_TEXT, .to = &(c)->data, .value = "DIR",                           \
-     .help = "data folder: where its driver listens, and the token"},                               \
-    {.name = "json", .kind = FLAG_BOOL, .to = &(c)->json, .help = "print JSON"}
+#define CLIENT_FLAGS(c)                                                                            \
+    FLAG(FLAG_TEXT, "url", &(c)->url, "URL",                                                       \
+         "the driver's address (else that of --data's driver, $MAGPIE_URL, the default folder's "  \
+         "driver, " CLIENT_DEFAULT_URL ")"),                                                       \
+        FLAG(FLAG_TEXT, "data", &(c)->data, "DIR",                                                 \
+             "data folder: where its driver listens, and the token"),                              \
+        FLAG(FLAG_BOOL, "json", &(c)->json, NULL, "print JSON")
 
 /* Finds the address and the token; no connection is made yet. */
 enum mag_status client_open(struct client *c, struct mag_err *err) MAG_MUSTCHECK;
 void client_close(struct client *c);
 const char *client_base(const struct client *c);
 
-/* One exchange. `body` NULL: none. *ret is the JSON answer (new reference; NULL when it is empty). Not
- * 2xx: INVALID (400, 422), NOTFOUND (404), CONFLICT (409), … with the driver's words; CLOSED: nobody
- * answers there. */
-enum mag_status client_call(struct client *c, const char *method, const char *path, const char *body,
-                            size_t body_len, json_t **ret, struct mag_err *err) MAG_MUSTCHECK;
+/* One exchange. `body` NULL: none. *ret is the JSON answer (new reference; NULL when it is empty).
+ * Not 2xx: INVALID (400, 422), NOTFOUND (404), CONFLICT (409), … with the driver's words; CLOSED:
+ * nobody answers there. */
+enum mag_status client_call(struct client *c, const char *method, const char *path,
+                            const char *body, size_t body_len, json_t **ret,
+                            struct mag_err *err) MAG_MUSTCHECK;
 /* As above; `fmt` makes the path. */
-enum mag_status client_get(struct client *c, json_t **ret, struct mag_err *err, const char *fmt, ...)
-    MAG_MUSTCHECK MAG_PRINTF(4, 5);
+enum mag_status client_get(struct client *c, json_t **ret, struct mag_err *err, const char *fmt,
+                           ...) MAG_MUSTCHECK MAG_PRINTF(4, 5);
 enum mag_status client_post(struct client *c, const char *path, json_t *body_take, json_t **ret,
                             struct mag_err *err) MAG_MUSTCHECK;
 /* The answer as it comes, any type, malloc'ed; *ret_len excludes the NUL. */
@@ -60,12 +61,12 @@ enum mag_status client_list(struct client *c, const char *path, const char *quer
 char *client_experiment(const struct client *c, const char *key, const char *suffix);
 /* "sort=…&filter=…" with what is not NULL, escaped, malloc'ed. */
 char *client_query(const struct client *c, const char *sort, const char *filter);
-/* An experiment file to the driver, byte for byte, with an idempotency key put in at its very end, so
- * that lines and columns hold; tried again while nobody answers. The experiment in *ret. */
+/* An experiment file to the driver, byte for byte, with an idempotency key put in at its very end,
+ * so that lines and columns hold; tried again while nobody answers. The experiment in *ret. */
 enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,
                               struct mag_err *err) MAG_MUSTCHECK;
 /* As client_post, with an idempotency key, tried again while nobody answers. */
-enum mag_status client_post_once(struct client *c, const char *path, json_t *body_take, json_t **ret,
-                                 struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status client_post_once(struct client *c, const char *path, json_t *body_take,
+                                 json_t **ret, struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

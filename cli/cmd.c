@@ -90,13 +90,14 @@ static void print_syntax(const struct cmd_spec *cs, const struct mag_err *err, b
         text += used;
     }
     if (json) {
-        json_t *issue = json_pack("{s:s, s:i, s:i, s:s}", "pointer", "", "line", line, "column", column,
-                                  "detail", text);
-        cmd_print_json(json_pack("{s:b, s:s, s:[o]}", "valid", 0, "file", cs->path, "issues", issue));
+        json_t *issue = json_pack("{s:s, s:i, s:i, s:s}", "pointer", "", "line", line, "column",
+                                  column, "detail", text);
+        cmd_print_json(
+            json_pack("{s:b, s:s, s:[o]}", "valid", 0, "file", cs->path, "issues", issue));
         return;
     }
-    (void)fprintf(stderr, "%s:%d:%d: %s\n%s: %s: not valid JSON\n", cs->path, line, column, text, program,
-                  cs->path);
+    (void)fprintf(stderr, "%s:%d:%d: %s\n%s: %s: not valid JSON\n", cs->path, line, column, text,
+                  program, cs->path);
 }
 
 int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret)
@@ -131,7 +132,8 @@ int cmd_spec_check_trainer(const struct cmd_spec *cs)
     int status = spawn_capture(argv, &out);
     /* The trainer's own words tell the place in the file and what is wrong there. */
     if (status != 0) {
-        (void)fprintf(stderr, "%s%s: %s: the built-in trainer cannot run it\n", out, program, cs->path);
+        (void)fprintf(stderr, "%s%s: %s: the built-in trainer cannot run it\n", out, program,
+                      cs->path);
     }
     free(out);
     free(trainer);

@@ -11,10 +11,10 @@
 #include "driver/spec.h"
 
 enum cmd_exit {
-    CMD_GO_ON = -1,  /* cmd_begin: run the command */
+    CMD_GO_ON = -1, /* cmd_begin: run the command */
     CMD_OK = 0,
-    CMD_FAILED = 1,  /* it was understood, but did not work out */
-    CMD_USAGE = 2,   /* a wrong command line or a wrong file: the caller can mend it */
+    CMD_FAILED = 1, /* it was understood, but did not work out */
+    CMD_USAGE = 2,  /* a wrong command line or a wrong file: the caller can mend it */
 };
 
 /* argv[0] is the subcommand's name, flags and arguments follow. */
@@ -38,10 +38,11 @@ int cmd_fail(const struct mag_err *err);
 int cmd_failf(int status, const char *fmt, ...) MAG_PRINTF(2, 3);
 
 /* An experiment's or trial's number from the command line. */
-enum mag_status cmd_id(const char *text, const char *what, int64_t *ret, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status cmd_id(const char *text, const char *what, int64_t *ret,
+                       struct mag_err *err) MAG_MUSTCHECK;
 
-/* A file's bytes and the spec in it. On issues prints "FILE:LINE:COLUMN: …" lines (or, with `json`, one
- * JSON object on standard output) and returns CMD_USAGE; CMD_GO_ON when sound. Free with
+/* A file's bytes and the spec in it. On issues prints "FILE:LINE:COLUMN: …" lines (or, with `json`,
+ * one JSON object on standard output) and returns CMD_USAGE; CMD_GO_ON when sound. Free with
  * cmd_spec_fini. */
 struct cmd_spec {
     const char *path; /* borrowed */

@@ -28,8 +28,13 @@ int cmd_best(int argc, char **argv)
     struct client c = {0};
     const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
     const struct flags_usage u = {
-        .program = "magpie best", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
-        .summary = "Shows the best completed trial; while none is completed, the best at the highest step.",
+        .program = "magpie best",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "Shows the best completed trial; while none is completed, the best at the "
+                   "highest step.",
         .detail = "ID is an experiment's number or its name. Exit status 1 while there is none."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

@@ -67,48 +67,52 @@ int cmd_driver(int argc, char **argv)
     struct driver_config cfg = {0};
     const char *durability = NULL;
     const struct flag flags[] = {
-        {.name = "data", .kind = FLAG_TEXT, .to = &cfg.data_dir, .value = "DIR",
-         .help = "folder of store, token and logs [$XDG_DATA_HOME/magpie]"},
-        {.name = "store", .kind = FLAG_TEXT, .to = &cfg.store_url, .value = "URL",
-         .help = "the record: sqlite:PATH [sqlite:DIR/magpie.db]"},
-        {.name = "http", .kind = FLAG_TEXT, .to = &cfg.http_addr, .value = "ADDR:PORT",
-         .help = "REST and board; port 0 = any", .fallback = "127.0.0.1:8470"},
-        {.name = "listen", .kind = FLAG_TEXT, .to = &cfg.listen_urls, .value = "URL[,URL]",
-         .help = "where workers connect; port 0 = any", .fallback = "tcp://127.0.0.1:8471"},
-        {.name = "storage", .kind = FLAG_TEXT, .to = &cfg.storage_url, .value = "URL",
-         .help = "checkpoints and outputs [file:DIR/storage]"},
-        {.name = "durability", .kind = FLAG_TEXT, .to = &durability, .value = "MODE",
-         .help = "full: synced before an acknowledgement; normal: survives kill -9, may lose the last seconds "
-                 "on power loss",
-         .fallback = "full", .choices = durabilities},
-        {.name = "heartbeat", .kind = FLAG_DURATION, .to = &cfg.heartbeat_ms, .value = "TIME",
-         .help = "how often workers report", .fallback = "2s", .min = 20, .max = 600000},
-        {.name = "lease", .kind = FLAG_DURATION, .to = &cfg.lease_ms, .value = "TIME",
-         .help = "silence after which a trial goes to another worker", .fallback = "15s", .min = 100,
-         .max = 86400000},
-        {.name = "allow-host", .kind = FLAG_TEXT, .to = &cfg.allow_hosts, .value = "NAME[,NAME]",
-         .help = "further names that browsers may call this host by"},
-        {.name = "require-token", .kind = FLAG_BOOL, .to = &cfg.require_token,
-         .help = "ask for the token on loopback too"},
-        {.name = "tls-cert", .kind = FLAG_TEXT, .to = &cfg.tls_cert, .value = "FILE",
-         .help = "certificate chain (PEM); serves HTTPS"},
-        {.name = "tls-key", .kind = FLAG_TEXT, .to = &cfg.tls_key, .value = "FILE", .help = "its private key (PEM)"},
+        FLAG(FLAG_TEXT, "data", &cfg.data_dir, "DIR",
+             "folder of store, token and logs [$XDG_DATA_HOME/magpie]"),
+        FLAG(FLAG_TEXT, "store", &cfg.store_url, "URL",
+             "the record: sqlite:PATH [sqlite:DIR/magpie.db]"),
+        FLAG(FLAG_TEXT, "http", &cfg.http_addr, "ADDR:PORT", "REST and board; port 0 = any",
+             .fallback = "127.0.0.1:8470"),
+        FLAG(FLAG_TEXT, "listen", &cfg.listen_urls, "URL[,URL]",
+             "where workers connect; port 0 = any", .fallback = "tcp://127.0.0.1:8471"),
+        FLAG(FLAG_TEXT, "storage", &cfg.storage_url, "URL",
+             "checkpoints and outputs [file:DIR/storage]"),
+        FLAG(FLAG_TEXT, "durability", &durability, "MODE",
+             "full: synced before an acknowledgement; normal: survives kill -9, may lose the last "
+             "seconds on power loss",
+             .fallback = "full", .choices = durabilities),
+        FLAG(FLAG_DURATION, "heartbeat", &cfg.heartbeat_ms, "TIME", "how often workers report",
+             .fallback = "2s", .min = 20, .max = 600000),
+        FLAG(FLAG_DURATION, "lease", &cfg.lease_ms, "TIME",
+             "silence after which a trial goes to another worker", .fallback = "15s", .min = 100,
+             .max = 86400000),
+        FLAG(FLAG_TEXT, "allow-host", &cfg.allow_hosts, "NAME[,NAME]",
+             "further names that browsers may call this host by"),
+        FLAG(FLAG_BOOL, "require-token", &cfg.require_token, NULL,
+             "ask for the token on loopback too"),
+        FLAG(FLAG_TEXT, "tls-cert", &cfg.tls_cert, "FILE", "certificate chain (PEM); serves HTTPS"),
+        FLAG(FLAG_TEXT, "tls-key", &cfg.tls_key, "FILE", "its private key (PEM)"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie driver", .args = "", .flags = flags,
-        .summary = "The service: owns experiments, the trial queue and the record; serves REST and the board.",
-        .detail = "When both sockets accept it prints one line on standard output:\n"
-                  "  ready http=http://127.0.0.1:8470 nng=tcp://127.0.0.1:8471\n"
-                  "SIGTERM and Ctrl-C drain: no new trials, the last turn is committed, exit status 0.\n"
-                  "Killed at any time, it goes on from its record when started again."};
+        .program = "magpie driver",
+        .args = "",
+        .flags = flags,
+        .summary = "The service: owns experiments, the trial queue and the record; serves REST and "
+                   "the board.",
+        .detail =
+            "When both sockets accept it prints one line on standard output:\n"
+            "  ready http=http://127.0.0.1:8470 nng=tcp://127.0.0.1:8471\n"
+            "SIGTERM and Ctrl-C drain: no new trials, the last turn is committed, exit status 0.\n"
+            "Killed at any time, it goes on from its record when started again."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
         return status;
     }
     if (cfg.lease_ms < 2 * cfg.heartbeat_ms) {
-        return cmd_failf(CMD_USAGE, "--lease must be at least twice --heartbeat, or every delay costs a trial");
+        return cmd_failf(
+            CMD_USAGE, "--lease must be at least twice --heartbeat, or every delay costs a trial");
     }
     if ((cfg.tls_cert == NULL) != (cfg.tls_key == NULL)) {
         return cmd_failf(CMD_USAGE, "--tls-cert and --tls-key go together");

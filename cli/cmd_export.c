@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const columns[] = {"trial", "state",  "attempt", "budget",  "step",
-                                      "value", "worker", "created", "started", "ended", "reason"};
+static const char *const columns[] = {"trial",  "state",   "attempt", "budget", "step",  "value",
+                                      "worker", "created", "started", "ended",  "reason"};
 #define N_COLUMNS (sizeof(columns) / sizeof(columns[0]))
 
 /* ---- CSV (RFC 4180) ---- */
@@ -110,14 +110,16 @@ static void csv_metrics(const json_t *trials, struct buf *b)
 
 /* ---- fetching ---- */
 
-static enum mag_status add_curves(struct client *c, const char *key, json_t *trials, struct mag_err *err)
+static enum mag_status add_curves(struct client *c, const char *key, json_t *trials,
+                                  struct mag_err *err)
 {
     size_t i = 0;
     json_t *trial = NULL;
     json_array_foreach(trials, i, trial)
     {
         char suffix[64];
-        (void)snprintf(suffix, sizeof(suffix), "/trials/%" PRId64 "/metrics", format_int(trial, "trial"));
+        (void)snprintf(suffix, sizeof(suffix), "/trials/%" PRId64 "/metrics",
+                       format_int(trial, "trial"));
         char *path = client_experiment(c, key, suffix);
         json_t *points = NULL;
         enum mag_status st = client_list(c, path, "", "metrics", 0, &points, err);
@@ -130,8 +132,8 @@ static enum mag_status add_curves(struct client *c, const char *key, json_t *tri
     return MAG_OK;
 }
 
-static enum mag_status fetch(struct client *c, const char *key, bool curves, json_t **ret_experiment,
-                             json_t **ret_trials, struct mag_err *err)
+static enum mag_status fetch(struct client *c, const char *key, bool curves,
+                             json_t **ret_experiment, json_t **ret_trials, struct mag_err *err)
 {
     char *path = client_experiment(c, key, "");
     enum mag_status st = client_call(c, "GET", path, NULL, 0, ret_experiment, err);
@@ -149,7 +151,9 @@ static int write_out(const char *path, const struct buf *b)
     FILE *f = path != NULL ? fopen(path, "we") : stdout;
     bool ok = f != NULL && fwrite(b->data, 1, b->len, f) == b->len;
     ok = (f == NULL || f == stdout || fclose(f) == 0) && ok;
-    return ok ? CMD_OK : cmd_failf(CMD_FAILED, "%s: %s", path != NULL ? path : "standard output", strerror(errno));
+    return ok ? CMD_OK
+              : cmd_failf(CMD_FAILED, "%s: %s", path != NULL ? path : "standard output",
+                          strerror(errno));
 }
 
 int cmd_export(int argc, char **argv)
@@ -161,16 +165,21 @@ int cmd_export(int argc, char **argv)
     bool metrics = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "format", .kind = FLAG_TEXT, .to = &format, .value = "FORMAT", .help = "of the export",
-         .fallback = "csv", .choices = formats},
-        {.name = "metrics", .to = &metrics, .help = "the metric curves (CSV: one row a step and metric)"},
-        {.name = "output", .letter = 'o', .kind = FLAG_TEXT, .to = &output, .value = "FILE",
-         .help = "where to [standard output]"},
+        FLAG(FLAG_TEXT, "format", &format, "FORMAT", "of the export", .fallback = "csv",
+             .choices = formats),
+        FLAG(FLAG_BOOL, "metrics", &metrics, NULL,
+             "the metric curves (CSV: one row a step and metric)"),
+        FLAG(FLAG_TEXT, "output", &output, "FILE", "where to [standard output]", .letter = 'o'),
         {0},
     };
-    const struct flags_usage u = {.program = "magpie export", .args = "ID", .flags = flags, .min_args = 1,
-                                  .max_args = 1, .summary = "Writes an experiment's trials as CSV or JSON.",
-                                  .detail = "ID is an experiment's number or its name. --json is --format json."};
+    const struct flags_usage u = {
+        .program = "magpie export",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "Writes an experiment's trials as CSV or JSON.",
+        .detail = "ID is an experiment's number or its name. --json is --format json."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -195,7 +204,8 @@ int cmd_export(int argc, char **argv)
         } else if (metrics) {
             csv_metrics(trials, &b);
         } else {
-            csv_trials(json_object_get(json_object_get(experiment, "spec"), "searchspace"), trials, &b);
+            csv_trials(json_object_get(json_object_get(experiment, "spec"), "searchspace"), trials,
+                       &b);
         }
         status = write_out(output, &b);
         buf_fini(&b);

@@ -17,7 +17,8 @@ static json_t *value_of(const char *text)
 }
 
 /* Puts `value` at "a.b.c" in a JSON merge patch (RFC 7396). Takes `value`. */
-static enum mag_status put(json_t *patch, const char *dotted, size_t len, json_t *value_take, struct mag_err *err)
+static enum mag_status put(json_t *patch, const char *dotted, size_t len, json_t *value_take,
+                           struct mag_err *err)
 {
     json_t *at = patch;
     const char *end = dotted + len;
@@ -39,7 +40,8 @@ static enum mag_status put(json_t *patch, const char *dotted, size_t len, json_t
         free(key);
         if (n == 0) {
             json_decref(value_take);
-            return mag_fail(err, MAG_INVALID, "\"%.*s\": expected a place such as limits.trials", (int)len, end - len);
+            return mag_fail(err, MAG_INVALID, "\"%.*s\": expected a place such as limits.trials",
+                            (int)len, end - len);
         }
         if (last) {
             return MAG_OK;
@@ -49,8 +51,8 @@ static enum mag_status put(json_t *patch, const char *dotted, size_t len, json_t
     }
 }
 
-static enum mag_status make_patch(const struct flag_list *sets, const struct flag_list *drops, const char *name,
-                                  json_t *patch, struct mag_err *err)
+static enum mag_status make_patch(const struct flag_list *sets, const struct flag_list *drops,
+                                  const char *name, json_t *patch, struct mag_err *err)
 {
     enum mag_status st = MAG_OK;
     for (int i = 0; i < sets->n && st == MAG_OK; i++) {
@@ -76,16 +78,21 @@ int cmd_fork(int argc, char **argv)
     const char *name = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "set", .kind = FLAG_LIST, .to = &sets, .value = "PLACE=VALUE",
-         .help = "a change, such as limits.trials=50 or optimizer.algorithm=random (several)"},
-        {.name = "drop", .kind = FLAG_LIST, .to = &drops, .value = "PLACE", .help = "leave this out (several)"},
-        {.name = "name", .kind = FLAG_TEXT, .to = &name, .value = "NAME", .help = "the new experiment's name"},
+        FLAG(FLAG_LIST, "set", &sets, "PLACE=VALUE",
+             "a change, such as limits.trials=50 or optimizer.algorithm=random (several)"),
+        FLAG(FLAG_LIST, "drop", &drops, "PLACE", "leave this out (several)"),
+        FLAG(FLAG_TEXT, "name", &name, "NAME", "the new experiment's name"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie fork", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
+        .program = "magpie fork",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
         .summary = "Starts a new experiment with the settings of an old one and your changes.",
-        .detail = "VALUE is JSON (50, 0.1, true, [\"a\"], {\"lr\": ...}); anything else is taken as a string."};
+        .detail = "VALUE is JSON (50, 0.1, true, [\"a\"], {\"lr\": ...}); anything else is taken "
+                  "as a string."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -112,8 +119,8 @@ int cmd_fork(int argc, char **argv)
         cmd_print_json(x);
         return CMD_OK;
     }
-    (void)printf("experiment %" PRId64 " \"%s\", from \"%s\"\n", format_int(x, "id"), format_string(x, "name"),
-                 args.items[0]);
+    (void)printf("experiment %" PRId64 " \"%s\", from \"%s\"\n", format_int(x, "id"),
+                 format_string(x, "name"), args.items[0]);
     json_decref(x);
     return CMD_OK;
 }

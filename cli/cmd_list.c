@@ -34,7 +34,8 @@ static void add_row(struct table *t, const json_t *x, double now)
 
 static void print_table(const json_t *all)
 {
-    static const char *const heads[] = {">ID", "NAME", "STATE", ">TRIALS", ">RUNNING", ">BEST", ">CREATED", "WHY"};
+    static const char *const heads[] = {">ID",      "NAME",  "STATE",    ">TRIALS",
+                                        ">RUNNING", ">BEST", ">CREATED", "WHY"};
     struct table t;
     table_init(&t, heads, sizeof(heads) / sizeof(heads[0]));
     double now = (double)clock_wall_ms() / 1000;
@@ -54,11 +55,14 @@ int cmd_list(int argc, char **argv)
     const char *filter = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "filter", .kind = FLAG_TEXT, .to = &filter, .value = "CONDITIONS",
-         .help = "by id, name, state, project, tag or created, such as \"state=running|paused,tag=baseline\""},
+        FLAG(FLAG_TEXT, "filter", &filter, "CONDITIONS",
+             "by id, name, state, project, tag or created, such as "
+             "\"state=running|paused,tag=baseline\""),
         {0},
     };
-    const struct flags_usage u = {.program = "magpie list", .args = "", .flags = flags,
+    const struct flags_usage u = {.program = "magpie list",
+                                  .args = "",
+                                  .flags = flags,
                                   .summary = "Lists the driver's experiments."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

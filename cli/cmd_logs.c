@@ -26,7 +26,8 @@ static bool trial_is_over(struct client *c, const char *path)
     return over;
 }
 
-/* Where in `text` that begins what `old` did not have: a tail that moved on is matched by its end. */
+/* Where in `text` that begins what `old` did not have: a tail that moved on is matched by its end.
+ */
 static size_t new_from(const char *old, size_t old_len, const char *text, size_t len)
 {
     if (old_len == 0) {
@@ -43,7 +44,8 @@ static size_t new_from(const char *old, size_t old_len, const char *text, size_t
     return 0;
 }
 
-static enum mag_status print_log(struct client *c, const char *trial_path, bool follow, struct mag_err *err)
+static enum mag_status print_log(struct client *c, const char *trial_path, bool follow,
+                                 struct mag_err *err)
 {
     char *old = NULL;
     size_t old_len = 0;
@@ -52,7 +54,9 @@ static enum mag_status print_log(struct client *c, const char *trial_path, bool 
     do {
         char *text = NULL;
         size_t len = 0;
-        bool over = last || trial_is_over(c, trial_path); /* asked before the log, so that no line is missed */
+        bool over =
+            last ||
+            trial_is_over(c, trial_path); /* asked before the log, so that no line is missed */
         st = client_get_text(c, &text, &len, err, "%s/log", trial_path);
         if (st == MAG_OK) {
             size_t from = new_from(old, old_len, text, len);
@@ -77,11 +81,15 @@ int cmd_logs(int argc, char **argv)
     bool follow = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "follow", .letter = 'f', .to = &follow, .help = "go on until the trial ends"},
+        FLAG(FLAG_BOOL, "follow", &follow, NULL, "go on until the trial ends", .letter = 'f'),
         {0},
     };
-    const struct flags_usage u = {.program = "magpie logs", .args = "ID TRIAL", .flags = flags, .min_args = 2,
-                                  .max_args = 2, .summary = "Prints what a trial's program wrote."};
+    const struct flags_usage u = {.program = "magpie logs",
+                                  .args = "ID TRIAL",
+                                  .flags = flags,
+                                  .min_args = 2,
+                                  .max_args = 2,
+                                  .summary = "Prints what a trial's program wrote."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

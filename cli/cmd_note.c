@@ -45,13 +45,18 @@ int cmd_note(int argc, char **argv)
     bool clear = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "trial", .kind = FLAG_TEXT, .to = &trial, .value = "TRIAL", .help = "the note of this trial"},
-        {.name = "clear", .to = &clear, .help = "take the note away"},
+        FLAG(FLAG_TEXT, "trial", &trial, "TRIAL", "the note of this trial"),
+        FLAG(FLAG_BOOL, "clear", &clear, NULL, "take the note away"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie note", .args = "ID [TEXT]", .flags = flags, .min_args = 1, .max_args = 2,
-        .summary = "Writes the note of an experiment, or of one of its trials; without TEXT, prints it."};
+        .program = "magpie note",
+        .args = "ID [TEXT]",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 2,
+        .summary =
+            "Writes the note of an experiment, or of one of its trials; without TEXT, prints it."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -71,7 +76,8 @@ int cmd_note(int argc, char **argv)
     if (st == MAG_OK) {
         const char *text = clear ? "" : args.n == 2 ? args.items[1] : NULL;
         char *path = client_experiment(&c, args.items[0], suffix);
-        st = exchange(&c, path, text != NULL ? json_pack("{s:s}", "notes", text) : NULL, &thing, &err);
+        st = exchange(&c, path, text != NULL ? json_pack("{s:s}", "notes", text) : NULL, &thing,
+                      &err);
         free(path);
     }
     client_close(&c);
@@ -106,11 +112,15 @@ int cmd_tag(int argc, char **argv)
     bool take_off = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "remove", .to = &take_off, .help = "take these tags off"},
+        FLAG(FLAG_BOOL, "remove", &take_off, NULL, "take these tags off"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie tag", .args = "ID [TAG]...", .flags = flags, .min_args = 1, .max_args = FLAGS_ARGS_MAX,
+        .program = "magpie tag",
+        .args = "ID [TAG]...",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = FLAGS_ARGS_MAX,
         .summary = "Puts tags on an experiment, or takes them off; without tags, prints them."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

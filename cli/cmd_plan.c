@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* One column of the schedule: the key in a row, and its head ("epochs" goes by the resource's unit). */
+/* One column of the schedule: the key in a row, and its head ("epochs" goes by the resource's
+ * unit). */
 struct column {
     const char *key;
     char head[40];
@@ -98,11 +99,16 @@ static void print_text(const struct spec *s, const json_t *plan)
 int cmd_plan(int argc, char **argv)
 {
     bool json = false;
-    const struct flag flags[] = {{.name = "json", .to = &json, .help = "as JSON"}, {0}};
+    const struct flag flags[] = {FLAG(FLAG_BOOL, "json", &json, NULL, "as JSON"), {0}};
     const struct flags_usage u = {
-        .program = "magpie plan", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
-        .summary = "Tells what a search will do before anything is spent: brackets, rungs, trials and\n"
-                   "the epochs (or other resource) in each."};
+        .program = "magpie plan",
+        .args = "FILE",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
+        .summary =
+            "Tells what a search will do before anything is spent: brackets, rungs, trials and\n"
+            "the epochs (or other resource) in each."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

@@ -12,9 +12,14 @@ int cmd_retry(int argc, char **argv)
     struct client c = {0};
     const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
     const struct flags_usage u = {
-        .program = "magpie retry", .args = "ID TRIAL", .flags = flags, .min_args = 2, .max_args = 2,
+        .program = "magpie retry",
+        .args = "ID TRIAL",
+        .flags = flags,
+        .min_args = 2,
+        .max_args = 2,
         .summary = "Runs the parameters of an ended trial once more, as a new trial.",
-        .detail = "For trials that failed, were stopped or cancelled. The new trial's number is printed."};
+        .detail = "For trials that failed, were stopped or cancelled. The new trial's number is "
+                  "printed."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -42,7 +47,8 @@ int cmd_retry(int argc, char **argv)
         cmd_print_json(made);
         return CMD_OK;
     }
-    (void)printf("trial %" PRId64 " runs trial %" PRId64 "'s parameters again\n", format_int(made, "trial"), trial);
+    (void)printf("trial %" PRId64 " runs trial %" PRId64 "'s parameters again\n",
+                 format_int(made, "trial"), trial);
     json_decref(made);
     return CMD_OK;
 }

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #define POLL_MS 400
-#define PLAIN_LINE_MS 10000  /* between progress lines without a terminal */
+#define PLAIN_LINE_MS 10000 /* between progress lines without a terminal */
 #define DRAIN_MS 15000
 
 struct run {
@@ -31,7 +31,7 @@ struct run {
     struct term_progress progress;
     sigset_t signals;
     int64_t id;
-    int interrupts;      /* Ctrl-C and SIGTERM so far */
+    int interrupts; /* Ctrl-C and SIGTERM so far */
     bool keep, again, json;
 };
 
@@ -43,7 +43,8 @@ static FILE *said(const struct run *r)
 
 /* ---- which experiment ---- */
 
-/* Is the file's experiment the one that `x` describes? A seed that the file leaves out was drawn then. */
+/* Is the file's experiment the one that `x` describes? A seed that the file leaves out was drawn
+ * then. */
 static bool same_experiment(const struct run *r, const json_t *x)
 {
     const json_t *spec = json_object_get(x, "spec");
@@ -61,10 +62,12 @@ static bool same_experiment(const struct run *r, const json_t *x)
 }
 
 /* An unfinished experiment of this data folder that came from the same file, 0 = none. */
-static enum mag_status find_unfinished(struct run *r, int64_t *ret, bool *ret_paused, struct mag_err *err)
+static enum mag_status find_unfinished(struct run *r, int64_t *ret, bool *ret_paused,
+                                       struct mag_err *err)
 {
     json_t *all = NULL;
-    enum mag_status st = client_list(&r->client, "/api/v1/experiments", "", "experiments", 0, &all, err);
+    enum mag_status st =
+        client_list(&r->client, "/api/v1/experiments", "", "experiments", 0, &all, err);
     size_t i = 0;
     const json_t *x = NULL;
     json_array_foreach(all, i, x)
@@ -73,7 +76,8 @@ static enum mag_status find_unfinished(struct run *r, int64_t *ret, bool *ret_pa
             continue;
         }
         json_t *whole = NULL;
-        st = client_get(&r->client, &whole, err, "/api/v1/experiments/%" PRId64, format_int(x, "id"));
+        st = client_get(&r->client, &whole, err, "/api/v1/experiments/%" PRId64,
+                        format_int(x, "id"));
         if (st != MAG_OK) {
             break;
         }
@@ -97,7 +101,9 @@ static enum mag_status continue_or_submit(struct run *r, struct mag_err *err)
     }
     if (old > 0) {
         r->id = old;
-        (void)fprintf(said(r), "going on with experiment %" PRId64 ", which this file began (--again starts anew)\n",
+        (void)fprintf(said(r),
+                      "going on with experiment %" PRId64
+                      ", which this file began (--again starts anew)\n",
                       old);
         char path[96];
         (void)snprintf(path, sizeof(path), "/api/v1/experiments/%" PRId64 ":resume", old);
@@ -107,8 +113,8 @@ static enum mag_status continue_or_submit(struct run *r, struct mag_err *err)
     st = client_submit(&r->client, r->cs.text, r->cs.len, &x, err);
     if (st == MAG_OK) {
         r->id = format_int(x, "id");
-        (void)fprintf(said(r), "experiment %" PRId64 " \"%s\", %d worker%s\n", r->id, r->cs.spec->name,
-                      r->ecfg.workers, r->ecfg.workers == 1 ? "" : "s");
+        (void)fprintf(said(r), "experiment %" PRId64 " \"%s\", %d worker%s\n", r->id,
+                      r->cs.spec->name, r->ecfg.workers, r->ecfg.workers == 1 ? "" : "s");
     }
     json_decref(x);
     return st;
@@ -129,12 +135,13 @@ static void wait_a_little(struct run *r)
 static void say_drain(struct run *r)
 {
     term_progress_clear(&r->progress, said(r));
-    (void)fprintf(said(r), "draining: running trials are given back; Ctrl-C again to end at once\n");
+    (void)fprintf(said(r),
+                  "draining: running trials are given back; Ctrl-C again to end at once\n");
     (void)fflush(said(r));
 }
 
-/* Ends when the experiment is over or pauses, a child's death cannot be mended, or on Ctrl-C. The last
- * state seen in *ret (new reference). */
+/* Ends when the experiment is over or pauses, a child's death cannot be mended, or on Ctrl-C. The
+ * last state seen in *ret (new reference). */
 static enum mag_status follow(struct run *r, json_t **ret, struct mag_err *err)
 {
     enum mag_status st = MAG_OK;
@@ -145,7 +152,8 @@ static enum mag_status follow(struct run *r, json_t **ret, struct mag_err *err)
             json_decref(*ret);
             *ret = x;
             char *line = status_line(x, term_is_tty(said(r)));
-            term_progress(&r->progress, said(r), clock_mono_ns() / MAG_NS_PER_MS, PLAIN_LINE_MS, line);
+            term_progress(&r->progress, said(r), clock_mono_ns() / MAG_NS_PER_MS, PLAIN_LINE_MS,
+                          line);
             free(line);
             if (status_is_over(x) || strcmp(format_string(x, "state"), "paused") == 0) {
                 break;
@@ -192,9 +200,10 @@ static void keep_open(struct run *r)
 static void report(struct run *r, json_t *x)
 {
     if (r->json) {
-        cmd_print_json(json_pack("{s:I, s:O*, s:O*, s:O*, s:O*, s:O*, s:s}", "experiment", r->id, "name",
-                                 json_object_get(x, "name"), "state", json_object_get(x, "state"), "why",
-                                 json_object_get(x, "why"), "counts", json_object_get(x, "counts"), "best",
+        cmd_print_json(json_pack("{s:I, s:O*, s:O*, s:O*, s:O*, s:O*, s:s}", "experiment", r->id,
+                                 "name", json_object_get(x, "name"), "state",
+                                 json_object_get(x, "state"), "why", json_object_get(x, "why"),
+                                 "counts", json_object_get(x, "counts"), "best",
                                  json_object_get(x, "best"), "url", r->embed.http));
         return;
     }
@@ -287,8 +296,9 @@ static void block_signals(struct run *r)
 static int with_file(struct run *r, const char *data)
 {
     if (r->cs.spec->program == SPEC_ASKED) {
-        return cmd_failf(CMD_USAGE, "%s has no \"trial\", so its trials are asked and told over REST: start "
-                                    "'magpie driver' and 'magpie submit' it",
+        return cmd_failf(CMD_USAGE,
+                         "%s has no \"trial\", so its trials are asked and told over REST: start "
+                         "'magpie driver' and 'magpie submit' it",
                          r->cs.path);
     }
     int status = cmd_spec_check_trainer(&r->cs);
@@ -316,28 +326,40 @@ int cmd_run(int argc, char **argv)
     const char *data = NULL;
     int64_t workers = sysconf(_SC_NPROCESSORS_ONLN);
     const struct flag flags[] = {
-        {.name = "workers", .kind = FLAG_INT, .to = &workers, .value = "N",
-         .help = "worker processes, one trial at a time each [one for each core]", .min = 1, .max = EMBED_WORKERS_MAX},
-        {.name = "data", .kind = FLAG_TEXT, .to = &data, .value = "DIR",
-         .help = "folder of record, checkpoints and logs [$XDG_DATA_HOME/magpie]"},
-        {.name = "http", .kind = FLAG_TEXT, .to = &r.ecfg.http, .value = "ADDR:PORT",
-         .help = "board and REST [127.0.0.1:8470, any port when it is taken]"},
-        {.name = "keep", .to = &r.keep, .help = "leave driver and board up at the end, until Ctrl-C"},
-        {.name = "again", .to = &r.again, .help = "a new experiment, even if this file has an unfinished one here"},
-        {.name = "json", .to = &r.json, .help = "print the result as JSON; progress goes to standard error"},
+        FLAG(FLAG_INT, "workers", &workers, "N",
+             "worker processes, one trial at a time each [one for each core]", .min = 1,
+             .max = EMBED_WORKERS_MAX),
+        FLAG(FLAG_TEXT, "data", &data, "DIR",
+             "folder of record, checkpoints and logs [$XDG_DATA_HOME/magpie]"),
+        FLAG(FLAG_TEXT, "http", &r.ecfg.http, "ADDR:PORT",
+             "board and REST [127.0.0.1:8470, any port when it is taken]"),
+        FLAG(FLAG_BOOL, "keep", &r.keep, NULL,
+             "leave driver and board up at the end, until Ctrl-C"),
+        FLAG(FLAG_BOOL, "again", &r.again, NULL,
+             "a new experiment, even if this file has an unfinished one here"),
+        FLAG(FLAG_BOOL, "json", &r.json, NULL,
+             "print the result as JSON; progress goes to standard error"),
         {0},
     };
-    const struct flags_usage u = {
-        .program = "magpie run", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
-        .summary = "Runs one experiment file to its end: a driver, N workers and the board, all in one command.",
-        .detail = "Ctrl-C drains; the same command on the same data folder then goes on where it stopped.\n"
-                  "Exit status: 0 completed, 1 not (failed, cancelled, paused, interrupted), 2 a wrong file or line."};
+    const struct flags_usage u = {.program = "magpie run",
+                                  .args = "FILE",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 1,
+                                  .summary = "Runs one experiment file to its end: a driver, N "
+                                             "workers and the board, all in one command.",
+                                  .detail = "Ctrl-C drains; the same command on the same data "
+                                            "folder then goes on where it stopped.\n"
+                                            "Exit status: 0 completed, 1 not (failed, cancelled, "
+                                            "paused, interrupted), 2 a wrong file or line."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
         return status;
     }
-    r.ecfg.workers = (int)(workers < 1 ? 1 : workers > EMBED_WORKERS_MAX ? EMBED_WORKERS_MAX : workers);
+    r.ecfg.workers = (int)(workers < 1                   ? 1
+                           : workers > EMBED_WORKERS_MAX ? EMBED_WORKERS_MAX
+                                                         : workers);
     r.ecfg.http = r.ecfg.http != NULL ? r.ecfg.http : default_http();
     status = cmd_spec_read(args.items[0], r.json, &r.cs);
     if (status == CMD_GO_ON) {

@@ -18,7 +18,8 @@ static void row(const char *label, const char *text)
 
 static void row_json(const char *label, const json_t *value)
 {
-    if (value != NULL && !json_is_null(value) && (!json_is_object(value) || json_object_size(value) > 0)) {
+    if (value != NULL && !json_is_null(value) &&
+        (!json_is_object(value) || json_object_size(value) > 0)) {
         char *text = mjson_dump(value);
         row(label, text);
         free(text);
@@ -33,8 +34,9 @@ static void print_best(const json_t *x)
     }
     char number[32];
     char *params = format_params(json_object_get(best, "params"));
-    (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n%-11s %s\n", "best", format_int(best, "trial"),
-                 format_number(json_object_get(best, "value"), number), format_int(best, "step"), "", params);
+    (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n%-11s %s\n", "best",
+                 format_int(best, "trial"), format_number(json_object_get(best, "value"), number),
+                 format_int(best, "step"), "", params);
     free(params);
 }
 
@@ -46,11 +48,14 @@ static void print_text(const json_t *x)
     char *counts = status_counts(x);
     char *tags = format_join(json_object_get(x, "tags"));
     char text[32];
-    (void)printf("%-11s %" PRId64 " \"%s\"\n", "experiment", format_int(x, "id"), format_string(x, "name"));
-    (void)printf("%-11s %s%s%s\n", "state", term_on(stdout, format_state_colour(state)), state, term_off(stdout));
+    (void)printf("%-11s %" PRId64 " \"%s\"\n", "experiment", format_int(x, "id"),
+                 format_string(x, "name"));
+    (void)printf("%-11s %s%s%s\n", "state", term_on(stdout, format_state_colour(state)), state,
+                 term_off(stdout));
     row("why", format_why(x));
     (void)printf("%-11s %s %s\n", "objective",
-                 strcmp(format_string(objective, "direction"), "min") == 0 ? "minimize" : "maximize",
+                 strcmp(format_string(objective, "direction"), "min") == 0 ? "minimize"
+                                                                           : "maximize",
                  format_string(objective, "metric"));
     row_json("optimizer", json_object_get(spec, "optimizer"));
     row_json("resource", json_object_get(spec, "resource"));
@@ -75,9 +80,14 @@ int cmd_show(int argc, char **argv)
 {
     struct client c = {0};
     const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
-    const struct flags_usage u = {.program = "magpie show", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
-                                  .summary = "Shows one experiment: state, reason, counts, best, settings.",
-                                  .detail = "ID is an experiment's number or its name."};
+    const struct flags_usage u = {
+        .program = "magpie show",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "Shows one experiment: state, reason, counts, best, settings.",
+        .detail = "ID is an experiment's number or its name."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

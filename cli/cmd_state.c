@@ -21,7 +21,8 @@ static int change(struct client *c, const char *key, const char *suffix, json_t 
     enum mag_status st = client_open(c, &err);
     if (st == MAG_OK) {
         path = client_experiment(c, key, suffix);
-        /* Only :extend knows keys: a second pause is a pause, a second extension need not be one. */
+        /* Only :extend knows keys: a second pause is a pause, a second extension need not be one.
+         */
         st = strcmp(suffix, ":extend") == 0 ? client_post_once(c, path, body_take, NULL, &err)
                                             : client_post(c, path, body_take, NULL, &err);
         free(path);
@@ -42,8 +43,9 @@ static int change(struct client *c, const char *key, const char *suffix, json_t 
         return CMD_OK;
     }
     const char *why = format_why(x);
-    (void)printf("experiment %" PRId64 " \"%s\" is %s%s%s\n", format_int(x, "id"), format_string(x, "name"),
-                 format_string(x, "state"), why[0] != '\0' ? ": " : "", why);
+    (void)printf("experiment %" PRId64 " \"%s\" is %s%s%s\n", format_int(x, "id"),
+                 format_string(x, "name"), format_string(x, "state"), why[0] != '\0' ? ": " : "",
+                 why);
     json_decref(x);
     return CMD_OK;
 }
@@ -54,23 +56,33 @@ int cmd_pause(int argc, char **argv)
     bool stop = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "stop", .to = &stop, .help = "running trials stop at their next checkpoint, instead of finishing"},
+        FLAG(FLAG_BOOL, "stop", &stop, NULL,
+             "running trials stop at their next checkpoint, instead of finishing"),
         {0},
     };
-    const struct flags_usage u = {.program = "magpie pause", .args = "ID", .flags = flags, .min_args = 1,
-                                  .max_args = 1, .summary = "Pauses an experiment: no more trials are given out."};
+    const struct flags_usage u = {.program = "magpie pause",
+                                  .args = "ID",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 1,
+                                  .summary = "Pauses an experiment: no more trials are given out."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     return status != CMD_GO_ON ? status
-                               : change(&c, args.items[0], ":pause", stop ? json_pack("{s:b}", "stop", 1) : json_object());
+                               : change(&c, args.items[0], ":pause",
+                                        stop ? json_pack("{s:b}", "stop", 1) : json_object());
 }
 
 int cmd_resume(int argc, char **argv)
 {
     struct client c = {0};
     const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
-    const struct flags_usage u = {.program = "magpie resume", .args = "ID", .flags = flags, .min_args = 1,
-                                  .max_args = 1, .summary = "Lets a paused experiment go on."};
+    const struct flags_usage u = {.program = "magpie resume",
+                                  .args = "ID",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 1,
+                                  .summary = "Lets a paused experiment go on."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     return status != CMD_GO_ON ? status : change(&c, args.items[0], ":resume", json_object());
@@ -80,11 +92,16 @@ int cmd_cancel(int argc, char **argv)
 {
     struct client c = {0};
     const struct flag flags[] = {CLIENT_FLAGS(&c), {0}};
-    const struct flags_usage u = {
-        .program = "magpie cancel", .args = "ID [TRIAL]", .flags = flags, .min_args = 1, .max_args = 2,
-        .summary = "Cancels an experiment with its open trials, or one trial.",
-        .detail = "A cancelled experiment stays in the record; it does not go on again ('magpie fork' starts a\n"
-                  "new one like it)."};
+    const struct flags_usage u = {.program = "magpie cancel",
+                                  .args = "ID [TRIAL]",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 2,
+                                  .summary =
+                                      "Cancels an experiment with its open trials, or one trial.",
+                                  .detail = "A cancelled experiment stays in the record; it does "
+                                            "not go on again ('magpie fork' starts a\n"
+                                            "new one like it)."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -111,18 +128,22 @@ int cmd_extend(int argc, char **argv)
     const char *target = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "trials", .kind = FLAG_INT, .to = &trials, .value = "N", .help = "the new total of trials", .min = 1,
-         .max = SPEC_TRIALS_MAX},
-        {.name = "time", .kind = FLAG_TEXT, .to = &time, .value = "TIME", .help = "the new total time, such as 4h"},
-        {.name = "target", .kind = FLAG_TEXT, .to = &target, .value = "X", .help = "the new target; \"none\" drops it"},
-        {.name = "parallel", .kind = FLAG_INT, .to = &parallel, .value = "N", .help = "trials at a time", .min = 1,
-         .max = SPEC_TRIALS_MAX},
+        FLAG(FLAG_INT, "trials", &trials, "N", "the new total of trials", .min = 1,
+             .max = SPEC_TRIALS_MAX),
+        FLAG(FLAG_TEXT, "time", &time, "TIME", "the new total time, such as 4h"),
+        FLAG(FLAG_TEXT, "target", &target, "X", "the new target; \"none\" drops it"),
+        FLAG(FLAG_INT, "parallel", &parallel, "N", "trials at a time", .min = 1,
+             .max = SPEC_TRIALS_MAX),
         {0},
     };
-    const struct flags_usage u = {
-        .program = "magpie extend", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
-        .summary = "Changes an experiment's limits; a completed one goes on.",
-        .detail = "Numbers are new totals, not additions."};
+    const struct flags_usage u = {.program = "magpie extend",
+                                  .args = "ID",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 1,
+                                  .summary =
+                                      "Changes an experiment's limits; a completed one goes on.",
+                                  .detail = "Numbers are new totals, not additions."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -144,7 +165,8 @@ int cmd_extend(int argc, char **argv)
         bool number = end != target && *end == '\0';
         if (!number && strcmp(target, "none") != 0) {
             json_decref(body);
-            return cmd_failf(CMD_USAGE, "--target: expected a number or \"none\", not \"%s\"", target);
+            return cmd_failf(CMD_USAGE, "--target: expected a number or \"none\", not \"%s\"",
+                             target);
         }
         (void)json_object_set_new(body, "target", number ? json_real(v) : json_null());
     }

@@ -12,14 +12,20 @@ int cmd_submit(int argc, char **argv)
     bool quiet = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "quiet", .letter = 'q', .to = &quiet, .help = "print the experiment's number alone"},
+        FLAG(FLAG_BOOL, "quiet", &quiet, NULL, "print the experiment's number alone",
+             .letter = 'q'),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie submit", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
+        .program = "magpie submit",
+        .args = "FILE",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
         .summary = "Gives an experiment file to a running driver.",
-        .detail = "The file is checked here first; the driver gets and keeps its bytes as they are.\n"
-                  "Exit status: 0 it is stored, 1 the driver did not take it, 2 the file is wrong."};
+        .detail =
+            "The file is checked here first; the driver gets and keeps its bytes as they are.\n"
+            "Exit status: 0 it is stored, 1 the driver did not take it, 2 the file is wrong."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -45,7 +51,8 @@ int cmd_submit(int argc, char **argv)
         (void)printf("%" PRId64 "\n", format_int(x, "id"));
     } else if (status == CMD_OK) {
         int64_t id = format_int(x, "id");
-        (void)printf("experiment %" PRId64 " \"%s\"\nfollow it: magpie watch %" PRId64 "\n", id, cs.spec->name, id);
+        (void)printf("experiment %" PRId64 " \"%s\"\nfollow it: magpie watch %" PRId64 "\n", id,
+                     cs.spec->name, id);
     }
     json_decref(x);
     client_close(&c);

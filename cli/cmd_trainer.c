@@ -12,8 +12,9 @@ int cmd_trainer(int argc, char **argv)
 {
     char *trainer = program_find("magpie-trainer");
     if (trainer == NULL) {
-        return cmd_failf(CMD_FAILED, "magpie trainer: this installation has no magpie-trainer beside it, in "
-                                     "trainer/ or in ../libexec/magpie/");
+        return cmd_failf(CMD_FAILED,
+                         "magpie trainer: this installation has no magpie-trainer beside it, in "
+                         "trainer/ or in ../libexec/magpie/");
     }
     argv[0] = trainer;
     (void)execv(trainer, argv);

@@ -48,8 +48,8 @@ static void print_table(const json_t *all)
 }
 
 /* "best" is by value, in the objective's direction; everything else is the driver's own word. */
-static enum mag_status order_of(struct client *c, const char *key, const char *sort, const char **ret,
-                                struct mag_err *err)
+static enum mag_status order_of(struct client *c, const char *key, const char *sort,
+                                const char **ret, struct mag_err *err)
 {
     *ret = sort;
     if (strcmp(sort, "best") != 0) {
@@ -65,8 +65,8 @@ static enum mag_status order_of(struct client *c, const char *key, const char *s
     return st;
 }
 
-static enum mag_status fetch(struct client *c, const char *key, const char *sort, const char *filter, int64_t limit,
-                             json_t **ret, struct mag_err *err)
+static enum mag_status fetch(struct client *c, const char *key, const char *sort,
+                             const char *filter, int64_t limit, json_t **ret, struct mag_err *err)
 {
     const char *order = NULL;
     enum mag_status st = order_of(c, key, sort, &order, err);
@@ -88,16 +88,20 @@ int cmd_trials(int argc, char **argv)
     int64_t limit = 0;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "filter", .kind = FLAG_TEXT, .to = &filter, .value = "CONDITIONS",
-         .help = "such as state=failed or \"state=completed|stopped,value>0.9,param.lr<0.01\""},
-        {.name = "sort", .kind = FLAG_TEXT, .to = &sort, .value = "FIELD",
-         .help = "best, or trial, value, step, duration, param.NAME, …; -FIELD: largest first", .fallback = "trial"},
-        {.name = "limit", .kind = FLAG_INT, .to = &limit, .value = "N", .help = "at most so many [all]", .min = 1,
-         .max = INT32_MAX},
+        FLAG(FLAG_TEXT, "filter", &filter, "CONDITIONS",
+             "such as state=failed or \"state=completed|stopped,value>0.9,param.lr<0.01\""),
+        FLAG(FLAG_TEXT, "sort", &sort, "FIELD",
+             "best, or trial, value, step, duration, param.NAME, …; -FIELD: largest first",
+             .fallback = "trial"),
+        FLAG(FLAG_INT, "limit", &limit, "N", "at most so many [all]", .min = 1, .max = INT32_MAX),
         {0},
     };
-    const struct flags_usage u = {.program = "magpie trials", .args = "ID", .flags = flags, .min_args = 1,
-                                  .max_args = 1, .summary = "Lists an experiment's trials.",
+    const struct flags_usage u = {.program = "magpie trials",
+                                  .args = "ID",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 1,
+                                  .summary = "Lists an experiment's trials.",
                                   .detail = "ID is an experiment's number or its name."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

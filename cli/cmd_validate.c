@@ -9,16 +9,23 @@ int cmd_validate(int argc, char **argv)
     bool json = false;
     bool resolved = false;
     const struct flag flags[] = {
-        {.name = "json", .to = &json, .help = "the result as JSON, on standard output"},
-        {.name = "resolved", .to = &resolved, .help = "print the experiment with every default written out"},
+        FLAG(FLAG_BOOL, "json", &json, NULL, "the result as JSON, on standard output"),
+        FLAG(FLAG_BOOL, "resolved", &resolved, NULL,
+             "print the experiment with every default written out"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie validate", .args = "FILE", .flags = flags, .min_args = 1, .max_args = 1,
+        .program = "magpie validate",
+        .args = "FILE",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
         .summary = "Checks an experiment file without running anything.",
-        .detail = "Every fault is printed as FILE:LINE:COLUMN: /place: what is wrong and how to mend it.\n"
-                  "Files for the built-in trainer are also checked by it: data set, layers, shapes.\n"
-                  "Exit status: 0 the file is sound, 2 it is not."};
+        .detail =
+            "Every fault is printed as FILE:LINE:COLUMN: /place: what is wrong and how to mend "
+            "it.\n"
+            "Files for the built-in trainer are also checked by it: data set, layers, shapes.\n"
+            "Exit status: 0 the file is sound, 2 it is not."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

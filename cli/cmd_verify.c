@@ -31,8 +31,8 @@ static bool on_experiment(void *arg, const struct store_experiment *x)
             k->dims = spec->space->n;
             k->verifier = verifier_create(spec);
         } else {
-            (void)mag_fail(&k->err, MAG_CORRUPT, "its settings are not sound any more: %s: %s", is.items[0].pointer,
-                           is.items[0].text);
+            (void)mag_fail(&k->err, MAG_CORRUPT, "its settings are not sound any more: %s: %s",
+                           is.items[0].pointer, is.items[0].text);
         }
     }
     mjson_issues_fini(&is);
@@ -44,7 +44,8 @@ static bool on_event(void *arg, const struct store_event *row)
 {
     struct check *k = arg;
     struct event ev;
-    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, k->dims, &ev, &k->err) != MAG_OK) {
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, k->dims, &ev,
+                     &k->err) != MAG_OK) {
         (void)mag_wrap(&k->err, MAG_CORRUPT, "event %" PRId64, row->seq);
         return false;
     }
@@ -83,14 +84,16 @@ static int print_result(const struct check *k, bool json)
 {
     bool good = k->result.first_bad == 0;
     if (json) {
-        cmd_print_json(json_pack("{s:I, s:b, s:I, s:I, s:s?}", "experiment", k->id, "verified", good, "events",
-                                 k->result.events, "first_difference", k->result.first_bad, "text", k->result.text));
+        cmd_print_json(json_pack("{s:I, s:b, s:I, s:I, s:s?}", "experiment", k->id, "verified",
+                                 good, "events", k->result.events, "first_difference",
+                                 k->result.first_bad, "text", k->result.text));
     } else if (good) {
-        (void)printf("experiment %" PRId64 ": %" PRId64 " events, every decision derived again and the same\n", k->id,
-                     k->result.events);
+        (void)printf("experiment %" PRId64 ": %" PRId64
+                     " events, every decision derived again and the same\n",
+                     k->id, k->result.events);
     } else {
-        (void)printf("experiment %" PRId64 ": event %" PRId64 " differs: %s\n", k->id, k->result.first_bad,
-                     k->result.text != NULL ? k->result.text : "");
+        (void)printf("experiment %" PRId64 ": event %" PRId64 " differs: %s\n", k->id,
+                     k->result.first_bad, k->result.text != NULL ? k->result.text : "");
     }
     return good ? CMD_OK : CMD_FAILED;
 }
@@ -101,17 +104,23 @@ int cmd_verify(int argc, char **argv)
     const char *store = NULL;
     bool json = false;
     const struct flag flags[] = {
-        {.name = "data", .kind = FLAG_TEXT, .to = &data, .value = "DIR",
-         .help = "data folder of the record [$XDG_DATA_HOME/magpie]"},
-        {.name = "store", .kind = FLAG_TEXT, .to = &store, .value = "URL", .help = "the record itself: sqlite:PATH"},
-        {.name = "json", .to = &json, .help = "as JSON"},
+        FLAG(FLAG_TEXT, "data", &data, "DIR", "data folder of the record [$XDG_DATA_HOME/magpie]"),
+        FLAG(FLAG_TEXT, "store", &store, "URL", "the record itself: sqlite:PATH"),
+        FLAG(FLAG_BOOL, "json", &json, NULL, "as JSON"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie verify", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
-        .summary = "Derives every decision of an experiment again from its settings, seed and events, and compares.",
-        .detail = "Reads the store itself, beside a running driver or without one, and changes nothing. Exit status:\n"
-                  "0 the record holds, 1 it differs (the first difference is named) or cannot be read."};
+        .program = "magpie verify",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
+        .summary = "Derives every decision of an experiment again from its settings, seed and "
+                   "events, and compares.",
+        .detail =
+            "Reads the store itself, beside a running driver or without one, and changes nothing. "
+            "Exit status:\n"
+            "0 the record holds, 1 it differs (the first difference is named) or cannot be read."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -123,7 +132,8 @@ int cmd_verify(int argc, char **argv)
         return cmd_fail(&err);
     }
     char *own = data == NULL ? cmd_default_data_dir() : NULL;
-    char *url = store != NULL ? xstrdup(store) : xasprintf("sqlite:%s/magpie.db", data != NULL ? data : own);
+    char *url = store != NULL ? xstrdup(store)
+                              : xasprintf("sqlite:%s/magpie.db", data != NULL ? data : own);
     enum mag_status st = verify(url, &k, &err);
     status = st == MAG_OK ? print_result(&k, json) : cmd_fail(&err);
     free(k.result.text);

@@ -14,8 +14,8 @@
 static json_t *libraries(void)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:s}", "jansson", jansson_version_str(), "libevent",
-                     event_get_version(), "nng", nng_version(), "sqlite", sqlite3_libversion(), "curl",
-                     curl_version_info(CURLVERSION_NOW)->version);
+                     event_get_version(), "nng", nng_version(), "sqlite", sqlite3_libversion(),
+                     "curl", curl_version_info(CURLVERSION_NOW)->version);
 }
 
 static json_t *algorithms(void)
@@ -39,7 +39,8 @@ static void print_text(const json_t *v)
         (void)printf(" %s %s", key, json_string_value(value));
     }
     const char *trainer = json_string_value(json_object_get(v, "trainer"));
-    (void)printf("\nbuilt-in trainer: %s\n\nalgorithms:\n", trainer != NULL ? trainer : "not in this build");
+    (void)printf("\nbuilt-in trainer: %s\n\nalgorithms:\n",
+                 trainer != NULL ? trainer : "not in this build");
     json_array_foreach(json_object_get(v, "algorithms"), i, value)
     {
         (void)printf("  %-14s %s\n", json_string_value(json_object_get(value, "name")),
@@ -50,9 +51,12 @@ static void print_text(const json_t *v)
 int cmd_version(int argc, char **argv)
 {
     bool json = false;
-    const struct flag flags[] = {{.name = "json", .to = &json, .help = "as JSON"}, {0}};
-    const struct flags_usage u = {.program = "magpie version", .args = "", .flags = flags,
-                                  .summary = "The version, the libraries and the algorithms of this build."};
+    const struct flag flags[] = {FLAG(FLAG_BOOL, "json", &json, NULL, "as JSON"), {0}};
+    const struct flags_usage u = {
+        .program = "magpie version",
+        .args = "",
+        .flags = flags,
+        .summary = "The version, the libraries and the algorithms of this build."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -60,8 +64,8 @@ int cmd_version(int argc, char **argv)
     }
     char *trainer = program_find("magpie-trainer");
     json_t *v = json_pack("{s:s, s:i, s:o, s:s*, s:o}", "version", MAG_VERSION, "store_schema",
-                          STORE_SCHEMA_VERSION, "libraries", libraries(), "trainer", trainer, "algorithms",
-                          algorithms());
+                          STORE_SCHEMA_VERSION, "libraries", libraries(), "trainer", trainer,
+                          "algorithms", algorithms());
     free(trainer);
     if (json) {
         cmd_print_json(v);

@@ -16,7 +16,8 @@
 #define PATIENCE_MS 60000 /* how long a driver may be away: it may be starting again */
 
 /* Looks until the experiment is over (or pauses, with `until_paused`). */
-static enum mag_status follow(struct client *c, const char *path, bool stop_paused, json_t **ret, struct mag_err *err)
+static enum mag_status follow(struct client *c, const char *path, bool stop_paused, json_t **ret,
+                              struct mag_err *err)
 {
     struct term_progress progress = {0};
     int64_t seen_ms = clock_mono_ns() / MAG_NS_PER_MS;
@@ -32,8 +33,10 @@ static enum mag_status follow(struct client *c, const char *path, bool stop_paus
             free(line);
             json_decref(*ret);
             *ret = x;
-        } else if (*ret != NULL && (st == MAG_CLOSED || st == MAG_TIMEOUT) && now_ms - seen_ms < PATIENCE_MS) {
-            term_progress(&progress, stderr, now_ms, PLAIN_LINE_MS, "the driver does not answer; waiting for it");
+        } else if (*ret != NULL && (st == MAG_CLOSED || st == MAG_TIMEOUT) &&
+                   now_ms - seen_ms < PATIENCE_MS) {
+            term_progress(&progress, stderr, now_ms, PLAIN_LINE_MS,
+                          "the driver does not answer; waiting for it");
         } else {
             term_progress_clear(&progress, stderr);
             *err = one;
@@ -54,13 +57,18 @@ int cmd_watch(int argc, char **argv)
     bool stop_paused = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        {.name = "until-paused", .to = &stop_paused, .help = "end also when the experiment pauses"},
+        FLAG(FLAG_BOOL, "until-paused", &stop_paused, NULL, "end also when the experiment pauses"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie watch", .args = "ID", .flags = flags, .min_args = 1, .max_args = 1,
+        .program = "magpie watch",
+        .args = "ID",
+        .flags = flags,
+        .min_args = 1,
+        .max_args = 1,
         .summary = "Follows an experiment to its end, also over a restart of the driver.",
-        .detail = "ID is an experiment's number or its name. Progress goes to standard error, the result to standard\n"
+        .detail = "ID is an experiment's number or its name. Progress goes to standard error, the "
+                  "result to standard\n"
                   "output. Exit status: 0 completed, 1 not."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

@@ -13,33 +13,38 @@ int cmd_worker(int argc, char **argv)
     const char *data = NULL;
     int64_t slots = 0;
     const struct flag flags[] = {
-        {.name = "driver", .kind = FLAG_TEXT, .to = &cfg.driver_urls, .value = "URL[,URL]",
-         .help = "the driver's worker address [that of --data's driver, else tcp://127.0.0.1:8471]",
-         .env = "MAGPIE_DRIVER"},
-        {.name = "slots", .kind = FLAG_INT, .to = &slots, .value = "N",
-         .help = "trials at a time [one for each GPU, else one for each core]", .min = 1, .max = 1024},
-        {.name = "gpus", .kind = FLAG_TEXT, .to = &cfg.gpus, .value = "LIST",
-         .help = "GPUs to use, such as 0,2, or none [$CUDA_VISIBLE_DEVICES, else all]"},
-        {.name = "labels", .kind = FLAG_TEXT, .to = &cfg.labels, .value = "LIST",
-         .help = "labels that experiments may require, such as ssd,rack-7"},
-        {.name = "scratch", .kind = FLAG_TEXT, .to = &cfg.scratch, .value = "DIR",
-         .help = "folder for trials' own files [below $TMPDIR]"},
-        {.name = "name", .kind = FLAG_TEXT, .to = &cfg.name, .value = "NAME", .help = "how it is shown [the host's name]"},
-        {.name = "data", .kind = FLAG_TEXT, .to = &data, .value = "DIR",
-         .help = "data folder of a driver on this host: its address and token"},
-        {.name = "grace", .kind = FLAG_DURATION, .to = &cfg.grace_ms, .value = "TIME",
-         .help = "between SIGTERM and SIGKILL for a trial program", .fallback = "10s", .min = 10, .max = 3600000},
-        {.name = "start-time", .kind = FLAG_DURATION, .to = &cfg.start_ms, .value = "TIME",
-         .help = "how long a trial program may take to say that it is ready", .fallback = "2m", .min = 100,
-         .max = 86400000},
-        {.name = "quiet", .kind = FLAG_BOOL, .to = &cfg.quiet, .help = "no lines about single trials in the log"},
+        FLAG(FLAG_TEXT, "driver", &cfg.driver_urls, "URL[,URL]",
+             "the driver's worker address [that of --data's driver, else tcp://127.0.0.1:8471]",
+             .env = "MAGPIE_DRIVER"),
+        FLAG(FLAG_INT, "slots", &slots, "N",
+             "trials at a time [one for each GPU, else one for each core]", .min = 1, .max = 1024),
+        FLAG(FLAG_TEXT, "gpus", &cfg.gpus, "LIST",
+             "GPUs to use, such as 0,2, or none [$CUDA_VISIBLE_DEVICES, else all]"),
+        FLAG(FLAG_TEXT, "labels", &cfg.labels, "LIST",
+             "labels that experiments may require, such as ssd,rack-7"),
+        FLAG(FLAG_TEXT, "scratch", &cfg.scratch, "DIR",
+             "folder for trials' own files [below $TMPDIR]"),
+        FLAG(FLAG_TEXT, "name", &cfg.name, "NAME", "how it is shown [the host's name]"),
+        FLAG(FLAG_TEXT, "data", &data, "DIR",
+             "data folder of a driver on this host: its address and token"),
+        FLAG(FLAG_DURATION, "grace", &cfg.grace_ms, "TIME",
+             "between SIGTERM and SIGKILL for a trial program", .fallback = "10s", .min = 10,
+             .max = 3600000),
+        FLAG(FLAG_DURATION, "start-time", &cfg.start_ms, "TIME",
+             "how long a trial program may take to say that it is ready", .fallback = "2m",
+             .min = 100, .max = 86400000),
+        FLAG(FLAG_BOOL, "quiet", &cfg.quiet, NULL, "no lines about single trials in the log"),
         {0},
     };
     const struct flags_usage u = {
-        .program = "magpie worker", .args = "", .flags = flags,
+        .program = "magpie worker",
+        .args = "",
+        .flags = flags,
         .summary = "Runs trials for a driver: built-in training kernels, or any program.",
-        .detail = "Ctrl-C or SIGTERM drains: running trials finish, no new ones are taken; a second one stops them\n"
-                  "at a checkpoint, a third kills them. It waits for a driver that is not there (yet, or again)."};
+        .detail = "Ctrl-C or SIGTERM drains: running trials finish, no new ones are taken; a "
+                  "second one stops them\n"
+                  "at a checkpoint, a third kills them. It waits for a driver that is not there "
+                  "(yet, or again)."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The data folder as the command line sees it: made when needed, and the note in it that tells where
- * its driver listens.
+ * The data folder as the command line sees it: made when needed, and the note in it that tells
+ * where its driver listens.
  */
 #ifndef MAG_CLI_DATADIR_H
 #define MAG_CLI_DATADIR_H

@@ -29,15 +29,16 @@
 static enum mag_status make_socket_dir(struct embed *e, struct mag_err *err)
 {
     char *path = xasprintf("%s/run", e->cfg->data);
-    if (strlen(path) + sizeof("/workers.sock") < SOCKET_PATH_MAX && (mkdir(path, 0700) == 0 || errno == EEXIST) &&
-        chmod(path, 0700) == 0) {
+    if (strlen(path) + sizeof("/workers.sock") < SOCKET_PATH_MAX &&
+        (mkdir(path, 0700) == 0 || errno == EEXIST) && chmod(path, 0700) == 0) {
         e->socket_dir = path;
         return MAG_OK;
     }
     free(path);
     char template[] = "/tmp/magpie-run-XXXXXX";
     if (mkdtemp(template) == NULL) {
-        return mag_fail(err, MAG_IO, "cannot make a folder for the workers' socket in /tmp: %s", strerror(errno));
+        return mag_fail(err, MAG_IO, "cannot make a folder for the workers' socket in /tmp: %s",
+                        strerror(errno));
     }
     e->socket_dir = xstrdup(template);
     return MAG_OK;
@@ -116,7 +117,7 @@ static enum mag_status start_driver(struct embed *e, struct mag_err *err)
     char *log = xasprintf("%s/driver.log", e->cfg->data);
     char *listen = xasprintf("ipc://%s/workers.sock", e->socket_dir);
     off_t from = size_of(log);
-    const char *argv[] = {e->self, "driver",   "--data", e->cfg->data, "--http",
+    const char *argv[] = {e->self,      "driver",   "--data", e->cfg->data, "--http",
                           e->cfg->http, "--listen", listen,   NULL};
     struct buf line = {0};
     enum mag_status st = spawn_child(argv, log, fds[1], &e->driver, err);
@@ -145,8 +146,8 @@ static enum mag_status start_worker(struct embed *e, int i, struct mag_err *err)
     char name[32];
     (void)snprintf(name, sizeof(name), "worker-%d", i + 1);
     char *log = xasprintf("%s/%s.log", e->cfg->data, name);
-    const char *argv[] = {e->self, "worker", "--driver", e->nng, "--slots", "1", "--name", name, "--data",
-                          e->cfg->data, "--quiet", NULL};
+    const char *argv[] = {e->self,  "worker", "--driver", e->nng,       "--slots", "1",
+                          "--name", name,     "--data",   e->cfg->data, "--quiet", NULL};
     enum mag_status st = spawn_child(argv, log, -1, &e->workers[i], err);
     free(log);
     return st;
@@ -187,7 +188,8 @@ enum mag_status embed_tend(struct embed *e, struct mag_err *err)
     char text[64];
     if (ended(&e->driver, &status)) {
         spawn_status_text(status, text, sizeof(text));
-        return mag_fail(err, MAG_CLOSED, "the driver ended (%s); see %s/driver.log. Run the same again to go on",
+        return mag_fail(err, MAG_CLOSED,
+                        "the driver ended (%s); see %s/driver.log. Run the same again to go on",
                         text, e->cfg->data);
     }
     for (int i = 0; i < e->cfg->workers; i++) {
@@ -196,8 +198,8 @@ enum mag_status embed_tend(struct embed *e, struct mag_err *err)
         }
         spawn_status_text(status, text, sizeof(text));
         if (e->restarts++ >= EMBED_RESTARTS_MAX) {
-            return mag_fail(err, MAG_CLOSED, "workers keep ending (%s); see %s/worker-%d.log", text, e->cfg->data,
-                            i + 1);
+            return mag_fail(err, MAG_CLOSED, "workers keep ending (%s); see %s/worker-%d.log", text,
+                            e->cfg->data, i + 1);
         }
         enum mag_status st = start_worker(e, i, err);
         if (st != MAG_OK) {

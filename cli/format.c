@@ -84,8 +84,8 @@ enum term_colour format_state_colour(const char *state)
     static const struct {
         const char *state;
         enum term_colour colour;
-    } table[] = {{"running", TERM_BLUE},     {"completed", TERM_GREEN}, {"paused", TERM_YELLOW},
-                 {"waiting", TERM_YELLOW},   {"failed", TERM_RED},      {"stopped", TERM_DIM},
+    } table[] = {{"running", TERM_BLUE},   {"completed", TERM_GREEN}, {"paused", TERM_YELLOW},
+                 {"waiting", TERM_YELLOW}, {"failed", TERM_RED},      {"stopped", TERM_DIM},
                  {"cancelled", TERM_DIM}};
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (strcmp(table[i].state, state) == 0) {

@@ -14,7 +14,8 @@
 static void print_help(FILE *f)
 {
     (void)fputs("usage: magpie COMMAND [arguments] [flags]\n\n"
-                "Asynchronous hyperparameter search: a driver, workers, and a record that survives kill -9.\n",
+                "Asynchronous hyperparameter search: a driver, workers, and a record that survives "
+                "kill -9.\n",
                 f);
     const char *group = "";
     for (const struct command *c = commands; c->name != NULL; c++) {
@@ -81,7 +82,8 @@ int main(int argc, char **argv)
     const struct command *c = find(argv[1]);
     if (c != NULL) {
         status = c->run(argc - 1, argv + 1);
-    } else if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+    } else if (strcmp(argv[1], "help") == 0 || strcmp(argv[1], "--help") == 0 ||
+               strcmp(argv[1], "-h") == 0) {
         status = help(argc - 1, argv + 1);
     } else if (strcmp(argv[1], "--version") == 0) {
         char name[] = "version";

@@ -90,14 +90,16 @@ static char **child_environ(char **ret_own)
     return env;
 }
 
-enum mag_status spawn_child(const char *const argv[], const char *log_path, int stdout_fd, pid_t *ret,
-                            struct mag_err *err)
+enum mag_status spawn_child(const char *const argv[], const char *log_path, int stdout_fd,
+                            pid_t *ret, struct mag_err *err)
 {
     posix_spawn_file_actions_t fa;
     (void)posix_spawn_file_actions_init(&fa);
     (void)posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    (void)posix_spawn_file_actions_addopen(&fa, STDERR_FILENO, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
-    (void)posix_spawn_file_actions_adddup2(&fa, stdout_fd >= 0 ? stdout_fd : STDERR_FILENO, STDOUT_FILENO);
+    (void)posix_spawn_file_actions_addopen(&fa, STDERR_FILENO, log_path,
+                                           O_WRONLY | O_CREAT | O_APPEND, 0600);
+    (void)posix_spawn_file_actions_adddup2(&fa, stdout_fd >= 0 ? stdout_fd : STDERR_FILENO,
+                                           STDOUT_FILENO);
     posix_spawnattr_t attr;
     (void)posix_spawnattr_init(&attr);
     sigset_t none;

@@ -11,10 +11,12 @@
 bool status_is_over(const json_t *experiment)
 {
     const char *state = format_string(experiment, "state");
-    return strcmp(state, "completed") == 0 || strcmp(state, "cancelled") == 0 || strcmp(state, "failed") == 0;
+    return strcmp(state, "completed") == 0 || strcmp(state, "cancelled") == 0 ||
+           strcmp(state, "failed") == 0;
 }
 
-static const char *const states[] = {"completed", "stopped", "failed", "cancelled", "running", "paused", "waiting"};
+static const char *const states[] = {"completed", "stopped", "failed", "cancelled",
+                                     "running",   "paused",  "waiting"};
 #define ENDED_STATES 4 /* of those above, the first ones */
 
 static const char *metric_of(const json_t *experiment)
@@ -86,8 +88,8 @@ char *status_line(const json_t *experiment, bool bar)
 json_t *status_last_metrics(struct client *c, int64_t experiment, int64_t trial)
 {
     json_t *answer = NULL;
-    if (client_get(c, &answer, NULL, "/api/v1/experiments/%" PRId64 "/trials/%" PRId64 "/metrics", experiment,
-                   trial) != MAG_OK) {
+    if (client_get(c, &answer, NULL, "/api/v1/experiments/%" PRId64 "/trials/%" PRId64 "/metrics",
+                   experiment, trial) != MAG_OK) {
         return NULL;
     }
     json_t *last = json_object();
@@ -107,11 +109,14 @@ static void print_best(struct client *c, const json_t *experiment, FILE *f)
     int64_t id = format_int(experiment, "id");
     int64_t trial = format_int(best, "trial");
     char number[32];
-    const char *unit = format_string(json_object_get(json_object_get(experiment, "spec"), "resource"), "unit");
-    (void)fprintf(f, "%sbest: trial %" PRId64 ", %s %s%s", term_on(f, TERM_BOLD), trial, metric_of(experiment),
-                  format_number(json_object_get(best, "value"), number), term_off(f));
+    const char *unit =
+        format_string(json_object_get(json_object_get(experiment, "spec"), "resource"), "unit");
+    (void)fprintf(f, "%sbest: trial %" PRId64 ", %s %s%s", term_on(f, TERM_BOLD), trial,
+                  metric_of(experiment), format_number(json_object_get(best, "value"), number),
+                  term_off(f));
     if (format_int(best, "step") > 0) {
-        (void)fprintf(f, " at %s %" PRId64, unit[0] != '\0' ? unit : "step", format_int(best, "step"));
+        (void)fprintf(f, " at %s %" PRId64, unit[0] != '\0' ? unit : "step",
+                      format_int(best, "step"));
     }
     char *params = format_params(json_object_get(best, "params"));
     (void)fprintf(f, "\n  %s\n", params);
@@ -133,7 +138,8 @@ void status_print_end(struct client *c, const json_t *experiment, FILE *f)
     double to = format_time(format_string(experiment, "ended"));
     char text[32];
     (void)fprintf(f, "experiment %" PRId64 " \"%s\" %s%s%s", format_int(experiment, "id"),
-                  format_string(experiment, "name"), term_on(f, format_state_colour(state)), state, term_off(f));
+                  format_string(experiment, "name"), term_on(f, format_state_colour(state)), state,
+                  term_off(f));
     if (from >= 0 && to >= from) {
         (void)fprintf(f, " after %s", format_duration(to - from, text));
     }

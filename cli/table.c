@@ -78,15 +78,16 @@ struct line {
     int width; /* of the terminal, 0 = endless */
 };
 
-static void print_cell(struct line *l, const char *text, enum term_colour colour, int width, bool right,
-                       bool last)
+static void print_cell(struct line *l, const char *text, enum term_colour colour, int width,
+                       bool right, bool last)
 {
     int columns = term_columns(text);
     int room = l->width > 0 ? l->width - l->used : columns;
     int bytes = room >= columns ? (int)strlen(text) : cut(text, room > 1 ? room - 1 : 0);
     int pad = width - columns;
-    (void)fprintf(l->f, "%*s%s%.*s%s%s", right && pad > 0 ? pad : 0, "", term_on(l->f, colour), bytes, text,
-                  room >= columns || room < 1 ? "" : "…", colour != TERM_PLAIN ? term_off(l->f) : "");
+    (void)fprintf(l->f, "%*s%s%.*s%s%s", right && pad > 0 ? pad : 0, "", term_on(l->f, colour),
+                  bytes, text, room >= columns || room < 1 ? "" : "…",
+                  colour != TERM_PLAIN ? term_off(l->f) : "");
     if (!last) {
         (void)fprintf(l->f, "%*s", (right || pad < 0 ? 0 : pad) + GAP, "");
     }

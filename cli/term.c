@@ -31,7 +31,8 @@ static bool coloured(FILE *f)
 
 const char *term_on(FILE *f, enum term_colour c)
 {
-    static const char *const codes[] = {"", "\033[1m", "\033[2m", "\033[32m", "\033[33m", "\033[31m", "\033[34m"};
+    static const char *const codes[] = {"",         "\033[1m",  "\033[2m", "\033[32m",
+                                        "\033[33m", "\033[31m", "\033[34m"};
     return coloured(f) ? codes[c] : "";
 }
 
@@ -49,7 +50,8 @@ int term_columns(const char *text)
     return n;
 }
 
-void term_progress(struct term_progress *p, FILE *f, int64_t now_ms, int64_t every_ms, const char *text)
+void term_progress(struct term_progress *p, FILE *f, int64_t now_ms, int64_t every_ms,
+                   const char *text)
 {
     int width = term_width(f);
     if (width > 0) {
@@ -62,7 +64,8 @@ void term_progress(struct term_progress *p, FILE *f, int64_t now_ms, int64_t eve
         p->drawn = true;
         return;
     }
-    if (strncmp(p->last, text, sizeof(p->last) - 1) == 0 || (p->last[0] != '\0' && now_ms - p->last_ms < every_ms)) {
+    if (strncmp(p->last, text, sizeof(p->last) - 1) == 0 ||
+        (p->last[0] != '\0' && now_ms - p->last_ms < every_ms)) {
         return;
     }
     (void)snprintf(p->last, sizeof(p->last), "%s", text);

@@ -50,7 +50,10 @@ Test(buf, integers_at_their_limits)
     const struct {
         int64_t v;
         const char *text;
-    } cases[] = {{0, "0"}, {-1, "-1"}, {INT64_MAX, "9223372036854775807"}, {INT64_MIN, "-9223372036854775808"}};
+    } cases[] = {{0, "0"},
+                 {-1, "-1"},
+                 {INT64_MAX, "9223372036854775807"},
+                 {INT64_MIN, "-9223372036854775808"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct buf b = {0};
         buf_add_int(&b, cases[i].v);
@@ -64,9 +67,10 @@ Test(buf, json_numbers_are_short)
     const struct {
         double v;
         const char *text;
-    } cases[] = {{0.1, "0.1"}, {1, "1"}, {-3, "-3"}, {1e-4, "0.0001"}, {0.93, "0.93"}, {1e15, "1e+15"},
-                 {-0.0, "-0"}, {1.0 / 3, "0.3333333333333333"}, {NAN, "null"}, {INFINITY, "null"},
-                 {-INFINITY, "null"}, {123456789012.0, "123456789012"}};
+    } cases[] = {
+        {0.1, "0.1"},   {1, "1"},           {-3, "-3"},          {1e-4, "0.0001"},
+        {0.93, "0.93"}, {1e15, "1e+15"},    {-0.0, "-0"},        {1.0 / 3, "0.3333333333333333"},
+        {NAN, "null"},  {INFINITY, "null"}, {-INFINITY, "null"}, {123456789012.0, "123456789012"}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct buf b = {0};
         buf_add_json_number(&b, cases[i].v);
@@ -92,8 +96,21 @@ static void round_trip(double v)
 
 Test(buf, json_numbers_round_trip_exactly)
 {
-    const double special[] = {0, -0.0, DBL_MIN, DBL_MAX, -DBL_MAX, DBL_TRUE_MIN, DBL_EPSILON, 1 - DBL_EPSILON / 2,
-                              1e15, 1e15 - 1, 9007199254740993.0, 1e22, 1e23, 5e-324, 2.2250738585072011e-308};
+    const double special[] = {0,
+                              -0.0,
+                              DBL_MIN,
+                              DBL_MAX,
+                              -DBL_MAX,
+                              DBL_TRUE_MIN,
+                              DBL_EPSILON,
+                              1 - DBL_EPSILON / 2,
+                              1e15,
+                              1e15 - 1,
+                              9007199254740993.0,
+                              1e22,
+                              1e23,
+                              5e-324,
+                              2.2250738585072011e-308};
     for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++) {
         round_trip(special[i]);
     }

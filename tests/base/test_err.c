@@ -41,7 +41,8 @@ Test(err, texts_that_do_not_fit_are_cut_and_stay_strings)
             size_t whole = lengths[j] + 2 + (lengths[i] < room ? lengths[i] : room - 1);
             size_t n = strlen(err.text);
             /* One byte may stay free: a colon is never cut from its blank. */
-            cr_assert(whole < room ? n == whole : n >= room - 2, "text %zu, context %zu", lengths[i], lengths[j]);
+            cr_assert(whole < room ? n == whole : n >= room - 2, "text %zu, context %zu",
+                      lengths[i], lengths[j]);
             size_t front = lengths[j] < room ? lengths[j] : room - 1;
             cr_assert_eq(strspn(err.text, "b"), front);
         }

@@ -18,24 +18,29 @@ struct values {
 static const char *const modes[] = {"full", "normal", NULL};
 
 /* Parses a line (blanks separate words) with the whole set of flags. */
-static enum mag_status parse(const char *line, struct values *v, struct flags_args *args, struct mag_err *err)
+static enum mag_status parse(const char *line, struct values *v, struct flags_args *args,
+                             struct mag_err *err)
 {
     const struct flag flags[] = {
-        {.name = "verbose", .letter = 'v', .kind = FLAG_BOOL, .to = &v->verbose, .help = "more"},
-        {.name = "data", .kind = FLAG_TEXT, .to = &v->data, .value = "DIR", .help = "folder", .fallback = "here",
-         .env = "MAGPIE_TEST_DATA"},
-        {.name = "durability", .kind = FLAG_TEXT, .to = &v->mode, .value = "MODE", .help = "how",
-         .fallback = "full", .choices = modes},
-        {.name = "workers", .kind = FLAG_INT, .to = &v->workers, .value = "N", .help = "how many",
-         .fallback = "2", .min = 1, .max = 8},
-        {.name = "lease", .kind = FLAG_DURATION, .to = &v->lease, .value = "TIME", .help = "term",
-         .fallback = "15s", .min = 100, .max = 60000},
-        {.name = "target", .kind = FLAG_NUMBER, .to = &v->target, .value = "X", .help = "goal"},
-        {.name = "tag", .kind = FLAG_LIST, .to = &v->tags, .value = "TAG", .help = "label"},
+        FLAG(FLAG_BOOL, "verbose", &v->verbose, NULL, "more", .letter = 'v'),
+        FLAG(FLAG_TEXT, "data", &v->data, "DIR", "folder", .fallback = "here",
+             .env = "MAGPIE_TEST_DATA"),
+        FLAG(FLAG_TEXT, "durability", &v->mode, "MODE", "how", .fallback = "full",
+             .choices = modes),
+        FLAG(FLAG_INT, "workers", &v->workers, "N", "how many", .fallback = "2", .min = 1,
+             .max = 8),
+        FLAG(FLAG_DURATION, "lease", &v->lease, "TIME", "term", .fallback = "15s", .min = 100,
+             .max = 60000),
+        FLAG(FLAG_NUMBER, "target", &v->target, "X", "goal"),
+        FLAG(FLAG_LIST, "tag", &v->tags, "TAG", "label"),
         {0},
     };
-    const struct flags_usage u = {.program = "p", .args = "FILE [MORE]", .flags = flags, .min_args = 1,
-                                  .max_args = 2, .summary = "Does it."};
+    const struct flags_usage u = {.program = "p",
+                                  .args = "FILE [MORE]",
+                                  .flags = flags,
+                                  .min_args = 1,
+                                  .max_args = 2,
+                                  .summary = "Does it."};
     static char copy[512];
     (void)strncpy(copy, line, sizeof(copy) - 1);
     static char *argv[64];
@@ -70,7 +75,8 @@ Test(flags, every_kind_both_ways_of_writing_and_mixed_arguments)
     struct values v;
     struct flags_args a;
     struct mag_err err;
-    const char *line = "p --workers=3 one --lease 30s -v --durability normal --target -1.5 --tag a two --tag=b --data=";
+    const char *line = "p --workers=3 one --lease 30s -v --durability normal --target -1.5 --tag a "
+                       "two --tag=b --data=";
     cr_assert_eq(parse(line, &v, &a, &err), MAG_OK, "%s", err.text);
     cr_assert_eq(v.workers, 3);
     cr_assert_eq(v.lease, 30000);
@@ -114,7 +120,8 @@ Test(flags, wrong_lines_say_what_is_wrong)
         {"p f --workers 3x", "--workers: expected a whole number, not \"3x\""},
         {"p f --workers 0", "--workers: 0 is not within 1 and 8"},
         {"p f --workers 9", "--workers: 9 is not within 1 and 8"},
-        {"p f --workers 99999999999999999999", "--workers: expected a whole number, not \"99999999999999999999\""},
+        {"p f --workers 99999999999999999999",
+         "--workers: expected a whole number, not \"99999999999999999999\""},
         {"p f --lease soon", "--lease: expected a duration such as 30s, 20m or 2h, not \"soon\""},
         {"p f --lease 2m", "--lease: 2m is not within 0.1 s and 60 s"},
         {"p f --durability half", "--durability: \"half\" is not one of full, normal"},
@@ -154,12 +161,15 @@ Test(flags, help_wins_over_errors_and_tells_all_rows)
     cr_assert(a.help);
     int64_t n = 0;
     const struct flag flags[] = {
-        {.name = "workers", .letter = 'w', .kind = FLAG_INT, .to = &n, .value = "N", .help = "how many",
-         .fallback = "2", .env = "X_WORKERS"},
-        {.name = "durability", .kind = FLAG_TEXT, .to = &n, .value = "MODE", .help = "how", .choices = modes},
+        FLAG(FLAG_INT, "workers", &n, "N", "how many", .letter = 'w', .fallback = "2",
+             .env = "X_WORKERS"),
+        FLAG(FLAG_TEXT, "durability", &n, "MODE", "how", .choices = modes),
         {0},
     };
-    const struct flags_usage u = {.program = "p", .args = "FILE", .flags = flags, .summary = "Does it.",
+    const struct flags_usage u = {.program = "p",
+                                  .args = "FILE",
+                                  .flags = flags,
+                                  .summary = "Does it.",
                                   .detail = "With care."};
     struct buf out = {0};
     flags_help(&u, &out);

@@ -31,9 +31,11 @@ Test(json, broken_texts_name_line_and_column)
         size_t len = cases[i].len > 0 ? cases[i].len : strlen(cases[i].text);
         json_t *v = NULL;
         struct mag_err err = {0};
-        cr_assert_eq(mjson_parse(cases[i].text, len, &v, &err), MAG_INVALID, "case %zu was taken", i);
+        cr_assert_eq(mjson_parse(cases[i].text, len, &v, &err), MAG_INVALID, "case %zu was taken",
+                     i);
         cr_assert_null(v, "set on success only");
-        cr_assert_eq(strncmp(err.text, cases[i].starts, strlen(cases[i].starts)), 0, "case %zu: %s", i, err.text);
+        cr_assert_eq(strncmp(err.text, cases[i].starts, strlen(cases[i].starts)), 0, "case %zu: %s",
+                     i, err.text);
     }
 }
 
@@ -53,8 +55,10 @@ Test(json, depth_has_a_limit)
     cr_assert_eq(parse_nested(MJSON_DEPTH_MAX), MAG_OK);
     cr_assert_eq(parse_nested(MJSON_DEPTH_MAX + 1), MAG_INVALID);
     json_t *v = NULL;
-    const char *text = "[\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[\"]";
-    cr_assert_eq(mjson_parse(text, strlen(text), &v, NULL), MAG_OK, "brackets in strings do not count");
+    const char *text =
+        "[\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\\\"[\"]";
+    cr_assert_eq(mjson_parse(text, strlen(text), &v, NULL), MAG_OK,
+                 "brackets in strings do not count");
     json_decref(v);
 }
 
@@ -71,7 +75,8 @@ Test(json, bare_nan_and_infinity_are_null_where_asked_for)
     for (size_t i = 0; i < COUNT(cases); i++) {
         json_t *v = NULL;
         struct mag_err err = {0};
-        cr_assert_eq(mjson_parse_nan(cases[i].text, strlen(cases[i].text), &v, &err), MAG_OK, "%s", err.text);
+        cr_assert_eq(mjson_parse_nan(cases[i].text, strlen(cases[i].text), &v, &err), MAG_OK, "%s",
+                     err.text);
         char *text = mjson_dump(v);
         cr_assert_str_eq(text, cases[i].canon);
         free(text);
@@ -93,18 +98,26 @@ Test(json, locate_finds_values_by_pointer)
         bool found;
         int line, column;
     } cases[] = {
-        {"", true, 1, 1},          {"/a", true, 2, 8},         {"/a/b~1c", true, 2, 16},
-        {"/a/b~1c/0", true, 2, 17}, {"/a/b~1c/1/d~0", true, 2, 28}, {"/a/", true, 3, 13},
-        {"/sA", true, 4, 14},      {"/n", true, 4, 28},        {"/a/b~1c/2", false, 2, 16},
-        {"/zz", false, 1, 1},      {"/n/x", false, 4, 28},     {"/a/b~1c/1/q/r", false, 2, 21},
+        {"", true, 1, 1},
+        {"/a", true, 2, 8},
+        {"/a/b~1c", true, 2, 16},
+        {"/a/b~1c/0", true, 2, 17},
+        {"/a/b~1c/1/d~0", true, 2, 28},
+        {"/a/", true, 3, 13},
+        {"/sA", true, 4, 14},
+        {"/n", true, 4, 28},
+        {"/a/b~1c/2", false, 2, 16},
+        {"/zz", false, 1, 1},
+        {"/n/x", false, 4, 28},
+        {"/a/b~1c/1/q/r", false, 2, 21},
     };
     for (size_t i = 0; i < COUNT(cases); i++) {
         int line = 0;
         int column = 0;
         bool found = mjson_locate(text, sizeof(text) - 1, cases[i].pointer, &line, &column);
         cr_assert_eq(found, cases[i].found, "%s", cases[i].pointer);
-        cr_assert(line == cases[i].line && column == cases[i].column, "%s: line %d, column %d", cases[i].pointer,
-                  line, column);
+        cr_assert(line == cases[i].line && column == cases[i].column, "%s: line %d, column %d",
+                  cases[i].pointer, line, column);
     }
 }
 
@@ -124,7 +137,8 @@ Test(json, issues_are_placed_and_printed_all)
     json_t *j = mjson_issues_json(&is);
     cr_assert_eq(json_array_size(j), 3);
     cr_assert_eq(json_integer_value(json_object_get(json_array_get(j, 0), "line")), 2);
-    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(j, 1), "pointer")), "/space/a~1b");
+    cr_assert_str_eq(json_string_value(json_object_get(json_array_get(j, 1), "pointer")),
+                     "/space/a~1b");
     json_decref(j);
     buf_fini(&out);
     mjson_issues_fini(&is);
@@ -203,8 +217,9 @@ Test(json, kinds_have_names)
     static const struct {
         const char *text;
         const char *kind;
-    } cases[] = {{"{}", "an object"}, {"[]", "an array"}, {"\"\"", "a string"}, {"1", "a whole number"},
-                 {"1.0", "a number"}, {"true", "true"},   {"false", "false"},   {"null", "null"}};
+    } cases[] = {{"{}", "an object"},     {"[]", "an array"},  {"\"\"", "a string"},
+                 {"1", "a whole number"}, {"1.0", "a number"}, {"true", "true"},
+                 {"false", "false"},      {"null", "null"}};
     for (size_t i = 0; i < COUNT(cases); i++) {
         json_t *v = NULL;
         cr_assert_eq(mjson_parse(cases[i].text, strlen(cases[i].text), &v, NULL), MAG_OK);

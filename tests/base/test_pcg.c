@@ -10,7 +10,8 @@
 /* The output of the reference program pcg32-demo (PCG C library 0.94), round 1. */
 Test(pcg, pcg32_gives_the_reference_output)
 {
-    static const uint32_t want[] = {0xa15c02b7, 0x7b47f409, 0xba1d3330, 0x83d2f293, 0xbfa4784b, 0xcbed606e};
+    static const uint32_t want[] = {0xa15c02b7, 0x7b47f409, 0xba1d3330,
+                                    0x83d2f293, 0xbfa4784b, 0xcbed606e};
     struct pcg32 g;
     pcg32_seed(&g, 42, 54);
     for (size_t i = 0; i < COUNT(want); i++) {
@@ -75,8 +76,9 @@ Test(pcg, streams_differ_by_seed_purpose_and_id_and_repeat)
         uint64_t seed;
         const char *purpose;
         uint64_t id;
-    } keys[] = {{1, "sample:lr", 1}, {2, "sample:lr", 1}, {1, "sample:units", 1}, {1, "sample:lr", 2},
-                {1, "", 1},          {0, "sample:lr", 0}, {1, "sample:lr", 0},    {0, "sample:lr", 1}};
+    } keys[] = {{1, "sample:lr", 1}, {2, "sample:lr", 1}, {1, "sample:units", 1},
+                {1, "sample:lr", 2}, {1, "", 1},          {0, "sample:lr", 0},
+                {1, "sample:lr", 0}, {0, "sample:lr", 1}};
     uint64_t first[COUNT(keys)];
     for (size_t i = 0; i < COUNT(keys); i++) {
         struct pcg64 g;

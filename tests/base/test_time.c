@@ -8,16 +8,16 @@ Test(time, durations_have_units)
     static const struct {
         const char *text;
         int64_t ms;
-    } good[] = {{"0", 0},         {"30s", 30000},      {"20m", 1200000},   {"2h", 7200000},
-                {"1d", 86400000}, {"500ms", 500},      {"1.5", 1500},      {"0.5h", 1800000},
-                {"10", 10000},    {"3650d", 315360000000}, {"0s", 0},      {"1e3", 1000000}};
+    } good[] = {{"0", 0},         {"30s", 30000},          {"20m", 1200000}, {"2h", 7200000},
+                {"1d", 86400000}, {"500ms", 500},          {"1.5", 1500},    {"0.5h", 1800000},
+                {"10", 10000},    {"3650d", 315360000000}, {"0s", 0},        {"1e3", 1000000}};
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         int64_t ms = -1;
         cr_assert_eq(duration_parse(good[i].text, &ms), MAG_OK, "%s", good[i].text);
         cr_assert_eq(ms, good[i].ms, "%s gave %lld", good[i].text, (long long)ms);
     }
-    static const char *const bad[] = {"",    "s",    "-1",     "-1s", "+1s",  "1 s", " 1s",  "1s ", "1w",
-                                      "nan", "inf", "1e400", "1ss", "4000d", ".5",  "2h30m"};
+    static const char *const bad[] = {"",   "s",   "-1",  "-1s",   "+1s", "1 s",   " 1s", "1s ",
+                                      "1w", "nan", "inf", "1e400", "1ss", "4000d", ".5",  "2h30m"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         int64_t ms = -7;
         cr_assert_eq(duration_parse(bad[i], &ms), MAG_INVALID, "\"%s\" was taken", bad[i]);
