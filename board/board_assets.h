@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The web board as the driver carries it: every file that a browser asks for, in memory, with what HTTP needs to
- * serve it. The table is generated from board/src at build time (board/tools/bundle.mjs); without npm it holds one plain
- * page that says so (board/plain.c). Nothing here allocates, and everything lives as long as the program.
+ * The web board as the driver carries it: every file that a browser asks for, in memory, with what
+ * HTTP needs to serve it. The table is generated from board/src at build time
+ * (board/tools/bundle.mjs); without npm it holds one plain page that says so (board/plain.c).
+ * Nothing here allocates, and everything lives as long as the program.
  */
 #ifndef MAG_BOARD_ASSETS_H
 #define MAG_BOARD_ASSETS_H
@@ -15,10 +16,10 @@ struct board_asset {
     const char *content_type;  /* with charset where it is text */
     const unsigned char *data; /* as it is */
     size_t len;
-    const unsigned char *gz;   /* gzip of the same bytes, NULL when that would not be smaller */
+    const unsigned char *gz; /* gzip of the same bytes, NULL when that would not be smaller */
     size_t gz_len;
-    const char *etag;          /* quoted, strong, of `data`; send it with a "-gz" twin or with Vary */
-    bool immutable;            /* the path holds a hash of the content: cache for ever */
+    const char *etag; /* quoted, strong, of `data`; send it with a "-gz" twin or with Vary */
+    bool immutable;   /* the path holds a hash of the content: cache for ever */
 };
 
 /* The generated table, sorted by path (strcmp). */

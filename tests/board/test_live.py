@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The board in a real browser against a real driver: it lives, it survives, it keeps its policy."""
+import os
+import re
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import browser  # noqa: E402
+import harness  # noqa: E402
+
+SPACE = {"lr": {"type": "DOUBLE", "range": [1e-4, 0.1], "scale": "log"}, "units": {"type": "INTEGER", "range": [1, 64]},
+         "optimizer": {"type": "CATEGORICAL", "values": ["sgd", "<b>adam</b>"]}}
+XSS = "<img src=x onerror=\"document.title='broken in'\">"
+MANY = 10_000
+
+
+def spec(name="asked", **more):
+    return {"name": name, "objective": {"metric": "score", "direction": "max"}, "searchspace": SPACE,
+            "optimizer": {"algorithm": "random"}, "seed": 7, **more}
+
+
+class Board(harness.Case):
+    def setUp(self):
+        super().setUp()
+        chrome, driver = browser.programs()
+        if chrome is None or driver is None:
+            self.skipTest("needs chromium and chromedriver (Debian: chromium-driver)")
+        self.d = self.driver()
+        page = self.d.raw("GET", "/")[2].decode()
+        if "/assets/board-" not in page:
+            self.skipTest("this driver was built without the board")
+        self.b = browser.Browser()
+        self.addCleanup(self.b.close)
+        # The driver asks processes of other users for its token; whoever runs this test owns both.
+        self.b.go(self.d.http + "/")
+
+    def quiet(self, *allowed):
+        """No console message at all, but those that match `allowed`: no error, no violation of the policy."""
+        bad = [m for m in self.b.console() if not any(re.search(p, m["message"]) for p in allowed)]
+        self.assertEqual(bad, [], "the browser's console")
+
+    def live(self):
+        self.b.wait_text(".link-state", "^live$")
+
+    def open(self, i, tail=""):
+        self.b.js("location.hash = arguments[0]", f"#/experiments/{i}{tail}")
+
+    def ask(self, i, n=1, **more):
+        return self.d.post(f"/api/v1/experiments/{i}/ask", {"count": n, "client": "test", **more})["trials"]
+
+    def tell(self, i, trial, value=None, **more):
+        body = {"attempt": trial["attempt"], "state": "completed", **more}
+        if value is not None:
+            body["value"] = value
+        return self.d.post(f"/api/v1/experiments/{i}/trials/{trial['trial']}/tell", body)
+
+    def count(self, state):
+        return self.b.js("const c = document.querySelector('.chip-' + arguments[0]);"
+                         "return c && !c.hidden ? Number(c.querySelector('b').textContent.replace(/\\D/g, '')) : 0", state)
+
+    def wait_count(self, state, n):
+        harness.wait_until(lambda: self.count(state) == n, what=f"{n} {state} on the board, not {self.count(state)}")
+
+
+class Live(Board):
+    def test_an_empty_board_names_the_command_and_fills_itself(self):
+        self.live()
+        self.b.wait_text(".empty", "magpie submit")
+        i = self.d.submit(spec("first-search"))
+        self.b.wait_text(".exp-list", "first-search")
+        self.d.submit(spec("second-search"))
+        self.b.wait_text(".exp-list", "second-search")
+        self.b.click(f"a[href='#/experiments/{i}']")
+        self.b.wait_text("h1", "first-search")
+        self.quiet()
+
+    def test_trials_appear_count_and_end_without_a_reload(self):
+        i = self.d.submit(spec())
+        self.open(i)
+        self.b.wait_text(".table-empty", "No trial yet")
+        self.b.js("window.notReloaded = true")
+        trials = self.ask(i, 3)
+        self.wait_count("running", 3)
+        self.b.wait("return document.querySelectorAll('.tbody .tr:not([hidden])').length === 3")
+        for step in (1, 2, 3):
+            self.d.post(f"/api/v1/experiments/{i}/trials/{trials[0]['trial']}/report",
+                        {"attempt": 1, "metrics": [{"step": step, "values": {"score": step / 10, "loss": 1 / step}}]})
+        self.b.wait_text(f".tr[data-trial='{trials[0]['trial']}']", r"0\.3000")
+        self.tell(i, trials[0], 0.75)
+        self.tell(i, trials[1], state="failed", reason="exit status 3")
+        self.wait_count("completed", 1)
+        self.wait_count("failed", 1)
+        self.b.wait_text(".best-card .big", r"0\.7500")
+        self.assertTrue(self.b.js("return window.notReloaded"))
+        self.quiet()
+
+    def test_the_drawer_shows_one_trial_and_follows_it(self):
+        i = self.d.submit(spec())
+        t = self.ask(i)[0]
+        self.open(i, f"/trials/{t['trial']}")
+        self.b.wait_text(".drawer h2", f"Trial {t['trial']}")
+        self.b.wait_text(".drawer .params", "lr")
+        url = f"/api/v1/experiments/{i}/trials/{t['trial']}/report"
+        self.d.post(url, {"attempt": 1, "metrics": [{"step": 1, "values": {"score": 0.1, "loss": 2.5}}]})
+        self.b.wait("return [...document.querySelectorAll('.drawer figcaption')].map(e => e.textContent).join() === 'score,loss'")
+        self.b.wait("return document.querySelector('.drawer canvas') !== null")
+        self.tell(i, t, 0.4)
+        self.b.wait_text(".drawer header", "completed")
+        self.b.keys("\ue00c")  # Escape
+        self.b.wait("return document.querySelector('.drawer').hidden")
+        self.quiet()
+
+    def test_buttons_pause_resume_extend_and_cancel_after_asking(self):
+        i = self.d.submit(spec(limits={"trials": 5}))
+        self.open(i)
+        press = "const b = [...document.querySelectorAll(arguments[0])].find(b => b.innerText.trim() === arguments[1]);" \
+                "if (!b) return false; b.click(); return true"
+        self.b.wait(press, ".exp-head button", "Pause")
+        self.assertEqual(self.d.experiment(i)["state"], "running", "a question comes first")
+        self.b.wait(press, "dialog button", "Pause")
+        self.d.wait_state(i, "paused")
+        self.b.wait_text(".exp-head .pill", "paused")
+        self.b.wait(press, ".exp-head button", "Resume")
+        self.d.wait_state(i, "running")
+        self.b.wait(press, ".exp-head button", "Extend")
+        self.b.wait("const e = document.querySelector('#extend-trials'); if (!e) return false; e.value = 7; return true")
+        self.b.wait(press, "dialog button", "Extend")
+        harness.wait_until(lambda: self.d.experiment(i)["limits"]["trials"] == 12, what="the limit to be 12")
+        self.b.wait_text(".progress-card", "of 12 trials")
+        self.b.wait(press, ".exp-head button", "Cancel")
+        self.b.wait(press, "dialog button", "Cancel experiment")
+        self.d.wait_state(i, "cancelled")
+        self.b.wait_text(".exp-head .pill", "cancelled")
+        self.quiet()
+
+    def test_a_real_search_runs_before_the_eyes(self):
+        w = self.worker(self.d, "--slots", "2", "--name", "eyes")
+        self.b.js("location.hash = '#/workers'")
+        self.b.wait_text(".worker-row", "eyes")
+        script = "printf '::magpie {\"step\": 1, \"metrics\": {\"score\": %s}}\\n' ${units}"
+        i = self.d.submit(spec("real", limits={"trials": 12}, trial={"command": ["sh", "-c", script]}))
+        self.open(i)
+        self.d.wait_state(i, "completed", 60)
+        self.wait_count("completed", 12)
+        self.b.wait_text(".exp-head .pill", "completed")
+        best = max(t["value"] for t in self.d.trials(i))
+        self.b.wait_text(".best-card .big", rf"^{best:g}(\.0*)?$")
+        w.stop()
+        self.quiet()
+
+
+class Hostile(Board):
+    def test_names_parameters_and_reasons_stay_text(self):
+        i = self.d.submit(spec(XSS, notes=XSS, tags=["<script>alert(1)</script>"]))
+        trials = self.ask(i, 8, client=XSS[:40])
+        self.tell(i, trials[0], state="failed", reason=f"<script>document.title='broken in'</script>{XSS}")
+        self.d.post(f"/api/v1/experiments/{i}/trials/{trials[1]['trial']}/report",
+                    {"attempt": 1, "metrics": [{"step": 1, "values": {"score": 0.5, XSS[:60]: 1}}]})
+        self.b.wait_text(".exp-list", "onerror=")
+        self.open(i, f"/trials/{trials[0]['trial']}")
+        self.b.wait_text("h1", re.escape(XSS).replace('"', '"'))
+        self.b.wait_text(".drawer-why", "<script>")
+        self.open(i, f"/trials/{trials[1]['trial']}")
+        self.b.wait("return [...document.querySelectorAll('.drawer figcaption')].some(e => e.textContent.includes('<img'))")
+        self.b.wait_text(".tbody", "<b>adam</b>")
+        self.assertEqual(self.b.js("return document.querySelectorAll('#app img, #app script, #app b > b').length"), 0)
+        self.assertNotIn("broken in", self.b.js("return document.title"))
+        self.quiet()
+
+    def test_the_policy_is_strict_and_nothing_comes_from_elsewhere(self):
+        _, headers, _ = self.d.raw("GET", "/")
+        policy = headers["Content-Security-Policy"]
+        self.assertIn("default-src 'none'", policy)
+        self.assertNotIn("unsafe", policy)
+        i = self.d.submit(spec())
+        self.open(i)
+        self.b.wait_text("h1", "asked")
+        names = self.b.js("return performance.getEntriesByType('resource').map(e => e.name)")
+        self.assertEqual([n for n in names if not n.startswith(self.d.http + "/")], [])
+        self.assertTrue(any("/assets/board-" in n for n in names))
+        self.quiet()
+
+
+class Restart(Board):
+    def test_the_board_says_that_the_driver_is_gone_and_goes_on_after_a_kill(self):
+        i = self.d.submit(spec())
+        trials = self.ask(i, 2)
+        self.open(i)
+        self.wait_count("running", 2)
+        self.live()
+        self.d.kill()
+        self.b.wait_text(".link-state", "reconnecting")
+        self.b.wait_text(".banner", "has not answered since")
+        self.b.wait("return document.querySelectorAll('.tbody .tr:not([hidden])').length === 2", what="the trials to stay in sight")
+        self.d = self.d.restart()
+        self.live()
+        self.b.wait("return document.querySelector('.banner').hidden")
+        self.tell(i, trials[0], 0.9)
+        self.wait_count("completed", 1)
+        self.b.wait_text(".best-card .big", r"0\.9000")
+        # Whatever the browser says of the refused connections meanwhile is right to be said.
+        self.quiet("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
+
+
+class Scale(Board):
+    def fill(self, i):
+        left = MANY
+        while left > 0:
+            trials = self.ask(i, min(1000, left))
+            left -= len(trials)
+            results = [{"trial": t["trial"], "attempt": t["attempt"], "state": "completed",
+                        "value": t["params"]["units"] + t["params"]["lr"]} for t in trials]
+            self.d.post(f"/api/v1/experiments/{i}/tell", {"results": results})
+
+    def test_ten_thousand_trials_are_quick_and_only_the_visible_rows_exist(self):
+        i = self.d.submit(spec("ten-thousand"))
+        self.fill(i)
+        self.b.go("about:blank")
+        self.b.go(f"{self.d.http}/#/experiments/{i}")
+        self.b.wait("return performance.getEntriesByName('magpie-all-rows').length > 0", timeout=60)
+        marks = self.b.js("return Object.fromEntries([...performance.getEntriesByType('paint'), ...performance.getEntriesByType('mark')]"
+                          ".map(e => [e.name, Math.round(e.startTime)]))")
+        print(f"# {MANY} trials: first paint {marks['first-contentful-paint']} ms, first rows {marks['magpie-first-rows']} ms, "
+              f"all rows {marks['magpie-all-rows']} ms")
+        self.assertLess(marks["magpie-first-rows"], 3000)
+        self.wait_count("completed", MANY)
+        rows = "return document.querySelectorAll('.tbody .tr').length"
+        self.assertLess(self.b.js(rows), 60)
+        self.b.js("const s = document.querySelector('.tscroll'); s.scrollTop = s.scrollHeight")
+        self.b.wait("return document.querySelector(\".tr[data-trial='1']\") !== null", what="the oldest trial at the end")
+        self.assertLess(self.b.js(rows), 60)
+        self.assertEqual(self.b.js("return document.querySelector('.tscroll').getAttribute('aria-rowcount')"), str(MANY + 1))
+        started = time.monotonic()
+        self.b.js("const f = document.querySelector('.filter'); f.value = 'units>32 lr<0.001'; f.dispatchEvent(new Event('input'))")
+        self.b.wait_text(".table-card .count", "of 10")
+        want = sum(1 for t in self.d.trials(i) if t["params"]["units"] > 32 and t["params"]["lr"] < 0.001)
+        shown = int(re.sub(r"\D", "", self.b.text(".table-card .count").split(" of ")[0]))
+        self.assertEqual(shown, want)
+        self.assertLess(time.monotonic() - started, 10)
+        self.b.js("const f = document.querySelector('.filter'); f.value = ''; f.dispatchEvent(new Event('input'));"
+                  "document.querySelector('[data-key=value] .sort').click(); document.querySelector('.tscroll').scrollTop = 0")
+        top = max(self.d.trials(i), key=lambda t: (t["value"], -t["trial"]))["trial"]
+        self.b.wait("return document.querySelector(arguments[0])?.getAttribute('aria-rowindex') === '2'", f".tr[data-trial='{top}']",
+                    what="the best trial first")
+        self.ask(i, 1)
+        self.wait_count("running", 1)
+        self.quiet()
+
+
+if __name__ == "__main__":
+    harness.main()
