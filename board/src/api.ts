@@ -183,11 +183,12 @@ export const path = {
 
 /** Goes through a paged list: `page` sees each page as it comes and returns false to stop. */
 export async function pages<T>(
-    url: string, key: string, sizes: readonly [number, number], page: (items: T[]) => boolean, signal?: AbortSignal): Promise<void> {
+    url: string, key: string, sizes: readonly [number, number], page: (items: T[]) => boolean, signal?: AbortSignal,
+    more: Record<string, string> = {}): Promise<void> {
     let cursor: string | number | null = null;
     let limit = sizes[0];
     do {
-        const query = new URLSearchParams({ limit: String(limit) });
+        const query = new URLSearchParams({ ...more, limit: String(limit) });
         if (cursor !== null) query.set('cursor', String(cursor));
         const answer: { next?: string | number | null; [key: string]: unknown } = await get(`${url}?${query}`, signal);
         if (!page((answer[key] as T[]) ?? [])) return;

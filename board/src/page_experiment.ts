@@ -15,7 +15,7 @@ import { RungsPanel } from './panel_rungs';
 import { algorithm } from './space';
 import { OpenExperiment, Store } from './store';
 import { TrialGrid } from './table';
-import { act, command, confirmDialog, CountsBar, failure, icon, paramList, Segments, skeleton, StatePill } from './widgets';
+import { act, command, confirmDialog, CountsBar, failure, icon, infoDialog, paramList, Segments, skeleton, StatePill } from './widgets';
 
 const CHART_MS = 500;
 type View = 'curves' | 'scatter' | 'parallel' | 'rungs';
@@ -32,7 +32,12 @@ export class ExperimentPage implements Page {
     }
 
     get title(): string {
-        return this.exp.json ? `${this.exp.json.name || 'unnamed'} #${this.id}` : `Experiment ${this.id}`;
+        const e = this.exp.json;
+        if (!e) return `Experiment ${this.id}`;
+        const limit = e.limits?.trials ?? null;
+        const p = progress(this.exp.counts, limit, Boolean(e.spec?.resource));
+        const how = e.state === 'running' && limit ? `${f.percent(p.done, limit)} ` : '';
+        return `${how}${e.name || 'unnamed'} #${this.id}`;
     }
 
     route(rest: string[]): void {
@@ -157,6 +162,7 @@ class Head {
     private readonly name = h('h1');
     private readonly pill = new StatePill('running');
     private readonly sub = h('p', { class: 'sub' });
+    private readonly notes = h('p', { class: 'notes', hidden: true });
     private readonly actions = h('div', { class: 'actions' });
     private readonly why = h('div', { class: 'why', role: 'status', hidden: true });
     private readonly whyText = h('span');
@@ -167,7 +173,7 @@ class Head {
         this.why.append(this.whyText, this.whyCommand);
         this.el = h('header', { class: 'exp-head' },
             h('nav', { class: 'crumbs', 'aria-label': 'Where you are' }, h('a', { href: '#/' }, 'Experiments'), h('span', { 'aria-hidden': 'true' }, '/'), h('span', null, `#${exp.id}`)),
-            h('div', { class: 'exp-head-line' }, h('div', { class: 'exp-head-name' }, this.name, this.pill.el), this.actions), this.sub, this.why);
+            h('div', { class: 'exp-head-line' }, h('div', { class: 'exp-head-name' }, this.name, this.pill.el), this.actions), this.sub, this.notes, this.why);
     }
 
     update(now: number): void {
@@ -179,14 +185,16 @@ class Head {
         const goal = `${spec?.objective?.direction === 'min' ? 'minimise' : 'maximise'} ${this.exp.metric}`;
         const parts = [algorithm(spec), goal, spec?.seed !== undefined ? `seed ${String(spec.seed)}` : '', `created ${f.ago(time(e.created), now)}`, ...(e.tags ?? [])];
         setText(this.sub, parts.filter(Boolean).join('  ·  '));
+        setText(this.notes, e.notes ?? '');
+        show(this.notes, Boolean(e.notes));
         const why = whyText(e.why);
         setText(this.whyText, why);
         show(this.why, why !== '');
         const key = `${e.state}:${typeof e.why === 'object' ? e.why?.code : ''}`;
         if (key === this.drawn) return;
         this.drawn = key;
-        const noWorker = typeof e.why === 'object' && /worker/.test(e.why?.code ?? '');
-        replace(this.whyCommand, noWorker && e.state === 'running' ? command('magpie worker') : null);
+        const needsWorker = typeof e.why === 'object' && /worker|taker|gpu/.test(e.why?.code ?? '') && e.spec?.trial !== undefined;
+        replace(this.whyCommand, needsWorker && e.state === 'running' ? command('magpie worker') : null);
         this.why.classList.toggle('bad', e.state === 'failed');
         this.drawActions(e.state);
     }
@@ -196,11 +204,16 @@ class Head {
         const one = (name: string, label: string, run: () => void): HTMLElement =>
             h('button', { type: 'button', class: 'button', onclick: run }, icon(name), label);
         const open = state === 'running' || state === 'paused';
-        replace(this.actions,
+        replace(this.actions, one('file', 'Spec', () => void this.showSpec()),
             state === 'running' ? one('pause', 'Pause', () => void this.pause(url)) : null,
             state === 'paused' ? one('play', 'Resume', () => void act('It goes on', () => post(`${url}:resume`))) : null,
             state === 'running' || state === 'paused' || state === 'completed' ? one('plus', 'Extend', () => void this.extend(url)) : null,
             open ? one('stop', 'Cancel', () => void this.cancel(url)) : null);
+    }
+
+    private async showSpec(): Promise<void> {
+        const text = JSON.stringify(this.exp.spec ?? {}, null, 2);
+        await infoDialog('Specification, with every default written out', h('pre', { class: 'spec', tabindex: '0' }, text), text);
     }
 
     private async pause(url: string): Promise<void> {
@@ -275,7 +288,7 @@ class Summary {
     update(now: number, filtered: TrialState | null): void {
         const e = this.exp.json;
         if (!e) return;
-        const counts = this.exp.loadingTrials && e.counts ? e.counts : this.exp.table.full && e.counts ? e.counts : this.exp.table.counts;
+        const counts = this.exp.counts;
         const limit = e.limits?.trials ?? e.spec?.limits?.trials ?? null;
         const p = progress(counts, limit, Boolean(e.spec?.resource));
         setText(this.big, f.count(p.done));

@@ -2,7 +2,7 @@
 //
 // Everything that the board knows, in one place: experiments, workers, and the trials of the experiment that is open. Loaded by pages,
 // kept up to date by events; whoever draws asks here and is told, at most once a frame, that something changed.
-import { ApiError, ExperimentJson, get, pages, path, Spec, time, TrialJson, WorkerJson } from './api';
+import { ApiError, Counts, ExperimentJson, get, pages, path, Spec, time, TrialJson, WorkerJson } from './api';
 import { Change, changesOf, Point } from './events';
 import { Link } from './connection';
 import { CURVES_MAX, CurveSet } from './curves';
@@ -43,6 +43,11 @@ export class OpenExperiment {
         return this.json?.objective?.metric ?? this.spec?.objective?.metric ?? 'value';
     }
 
+    /** By state: ours once all trials are here, the driver's until then. */
+    get counts(): Counts {
+        return (this.loadingTrials || this.table.full) && this.json?.counts ? this.json.counts : this.table.counts;
+    }
+
     get start(): number {
         return time(this.json?.started) ?? time(this.json?.created) ?? 0;
     }
@@ -66,7 +71,7 @@ export class OpenExperiment {
                 for (const item of items) table.put(item);
                 this.changed();
                 return table.size < ROWS_MAX;
-            }, signal);
+            }, signal, { sort: '-trial' });
             this.loadingTrials = false;
             performance.mark('magpie-all-rows');
             this.table = table;

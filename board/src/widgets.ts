@@ -93,6 +93,7 @@ const ICONS: Record<string, string> = {
     search: 'M10.500 4.500a6 6 0 100 12 6 6 0 000-12M15 15l5 5',
     retry: 'M5 12a7 7 0 107-7c-2.500 0-4.500 1-6 3M5 4v4h4',
     feather: 'M20 4c-6 0-11 3-12.500 8.500L6 18l5.500-1.500C17 15 20 10 20 4zM6 18l8-8M4 20l2-2',
+    file: 'M7 3.500h7l4 4v13H7z M14 3.500v4h4M10 12h5M10 16h5',
     left: 'M14.500 6l-6 6 6 6',
     right: 'M9.500 6l6 6-6 6',
 };
@@ -116,6 +117,22 @@ export function confirmDialog(title: string, body: Child[], action: string, dang
         document.body.append(dialog);
         dialog.showModal();
         if (dialog.querySelector('input') === null) ok.focus();
+    });
+}
+
+/** Shows something until it is closed; `copy` is what its button takes along. */
+export function infoDialog(title: string, body: HTMLElement, copy: string): Promise<void> {
+    return new Promise((resolve) => {
+        const dialog = h('dialog', { class: 'dialog wide', 'aria-label': title }, h('form', { method: 'dialog' }, h('h2', null, title), body,
+            h('div', { class: 'dialog-actions' },
+                h('button', { type: 'button', class: 'button', onclick: () => void navigator.clipboard?.writeText(copy).then(() => toast('Copied')) }, icon('copy'), 'Copy'),
+                h('button', { type: 'submit', class: 'button primary' }, 'Close'))));
+        dialog.addEventListener('close', () => {
+            dialog.remove();
+            resolve();
+        });
+        document.body.append(dialog);
+        dialog.showModal();
     });
 }
 
