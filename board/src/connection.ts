@@ -88,11 +88,11 @@ export class Connection {
             if (done || signal.aborted) return;
             this.heard();
             parser.feed(decoder.decode(value, { stream: true }));
+            this.lastId = parser.lastId;
         }
     }
 
     private push(message: Message): void {
-        if (message.id) this.lastId = message.id;
         if (message.event === ':') return;
         this.group.push(message);
         this.groupTimer ??= setTimeout(() => this.flush(), GROUP_MS);

@@ -46,20 +46,27 @@ class App {
         document.addEventListener('keydown', (e) => this.key(e));
         setInterval(() => this.update(), 1000);
         this.update();
-        const first = setTimeout(() => this.route(), STREAM_FIRST_MS);
+        const first = setTimeout(() => this.begin?.(), STREAM_FIRST_MS);
         this.begin = () => {
             clearTimeout(first);
             this.begin = null;
+            this.early = this.store.link.state !== 'live';
             this.route();
         };
     }
 
     private begin: (() => void) | null = null;
 
+    private early = false; // lists were read before the stream stood: something may be missing between
+
     private linkChanged(link: Store['link']): void {
         this.store.setLink(link);
+        if (link.state === 'live' && this.early) {
+            this.early = false;
+            this.store.reloadAll();
+        }
         if (link.state !== 'connecting') this.begin?.();
-        if (link.state === 'denied') this.askToken();
+        if (link.state === 'denied' && link.status === 401) this.askToken();
     }
 
     private skip(event: Event): void {
@@ -119,8 +126,8 @@ class App {
 
     private drawLink(now: number): void {
         const link = this.store.link;
-        const texts = { connecting: 'connecting …', live: 'live', lost: 'reconnecting …', denied: 'token needed' };
-        setText(this.link, texts[link.state]);
+        const texts = { connecting: 'connecting …', live: 'live', lost: 'reconnecting …', denied: 'refused' };
+        setText(this.link, link.state === 'denied' && link.status === 401 ? 'token needed' : texts[link.state]);
         setClass(this.link, `link-state link-${link.state}`);
         this.link.disabled = link.state === 'live' || link.state === 'connecting';
         const gone = link.state === 'lost' && now - link.since > 1500;

@@ -231,16 +231,18 @@ class Head {
     }
 
     private async extend(url: string): Promise<void> {
-        const limit = this.exp.json?.limits?.trials ?? this.exp.spec?.limits?.trials;
-        const trials = h('input', { type: 'number', min: '1', step: '1', id: 'extend-trials', placeholder: 'no change' });
+        const limits = this.exp.json?.limits;
+        const limit = limits?.trials;
+        const time = typeof limits?.time === 'number' ? f.duration(limits.time * 1000) : 'no limit';
+        const trials = h('input', { type: 'number', min: String(this.exp.table.size), step: '1', id: 'extend-trials', placeholder: 'no change' });
         const span = h('input', { type: 'text', id: 'extend-time', placeholder: 'no change', autocomplete: 'off' });
         const target = h('input', { type: 'number', step: 'any', id: 'extend-target', placeholder: 'no change' });
         const field = (label: string, note: string, input: HTMLElement): HTMLElement =>
             h('label', { class: 'field', for: input.id }, h('span', null, label), input, h('small', null, note));
         const ok = await confirmDialog('Extend this experiment', [
-            field('More trials', limit ? `added to the limit of ${f.count(Number(limit))}` : 'added to the limit', trials),
-            field('More time', 'for example 30m or 2h', span),
-            field('New target', `for ${this.exp.metric}`, target),
+            field('Trials in all', `now ${limit ? f.count(limit) : 'no limit'}, ${f.count(this.exp.table.size)} created; 0: no limit`, trials),
+            field('Time in all', `now ${time}; for example 90m or 2h, 0: no limit`, span),
+            field('Target', `for ${this.exp.metric}, now ${f.num(limits?.target)}`, target),
         ], 'Extend', false);
         if (!ok) return;
         const body: Record<string, unknown> = {};

@@ -14,6 +14,7 @@ export class SseParser {
     private rest = '';
     private data: string[] = [];
     private event = '';
+    private id: string | null = null; // of the message being read: it counts when that is whole
     lastId = '';
 
     constructor(private readonly emit: (message: Message) => void) {}
@@ -40,10 +41,12 @@ export class SseParser {
         const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '');
         if (field === 'data') this.data.push(value);
         else if (field === 'event') this.event = value;
-        else if (field === 'id' && !value.includes('\0')) this.lastId = value;
+        else if (field === 'id' && !value.includes('\0')) this.id = value;
     }
 
     private dispatch(): void {
+        this.lastId = this.id ?? this.lastId;
+        this.id = null;
         if (this.data.length > 0)
             this.emit({ id: this.lastId, event: this.event || 'message', data: this.data.join('\n') });
         this.data = [];

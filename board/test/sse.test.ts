@@ -29,6 +29,18 @@ test('an unfinished message is not delivered', () => {
     assert.deepEqual(parse(['id: 1\ndata: half\n']), []);
 });
 
+test('an id counts when its message is whole, with or without data', () => {
+    const parser = new SseParser(() => undefined);
+    const after = (text: string): string => {
+        parser.feed(text);
+        return parser.lastId;
+    };
+    assert.equal(after('data: x\nid: 5\n'), '', 'the blank line is missing');
+    assert.equal(after('\n'), '5');
+    assert.equal(after('id: 6\n\n'), '6', 'a message without data moves it too');
+    assert.equal(after('data: y\n\n'), '6', 'a message without an id does not');
+});
+
 test('waiting before a new connection grows and stays bounded', () => {
     for (const random of [0, 0.5, 0.999]) {
         let last = 0;

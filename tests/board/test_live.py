@@ -125,7 +125,7 @@ class Live(Board):
         self.b.wait(press, ".exp-head button", "Resume")
         self.d.wait_state(i, "running")
         self.b.wait(press, ".exp-head button", "Extend")
-        self.b.wait("const e = document.querySelector('#extend-trials'); if (!e) return false; e.value = 7; return true")
+        self.b.wait("const e = document.querySelector('#extend-trials'); if (!e) return false; e.value = 12; return true")
         self.b.wait(press, "dialog button", "Extend")
         harness.wait_until(lambda: self.d.experiment(i)["limits"]["trials"] == 12, what="the limit to be 12")
         self.b.wait_text(".progress-card", "of 12 trials")
