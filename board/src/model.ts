@@ -163,6 +163,17 @@ export function isBetter(a: number, b: number, maximize: boolean): boolean {
     return maximize ? a > b : a < b;
 }
 
+/** The first of topRows, in one pass. */
+export function bestRow(rows: readonly (Row | undefined)[], maximize: boolean): Row | null {
+    let best: Row | null = null;
+    for (const row of rows) {
+        if (!row || row.value === null) continue;
+        const rank = Number(row.state === 'completed') - Number(best?.state === 'completed');
+        if (!best || rank > 0 || (rank === 0 && isBetter(row.value, best.value as number, maximize))) best = row;
+    }
+    return best;
+}
+
 /** The best k rows: completed ones first when there are any, else by what they have reported; ties by id. */
 export function topRows(rows: readonly Row[], k: number, maximize: boolean): Row[] {
     const completed = rows.filter((r) => r.state === 'completed' && r.value !== null);

@@ -6,7 +6,7 @@ import { Drawer } from './drawer';
 import { h, replace, setText, show } from './dom';
 import { Change } from './events';
 import * as f from './format';
-import { progress, Row, topRows, TrialTable } from './model';
+import { bestRow, progress, Row, TrialTable } from './model';
 import { Page } from './page';
 import { BestPanel } from './panel_best';
 import { CurvesPanel } from './panel_curves';
@@ -127,9 +127,11 @@ class Body {
         this.drawer.update();
         const wait = this.chartsAt + CHART_MS - performance.now();
         if (wait <= 0) {
-            this.chartsAt = performance.now();
+            const begin = performance.now();
             this.best.update();
             this.views.update();
+            // Drawing never takes more than about a tenth of the time, however many trials there are.
+            this.chartsAt = performance.now() + 10 * (performance.now() - begin);
         } else {
             this.chartTimer ??= setTimeout(() => {
                 this.chartTimer = undefined;
@@ -385,7 +387,7 @@ class BestCard {
         if (this.cacheTable === table && this.cacheVersion === table.version) return this.cached;
         this.cacheTable = table;
         this.cacheVersion = table.version;
-        this.cached = topRows(table.list(), 1, this.exp.maximize)[0] ?? null;
+        this.cached = bestRow(table.rows, this.exp.maximize);
         return this.cached;
     }
 }

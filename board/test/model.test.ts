@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TrialJson } from '../src/api';
 import { bestCurve, focusRange } from '../src/best';
-import { Row, rowDuration, topRows, total, TrialTable } from '../src/model';
+import { bestRow, Row, rowDuration, topRows, total, TrialTable } from '../src/model';
 import { rungBudgets, rungTable } from '../src/rungs';
 import { scrollTo, windowOf } from '../src/window';
 
@@ -78,6 +78,11 @@ test('the best rows are completed ones, by value, ties by id', () => {
     assert.deepEqual(topRows(table.list(), 3, true).map((r) => r.id), [2, 3, 1]);
     assert.deepEqual(topRows(table.list(), 1, false).map((r) => r.id), [1]);
     assert.deepEqual(topRows(tableOf(trial(4, { value: 9, state: 'running' })).list(), 1, true).map((r) => r.id), [4]);
+    for (const max of [true, false]) {
+        assert.equal(bestRow(table.rows, max), topRows(table.list(), 1, max)[0]);
+        assert.equal(bestRow(tableOf(trial(4, { value: 9, state: 'running' }), trial(5, { value: 2, state: 'paused' })).rows, max)?.id, max ? 4 : 5);
+    }
+    assert.equal(bestRow([], true), null);
 });
 
 test('best so far only improves, in both directions and on both axes', () => {
