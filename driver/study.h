@@ -2,8 +2,8 @@
  *
  * The study: one experiment's whole brain. Pure: no sockets, no clock, no threads, no files; time
  * comes in as an argument. Events go in through study_apply, which decides, changes the state and
- * writes the decision into the event; deadlines come out of study_tick. Replay calls study_apply with
- * recorded events (decided = true): recorded outcomes are adopted, never derived again.
+ * writes the decision into the event; deadlines come out of study_tick. Replay calls study_apply
+ * with recorded events (decided = true): recorded outcomes are adopted, never derived again.
  */
 #ifndef MAG_DRIVER_STUDY_H
 #define MAG_DRIVER_STUDY_H
@@ -19,56 +19,57 @@
  * Attempt n of a trial is attempts[n - 1]. */
 struct trial_attempt {
     int64_t first_step, last_step; /* steps with the objective reported in it, -1 = none */
-    int64_t end_step;          /* step of the report that paused or stopped it, -1 = none */
-    enum report_action action; /* that report's action */
-    enum trial_state told_state; /* the answer of the tell, or the state that report left */
-    bool gaps;                 /* first_step .. last_step was not reported whole, in order */
-    bool told;                 /* a tell of this attempt was answered with `told_state` */
-    bool told_late;            /* and as late */
+    int64_t end_step;              /* step of the report that paused or stopped it, -1 = none */
+    enum report_action action;     /* that report's action */
+    enum trial_state told_state;   /* the answer of the tell, or the state that report left */
+    bool gaps;                     /* first_step .. last_step was not reported whole, in order */
+    bool told;                     /* a tell of this attempt was answered with `told_state` */
+    bool told_late;                /* and as late */
 };
 
 /* Texts are borrowed from the study until the next apply. */
 struct trial {
     int64_t id;
-    int64_t attempt;         /* 0 = never granted */
+    int64_t attempt; /* 0 = never granted */
     enum trial_state state;
     enum fail_cause cause;
     double *point;
-    int64_t budget;          /* of the current or last grant; 0 = none */
-    int64_t step;            /* highest step reported, -1 = none */
-    double value;            /* told, else of the highest step; user's sign; NaN = none */
-    int64_t seen_step;       /* highest step the optimizer saw, -1 = none */
+    int64_t budget;           /* of the current or last grant; 0 = none */
+    int64_t step;             /* highest step reported, -1 = none */
+    double value;             /* told, else of the highest step; user's sign; NaN = none */
+    int64_t seen_step;        /* highest step the optimizer saw, -1 = none */
     int32_t failures, losses; /* of the program; lost leases in all */
-    int32_t losses_in_row;   /* without a newer checkpoint */
-    int32_t late;            /* messages recorded as late */
-    int64_t checkpoint_step; /* committed, -1 = none */
+    int32_t losses_in_row;    /* without a newer checkpoint */
+    int32_t late;             /* messages recorded as late */
+    int64_t checkpoint_step;  /* committed, -1 = none */
     char *checkpoint_uri;
     int64_t parent, parent_step;
     int32_t bracket, rung;
-    char *reason;            /* why it failed, stopped or was cancelled; or the last failure */
+    char *reason;               /* why it failed, stopped or was cancelled; or the last failure */
     const char *why_code, *why; /* WAITING, PAUSED: why it does not run; see study_trial_why */
-    const char *holder;      /* current (or, WAITING after a loss, last) holder; NULL = none */
+    const char *holder;         /* current (or, WAITING after a loss, last) holder; NULL = none */
     bool from_worker;
-    bool reserved;           /* WAITING and promised to `holder` */
-    bool lost;               /* WAITING after an expiry: a message of its last attempt takes it back */
-    bool enqueued;           /* a user's point */
-    bool delivered;          /* not stored: the holder is known to have it */
-    int64_t lease_ms;        /* 0 = no lease */
-    struct heap_node lease;  /* in study->leases while a lease runs */
-    json_t *where;           /* where it runs or ran */
+    bool reserved;    /* WAITING and promised to `holder` */
+    bool lost;        /* WAITING because its holder seemed gone: a message of its last attempt takes
+                         it back */
+    bool enqueued;    /* a user's point */
+    bool delivered;   /* not stored: the holder is known to have it */
+    int64_t lease_ms; /* 0 = no lease */
+    struct heap_node lease;                   /* in study->leases while a lease runs */
+    json_t *where;                            /* where it runs or ran */
     int64_t created_ms, started_ms, ended_ms; /* wall, 0 = not yet */
     struct trial_attempt *attempts;
     int32_t n_attempts;
-    int64_t rerun_of;        /* trial that this one runs again, 0 = none */
+    int64_t rerun_of; /* trial that this one runs again, 0 = none */
     char *notes;
-    struct list_node link;   /* in study->queue while WAITING and not reserved; in study->open while
-                                RUNNING or reserved; in none otherwise */
+    struct list_node link; /* in study->queue while WAITING and not reserved; in study->open while
+                              RUNNING or reserved; in none otherwise */
     /* private to the study */
-    struct trial_attempt first; /* attempts points here until there is a second */
-    double attempt_value;    /* last objective of the current attempt, NaN = none */
-    int64_t value_step;      /* step that `value` belongs to, -1 = none */
+    struct trial_attempt first;    /* attempts points here until there is a second */
+    double attempt_value;          /* last objective of the current attempt, NaN = none */
+    int64_t value_step;            /* step that `value` belongs to, -1 = none */
     int64_t attempt_ns, report_ns; /* monotonic, for estimates; 0 after a restart */
-    uint64_t touch;          /* last apply that changed it */
+    uint64_t touch;                /* last apply that changed it */
 };
 
 struct study;
@@ -77,15 +78,15 @@ struct study;
 struct study *study_create(struct spec *spec_take);
 void study_destroy(struct study *s);
 
-/* Applies one event at monotonic `now_ns`. In: ev's "in" fields (and "out" when ev->decided). Out: the
- * decision. Returns MAG_OK when the event is now part of the record; any other status (text in err)
- * means that it was refused, nothing changed and nothing must be recorded:
- *   NOTFOUND no such trial; CONFLICT the study's state forbids it, or the `request` was used with
- *   another body; INVALID a wrong value (TELL completed without a value, ENQUEUE out of bounds …);
- *   LIMIT; CORRUPT a recorded event that cannot follow the ones before.
- * MAG_OK with ev->kind unchanged and ev->seq == 0 means: answered, nothing to record (a repeated
- * message; a waiting ask). */
-enum mag_status study_apply(struct study *s, struct event *ev, int64_t now_ns, struct mag_err *err) MAG_MUSTCHECK;
+/* Applies one event at monotonic `now_ns`. In: ev's "in" fields (and "out" when ev->decided). Out:
+ * the decision. Returns MAG_OK when the event is now part of the record; any other status (text in
+ * err) means that it was refused, nothing changed and nothing must be recorded: NOTFOUND no such
+ * trial; CONFLICT the study's state forbids it, or the `request` was used with another body;
+ * INVALID a wrong value (TELL completed without a value, ENQUEUE out of bounds …); LIMIT; CORRUPT a
+ * recorded event that cannot follow the ones before. MAG_OK with ev->kind unchanged and ev->seq ==
+ * 0 means: answered, nothing to record (a repeated message; a waiting ask). */
+enum mag_status study_apply(struct study *s, struct event *ev, int64_t now_ns,
+                            struct mag_err *err) MAG_MUSTCHECK;
 
 /* The next lease or time-limit deadline (monotonic ns), INT64_MAX when none. */
 int64_t study_deadline(const struct study *s);
@@ -96,9 +97,9 @@ bool study_tick(struct study *s, int64_t now_ns, struct event *ev);
 void study_delay(struct study *s, int64_t delay_ns);
 /* After replay: every open lease gets a full term from now. */
 void study_rearm(struct study *s, int64_t now_ns); /* also starts the clock of limits.time */
-/* Any message of a holder renews the leases it holds (worker: all; client: the one trial). False when
- * the holder has no such lease any more: send an EV_REPORT without points, which takes a trial that
- * still waits back and otherwise answers `late`. */
+/* Any message of a holder renews the leases it holds (worker: all; client: the one trial). False
+ * when the holder has no such lease any more: send an EV_REPORT without points, which takes a trial
+ * that still waits back and otherwise answers `late`. */
 bool study_renew(struct study *s, int64_t trial, int64_t attempt, int64_t now_ns);
 
 /* The answer of an earlier ask with this (client, request), or NULL. Borrowed until the next apply.
@@ -110,18 +111,18 @@ void study_forget_requests(struct study *s, int64_t wall_ms);
 /* ---- queries; everything borrowed until the next apply ---- */
 const struct spec *study_spec(const struct study *s);
 enum study_state study_state(const struct study *s);
-int64_t study_seq(const struct study *s);            /* last recorded event */
+int64_t study_seq(const struct study *s); /* last recorded event */
 int64_t study_up_ms(const struct study *s, int64_t now_ns);
 const struct trial *study_trial(const struct study *s, int64_t id); /* NULL = none */
 struct trial *study_trial_mut(struct study *s, int64_t id);         /* shell: `delivered` only */
-int64_t study_trials(const struct study *s);         /* ids are 1..n */
+int64_t study_trials(const struct study *s);                        /* ids are 1..n */
 void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
 /* The best completed trial, else the best at the highest step; NULL = none. O(1). */
 const struct trial *study_best(const struct study *s);
 /* Limits in force: the spec's as changed by extend. */
 const struct spec_limits *study_limits(const struct study *s);
-/* Why this trial does not run (WAITING, PAUSED), with the experiment's own reasons first; the code, or
- * NULL when there is none. The sentence goes to buf. */
+/* Why this trial does not run (WAITING, PAUSED), with the experiment's own reasons first; the code,
+ * or NULL when there is none. The sentence goes to buf. */
 const char *study_trial_why(const struct study *s, const struct trial *t, char *buf, size_t size);
 /* Why the experiment does not go on (or runs no more trials), code constant, text in buf. */
 const char *study_why(const struct study *s, char *buf, size_t size);
@@ -141,11 +142,12 @@ int64_t study_ended_ms(const struct study *s);
 
 /* ---- verify ---- */
 struct verify_result {
-    int64_t events;      /* checked */
-    int64_t first_bad;   /* seq of the first difference, 0 = none */
-    char *text;          /* what differs, recorded against derived; malloc'ed or NULL */
+    int64_t events;    /* checked */
+    int64_t first_bad; /* seq of the first difference, 0 = none */
+    char *text;        /* what differs, recorded against derived; malloc'ed or NULL */
 };
-/* Opaque walker: feed every recorded event in order; it derives each decision again and compares. */
+/* Opaque walker: feed every recorded event in order; it derives each decision again and compares.
+ */
 struct verifier;
 struct verifier *verifier_create(struct spec *spec_take);
 /* False after the first difference. `ev` is a decoded recorded event. */

@@ -290,6 +290,7 @@ enum mag_status handle_release(struct study *s, struct event *ev, struct mag_err
     bool open = ev->attempt == t->attempt && (t->state == TRIAL_RUNNING || t->reserved);
     if (open) {
         trial_return(s, t);
+        t->lost = true; /* should its holder have it after all, its first message takes it back */
     } else {
         s->answered = true;
     }
@@ -307,6 +308,7 @@ enum mag_status handle_expire(struct study *s, struct event *ev, struct mag_err 
     bool current = ev->attempt == t->attempt;
     if (current && t->reserved) {
         trial_return(s, t); /* it had not begun: no loss */
+        t->lost = true;
     } else if (current && t->state == TRIAL_RUNNING) {
         enum trial_state to = ev->decided ? ev->state : decide_loss(s, t, ev->uncounted);
         if (to != TRIAL_WAITING && to != TRIAL_FAILED) {

@@ -100,16 +100,17 @@ static bool is_repeat(const struct trial_attempt *a, const struct event *ev, boo
     return true;
 }
 
+static bool has_checkpoint(const struct trial *t, const struct event *ev)
+{
+    const char *a = ev->checkpoint_uri, *b = t->checkpoint_uri;
+    bool same_uri = a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+    return ev->checkpoint_step >= 0 && ev->checkpoint_step == t->checkpoint_step && same_uri;
+}
+
 static bool brings_checkpoint(const struct trial *t, const struct event *ev)
 {
-    if (ev->checkpoint_step < 0 || ev->checkpoint_step < t->checkpoint_step) {
-        return false;
-    }
-    bool same_uri =
-        ev->checkpoint_uri == NULL
-            ? t->checkpoint_uri == NULL
-            : t->checkpoint_uri != NULL && strcmp(ev->checkpoint_uri, t->checkpoint_uri) == 0;
-    return ev->checkpoint_step > t->checkpoint_step || !same_uri;
+    return ev->checkpoint_step >= 0 && ev->checkpoint_step >= t->checkpoint_step &&
+           !has_checkpoint(t, ev);
 }
 
 /* ---- where a message stands ---- */
@@ -125,7 +126,8 @@ enum standing standing_of(const struct trial *t, int64_t attempt)
     if (t->state == TRIAL_WAITING && (t->reserved || t->lost)) {
         return STANDS_RETURNING;
     }
-    return t->state == TRIAL_WAITING || t->state == TRIAL_PAUSED ? STANDS_HELD : STANDS_LATE;
+    bool held = t->state == TRIAL_WAITING || t->state == TRIAL_PAUSED;
+    return held && t->attempts[attempt - 1].action == ACT_PAUSE ? STANDS_HELD : STANDS_LATE;
 }
 
 /* ---- showing values ---- */
@@ -216,7 +218,8 @@ static void decide_point(struct study *s, struct event *ev, struct trial *t, int
 static bool end_here(struct study *s, const struct event *ev, struct trial *t, int64_t step,
                      double value)
 {
-    if (ev->action_step != step) {
+    if (ev->action_step != step ||
+        ev->state == TRIAL_WAITING) { /* held at a checkpoint, by no point */
         return false;
     }
     if (ev->state == TRIAL_COMPLETED) {
@@ -348,7 +351,8 @@ static bool decide_hold(const struct study *s, struct event *ev, const struct tr
     if (ev->decided || !s->stop_at_checkpoint || !(saved || ev->checkpoint_step >= 0)) {
         return false;
     }
-    decide(ev, ACT_PAUSE, t->step, TRIAL_WAITING);
+    decide(ev, ACT_PAUSE, ev->n_points > 0 ? ev->points[ev->n_points - 1].step : t->step,
+           TRIAL_WAITING);
     event_why(ev, "experiment-paused",
               "stopped at its checkpoint of step %lld because the experiment is paused",
               (long long)t->checkpoint_step);
@@ -401,8 +405,10 @@ static bool answer_over(const struct trial *t, struct event *ev)
         ev->action = end ? a->action : ACT_CONTINUE;
         return false;
     }
-    if (repeat && !brings_checkpoint(t, ev) && a->action == ACT_PAUSE) {
-        ev->action = ACT_PAUSE; /* it only asks how it stands */
+    bool asks = repeat && ev->checkpoint_step < 0; /* only how it stands */
+    bool saved = ev->attempt == t->attempt && has_checkpoint(t, ev);
+    if (a->action == ACT_PAUSE && (asks || saved)) {
+        ev->action = ACT_PAUSE;
         return false;
     }
     ev->late = true;

@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WHERES_MAX 4096 /* distinct descriptions kept for sharing; more are kept by their trials   \
-                         */
+#define WHERES_MAX                                                                                 \
+    4096 /* distinct descriptions kept for sharing; more are kept by their trials                  \
+          */
 
 struct shared {
     int64_t refs;

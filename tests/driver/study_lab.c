@@ -94,8 +94,9 @@ static void check_codec(const struct lab *l, const struct lab_row *row)
     event_fini(&ev);
 }
 
-static void follow(struct lab *l, const struct lab_row *row)
+void lab_follow(struct lab *l)
 {
+    const struct lab_row *row = &l->rows[l->n_rows - 1];
     struct event ev;
     struct mag_err err = {0};
     decode_row(l, row, &ev);
@@ -135,7 +136,7 @@ enum mag_status lab_apply(struct lab *l)
     row->text = buf_take(&text);
     check_codec(l, row);
     if (l->shadow != NULL) {
-        follow(l, row);
+        lab_follow(l);
     }
     return MAG_OK;
 }

@@ -35,6 +35,8 @@ void lab_advance(struct lab *l, double seconds);
 
 /* Applies l->ev at the lab's time; on MAG_OK records it when it is to be recorded. */
 enum mag_status lab_apply(struct lab *l);
+/* Applies the last recorded row to the shadow and compares (lab_apply does it). */
+void lab_follow(struct lab *l);
 /* Rebuilds the live study from the record alone, as a restart does. */
 void lab_restart(struct lab *l);
 /* A fresh study from the first n rows; the caller destroys it. */

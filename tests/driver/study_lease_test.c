@@ -309,15 +309,29 @@ Test(study_lease, a_reservation_that_is_lost_or_released_goes_to_the_next_asker_
         }
         cr_assert_eq(study_trial(l.s, 2)->losses, 0);
         cr_assert_not(study_trial(l.s, 2)->reserved);
-        lab_event(&l, EV_STARTED, 2, 1);
-        cr_assert_eq(lab_apply(&l), MAG_OK);
-        cr_assert(l.ev.late, "what was taken back is not started");
         cr_assert_eq(lab_ask_lease(&l, "v", 1, LEASE), 1);
         cr_assert_eq(l.ev.grants[0].trial, 2);
         cr_assert_eq(l.ev.grants[0].attempt, 2);
         cr_assert_eq(study_trial(l.s, 2)->point[0], x);
+        lab_event(&l, EV_STARTED, 2, 1);
+        cr_assert_eq(lab_apply(&l), MAG_OK);
+        cr_assert(l.ev.late, "what another has is not started");
         lab_close(&l);
     }
+}
+
+Test(study_lease, a_grant_thought_undelivered_is_taken_back_by_whoever_has_it)
+{
+    struct lab l;
+    lab_open(&l, PLAIN "{'trials': 9}}", true);
+    lab_ask_lease(&l, "a", 1, LEASE);
+    lab_event(&l, EV_RELEASE, 1, 1);
+    cr_assert_eq(lab_apply(&l), MAG_OK);
+    cr_assert_eq(lab_state(&l, 1), TRIAL_WAITING);
+    lab_event(&l, EV_STARTED, 1, 1);
+    cr_assert_eq(lab_apply(&l), MAG_OK);
+    cr_assert_eq(l.ev.state, TRIAL_RUNNING);
+    lab_close(&l);
 }
 
 Test(study_lease, a_report_of_a_reserved_trial_starts_it)
