@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Experiments and trials as JSON. Written by hand into a buffer: these are what lists, events and every
+ * answer are made of.
+ */
+#include "driver/rest.h"
+
+#include "base/clock.h"
+#include "driver/driver_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+void rest_add_time(struct buf *out, int64_t wall_ms)
+{
+    if (wall_ms <= 0) {
+        buf_adds(out, "null");
+        return;
+    }
+    char text[32];
+    clock_rfc3339(wall_ms, text);
+    buf_addc(out, '"');
+    buf_adds(out, text);
+    buf_addc(out, '"');
+}
+
+void rest_add_json(struct buf *out, const json_t *value)
+{
+    if (value == NULL) {
+        buf_adds(out, "null");
+        return;
+    }
+    size_t n = json_dumpb(value, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
+    out->len += json_dumpb(value, buf_room(out, n), n, JSON_COMPACT | JSON_ENCODE_ANY);
+    out->data[out->len] = '\0';
+}
+
+void rest_add_why(struct buf *out, const char *code, const char *text)
+{
+    if (code == NULL) {
+        buf_adds(out, "null");
+        return;
+    }
+    buf_adds(out, "{\"code\":");
+    buf_add_json_string(out, code);
+    buf_adds(out, ",\"text\":");
+    buf_add_json_string(out, text != NULL ? text : "");
+    buf_addc(out, '}');
+}
+
+static void add_value(struct buf *out, const struct param *p, double v)
+{
+    if (p->type == PARAM_CATEGORICAL) {
+        buf_add_json_string(out, p->labels[(uint32_t)v]);
+    } else {
+        buf_add_json_number(out, p->type == PARAM_DISCRETE ? p->values[(uint32_t)v] : v);
+    }
+}
+
+void rest_add_params(struct buf *out, const struct space *s, const double *point)
+{
+    char sep = '{';
+    for (int i = 0; i < s->n; i++) {
+        if (isnan(point[i])) {
+            continue;
+        }
+        buf_addc(out, sep);
+        buf_add_json_string(out, s->params[i].name);
+        buf_addc(out, ':');
+        add_value(out, &s->params[i], point[i]);
+        sep = ',';
+    }
+    buf_adds(out, sep == '{' ? "{}" : "}");
+}
+
+/* ---- fields ---- */
+
+static void key(struct buf *out, const char *name)
+{
+    buf_adds(out, ",\"");
+    buf_adds(out, name);
+    buf_adds(out, "\":");
+}
+
+static void add_int(struct buf *out, const char *name, int64_t v)
+{
+    key(out, name);
+    buf_add_int(out, v);
+}
+
+/* null when v is below `lowest`. */
+static void add_int_from(struct buf *out, const char *name, int64_t v, int64_t lowest)
+{
+    key(out, name);
+    if (v < lowest) {
+        buf_adds(out, "null");
+    } else {
+        buf_add_int(out, v);
+    }
+}
+
+static void add_text(struct buf *out, const char *name, const char *text)
+{
+    key(out, name);
+    if (text == NULL) {
+        buf_adds(out, "null");
+    } else {
+        buf_add_json_string(out, text);
+    }
+}
+
+static void add_time(struct buf *out, const char *name, int64_t wall_ms)
+{
+    key(out, name);
+    rest_add_time(out, wall_ms);
+}
+
+/* ---- a trial ---- */
+
+static void add_checkpoint(struct buf *out, const struct trial *t)
+{
+    key(out, "checkpoint");
+    if (t->checkpoint_step < 0) {
+        buf_adds(out, "null");
+        return;
+    }
+    buf_adds(out, "{\"step\":");
+    buf_add_int(out, t->checkpoint_step);
+    add_text(out, "uri", t->checkpoint_uri);
+    buf_addc(out, '}');
+}
+
+static void add_trial_state(struct buf *out, const struct experiment *x, const struct trial *t)
+{
+    char why[512];
+    const char *code = NULL;
+    if (t->state == TRIAL_WAITING || t->state == TRIAL_PAUSED) {
+        code = study_trial_why(x->study, t, why, sizeof(why));
+    }
+    add_text(out, "state", trial_state_name(t->state));
+    key(out, "why");
+    rest_add_why(out, code, why);
+    add_text(out, "reason", t->reason);
+    add_text(out, "cause", t->cause != FAIL_NONE ? fail_cause_name(t->cause) : NULL);
+    add_text(out, "worker", t->holder);
+    if (t->reserved) {
+        add_text(out, "reserved_by", t->holder);
+    }
+    if (t->state == TRIAL_RUNNING && !t->from_worker) {
+        /* null: it was asked without a lease and runs until it is told or reclaimed. */
+        add_int_from(out, "lease_ms", t->lease_ms, 1);
+    }
+}
+
+static void add_trial_origin(struct buf *out, const struct trial *t)
+{
+    if (t->rung > 0 || t->bracket > 0 || t->budget > 0) {
+        add_int(out, "bracket", t->bracket);
+        add_int(out, "rung", t->rung);
+    }
+    if (t->parent > 0) {
+        add_int(out, "parent", t->parent);
+        add_int(out, "parent_step", t->parent_step);
+    }
+    if (t->rerun_of > 0) {
+        add_int(out, "rerun_of", t->rerun_of);
+    }
+    if (t->enqueued) {
+        buf_adds(out, ",\"enqueued\":true");
+    }
+    if (t->notes != NULL) {
+        add_text(out, "notes", t->notes);
+    }
+}
+
+void rest_add_trial(struct buf *out, const struct experiment *x, const struct trial *t)
+{
+    buf_adds(out, "{\"trial\":");
+    buf_add_int(out, t->id);
+    add_int(out, "experiment", x->id);
+    add_int(out, "attempt", t->attempt);
+    add_trial_state(out, x, t);
+    key(out, "params");
+    rest_add_params(out, study_spec(x->study)->space, t->point);
+    add_int_from(out, "budget", t->budget, 1);
+    add_int_from(out, "step", t->step, 0);
+    key(out, "value");
+    buf_add_json_number(out, t->value);
+    add_int(out, "failures", t->failures);
+    add_int(out, "losses", t->losses);
+    add_int(out, "late", t->late);
+    add_trial_origin(out, t);
+    add_checkpoint(out, t);
+    add_time(out, "created", t->created_ms);
+    add_time(out, "started", t->started_ms);
+    add_time(out, "ended", t->ended_ms);
+    key(out, "where");
+    rest_add_json(out, t->where);
+    buf_addc(out, '}');
+}
+
+/* ---- an experiment ---- */
+
+static void add_counts(struct buf *out, const struct experiment *x)
+{
+    int64_t counts[TRIAL_STATES];
+    study_counts(x->study, counts);
+    key(out, "counts");
+    for (int i = 0; i < TRIAL_STATES; i++) {
+        buf_addf(out, "%c\"%s\":%lld", i == 0 ? '{' : ',', trial_state_name((enum trial_state)i),
+                 (long long)counts[i]);
+    }
+    buf_addc(out, '}');
+}
+
+static void add_limits(struct buf *out, const struct experiment *x)
+{
+    const struct spec_limits *l = study_limits(x->study);
+    key(out, "limits");
+    buf_adds(out, "{\"time\":");
+    buf_add_json_number(out, l->time_ms > 0 ? (double)l->time_ms / 1000 : NAN);
+    add_int_from(out, "trials", l->trials, 1);
+    add_int_from(out, "parallel", l->parallel, 1);
+    key(out, "target");
+    buf_add_json_number(out, l->has_target ? l->target : NAN);
+    buf_addc(out, '}');
+}
+
+static void add_progress(struct buf *out, const struct experiment *x)
+{
+    char why[512] = "";
+    enum study_state state = study_state(x->study);
+    const char *code = study_why(x->study, why, sizeof(why));
+    add_text(out, "state", study_state_name(state));
+    key(out, "why");
+    rest_add_why(out, code, why);
+    add_counts(out, x);
+    const struct trial *best = study_best(x->study);
+    key(out, "best");
+    if (best != NULL) {
+        rest_add_trial(out, x, best);
+    } else {
+        buf_adds(out, "null");
+    }
+    double eta = study_state_is_final(state) ? -1 : study_eta_s(x->study, clock_mono_ns());
+    key(out, "eta");
+    buf_add_json_number(out, eta >= 0 ? round(eta * 10) / 10 : NAN);
+    key(out, "active");
+    buf_add_json_number(out, (double)study_up_ms(x->study, clock_mono_ns()) / 1000);
+    add_time(out, "created", x->created_ms);
+    add_time(out, "started", study_started_ms(x->study));
+    add_time(out, "ended", study_ended_ms(x->study));
+}
+
+static void add_broken(struct buf *out, const struct experiment *x)
+{
+    buf_adds(out, ",\"name\":\"\",\"project\":\"default\",\"state\":\"failed\",\"why\":");
+    rest_add_why(out, "not-replayed", x->broken);
+    buf_adds(out, ",\"counts\":{},\"best\":null,\"eta\":null,\"started\":null,\"ended\":null");
+    add_time(out, "created", x->created_ms);
+    buf_addc(out, '}');
+}
+
+void rest_add_experiment(struct buf *out, struct driver *d, const struct experiment *x, bool full)
+{
+    buf_adds(out, "{\"id\":");
+    buf_add_int(out, x->id);
+    if (x->broken != NULL) {
+        add_broken(out, x);
+        return;
+    }
+    const struct spec *spec = study_spec(x->study);
+    add_text(out, "name", spec->name != NULL ? spec->name : "");
+    add_text(out, "project", spec->project);
+    add_progress(out, x);
+    key(out, "objective");
+    buf_adds(out, "{\"metric\":");
+    buf_add_json_string(out, spec->metric);
+    buf_addf(out, ",\"direction\":\"%s\"}", spec->maximize ? "max" : "min");
+    key(out, "tags");
+    rest_add_json(out, study_tags(x->study));
+    add_text(out, "notes", study_notes(x->study));
+    add_limits(out, x);
+    if (d->read_only) {
+        buf_adds(out, ",\"read_only\":true");
+    }
+    if (full) {
+        key(out, "spec");
+        rest_add_json(out, spec->resolved);
+        add_text(out, "auto", spec->auto_why);
+        add_int(out, "events", study_seq(x->study));
+    }
+    buf_addc(out, '}');
+}

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What is read on the reader thread: a trial's metric points from the record, its program's output
+ * from the storage. The job copies what it needs; the call is kept until it is done.
+ */
+#include "driver/rest.h"
+
+#include "base/alloc.h"
+#include "driver/driver_internal.h"
+#include "driver/reader.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define POINTS_DEFAULT 1000
+#define POINTS_MAX 10000
+#define LOG_DEFAULT 65536
+#define LOG_MAX (1 << 20)
+
+struct read_job {
+    struct reader_job job;
+    struct http_call *call; /* NULL: its peer has gone */
+    int status;
+    struct buf out;
+    char *fault;
+    /* metrics */
+    int64_t experiment, trial, attempt, after;
+    int dims, limit, n;
+    char *metric;
+    int64_t last_seq;
+    bool more;
+    /* log */
+    char *path;
+    int64_t offset, length, size;
+    bool tail;
+};
+
+static void job_free(struct read_job *j)
+{
+    buf_fini(&j->out);
+    free(j->fault);
+    free(j->metric);
+    free(j->path);
+    free(j);
+}
+
+static void on_gone(struct http_call *c)
+{
+    struct read_job *j = c->state;
+    if (c->req == NULL) {
+        j->call = NULL;
+        c->state = NULL;
+        http_call_free(c);
+    }
+    /* Half closed: the job answers soon anyway. */
+}
+
+static void push(struct http_call *c, struct read_job *j)
+{
+    j->call = c;
+    c->state = j;
+    http_keep(c, on_gone);
+    if (!reader_push(c->d->reader, &j->job)) {
+        c->state = NULL;
+        job_free(j);
+        http_problem(c, 503, "too many reads are waiting; try again");
+    }
+}
+
+static void answer(struct read_job *j, const char *content_type)
+{
+    struct http_call *c = j->call;
+    if (c != NULL) {
+        c->state = NULL;
+        if (j->fault != NULL) {
+            http_problem(c, j->status, "%s", j->fault);
+        } else {
+            struct buf had = c->out;
+            c->out = j->out;
+            j->out = had;
+            c->content_type = content_type;
+            http_reply(c);
+        }
+    }
+    job_free(j);
+}
+
+/* ---- metrics ---- */
+
+static void add_point(struct read_job *j, const struct event *ev, const struct event_point *p)
+{
+    struct buf *out = &j->out;
+    buf_adds(out, j->n++ > 0 ? ",{\"step\":" : "{\"step\":");
+    buf_add_int(out, p->step);
+    buf_adds(out, ",\"attempt\":");
+    buf_add_int(out, ev->attempt);
+    buf_adds(out, ",\"time\":");
+    rest_add_time(out, ev->wall_ms);
+    if (ev->late) {
+        buf_adds(out, ",\"late\":true");
+    }
+    buf_adds(out, ",\"values\":{");
+    for (int i = 0; i < p->n_values; i++) {
+        buf_adds(out, i > 0 ? "," : "");
+        buf_add_json_string(out, p->values[i].name != NULL ? p->values[i].name : j->metric);
+        buf_addc(out, ':');
+        buf_add_json_number(out, p->values[i].value);
+    }
+    buf_adds(out, "}}");
+}
+
+static bool on_event(void *arg, const struct store_event *row)
+{
+    struct read_job *j = arg;
+    if (row->kind != EV_REPORT && row->kind != EV_TELL) {
+        return true;
+    }
+    if (j->n >= j->limit) {
+        j->more = true;
+        return false;
+    }
+    struct event ev;
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev, NULL) != MAG_OK) {
+        return true; /* replay says so; a curve just lacks it */
+    }
+    ev.wall_ms = row->wall_ms;
+    if (j->attempt == 0 || ev.attempt == j->attempt) {
+        for (int i = 0; i < ev.n_points; i++) {
+            add_point(j, &ev, &ev.points[i]);
+        }
+    }
+    j->last_seq = row->seq;
+    event_fini(&ev);
+    return true;
+}
+
+static void run_metrics(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
+{
+    struct read_job *j = container_of(job, struct read_job, job);
+    struct mag_err err = *why;
+    enum mag_status st = err.code;
+    buf_adds(&j->out, "{\"metrics\":[");
+    if (store != NULL) {
+        st = store_read_trial(store, j->experiment, j->trial, j->after, on_event, j, &err);
+    }
+    if (st != MAG_OK) {
+        j->status = 503;
+        j->fault = xasprintf("the record cannot be read: %s", err.text);
+        return;
+    }
+    if (j->more) {
+        buf_addf(&j->out, "],\"next\":\"%lld\"}", (long long)j->last_seq);
+    } else {
+        buf_adds(&j->out, "],\"next\":null}");
+    }
+}
+
+static void done_metrics(struct reader_job *job)
+{
+    answer(container_of(job, struct read_job, job), "application/json");
+}
+
+void rest_trial_metrics(struct http_call *c)
+{
+    struct mjson_issues is = {0};
+    struct read_job *j = xcalloc(1, sizeof(*j));
+    j->job.run = run_metrics;
+    j->job.done = done_metrics;
+    j->experiment = c->x->id;
+    j->trial = c->trial;
+    j->dims = c->x->dims;
+    j->metric = xstrdup(study_spec(c->x->study)->metric);
+    j->limit = (int)http_query_int(c, "limit", 1, POINTS_MAX, POINTS_DEFAULT, &is);
+    j->attempt = http_query_int(c, "attempt", 0, INT64_MAX, 0, &is);
+    j->after = http_query_int(c, "cursor", 0, STORE_SEQ_MAX, 0, &is);
+    if (is.total > 0) {
+        job_free(j);
+        http_problem_issues(c, 422, "the query is not valid", &is);
+        return;
+    }
+    push(c, j);
+}
+
+/* ---- the program's output ---- */
+
+static void run_log(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
+{
+    struct read_job *j = container_of(job, struct read_job, job);
+    struct stat sb;
+    int fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 || fstat(fd, &sb) != 0) {
+        if (errno != ENOENT || j->out.len == 0) {
+            j->status = errno == ENOENT ? 404 : 503;
+            j->fault = errno == ENOENT ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
+                                       : xasprintf("the output cannot be read: %s", strerror(errno));
+        }
+        goto out;
+    }
+    buf_reset(&j->out);
+    j->size = sb.st_size;
+    if (j->tail) {
+        j->offset = j->size > j->length ? j->size - j->length : 0;
+    }
+    for (ssize_t n = 1; n > 0 && (int64_t)j->out.len < j->length;) {
+        size_t want = (size_t)(j->length - (int64_t)j->out.len);
+        n = pread(fd, buf_room(&j->out, want), want, j->offset + (int64_t)j->out.len);
+        j->out.len += n > 0 ? (size_t)n : 0;
+    }
+out:
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+}
+
+static void done_log(struct reader_job *job)
+{
+    struct read_job *j = container_of(job, struct read_job, job);
+    if (j->call != NULL && j->fault == NULL) {
+        char number[32];
+        (void)snprintf(number, sizeof(number), "%lld", (long long)j->offset);
+        http_add_header(j->call, "X-Log-Offset", number);
+        (void)snprintf(number, sizeof(number), "%lld", (long long)j->size);
+        http_add_header(j->call, "X-Log-Size", number);
+    }
+    answer(j, "text/plain; charset=utf-8");
+}
+
+/* The newest attempt that is still running may not be in the storage yet: its last lines come from
+ * its worker's heartbeat. */
+void rest_trial_log(struct http_call *c)
+{
+    struct mjson_issues is = {0};
+    const struct trial *t = study_trial(c->x->study, c->trial);
+    struct read_job *j = xcalloc(1, sizeof(*j));
+    j->job.run = run_log;
+    j->job.done = done_log;
+    j->attempt = http_query_int(c, "attempt", 1, INT64_MAX, t->attempt > 0 ? t->attempt : 1, &is);
+    j->tail = http_query(c, "offset") == NULL;
+    j->offset = http_query_int(c, "offset", 0, INT64_MAX / 2, 0, &is);
+    j->length = http_query_int(c, j->tail ? "tail" : "limit", 1, LOG_MAX, LOG_DEFAULT, &is);
+    if (is.total > 0) {
+        job_free(j);
+        http_problem_issues(c, 422, "the query is not valid", &is);
+        return;
+    }
+    const char *url = c->d->storage_url;
+    const char *folder = strncmp(url, "file:", 5) == 0 ? url + 5 : url;
+    j->path = xasprintf("%s/%s/experiments/%lld/trials/%lld/attempts/%lld/output.log", folder,
+                        store_uuid(c->d->store), (long long)c->x->id, (long long)c->trial, (long long)j->attempt);
+    const char *tail = c->d->pool != NULL && j->attempt == t->attempt
+                           ? pool_log_tail(c->d->pool, c->x->id, c->trial)
+                           : NULL;
+    if (tail != NULL) {
+        buf_adds(&j->out, tail);
+    }
+    push(c, j);
+}
