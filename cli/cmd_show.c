@@ -57,10 +57,10 @@ static void print_text(const json_t *x)
                  strcmp(format_string(objective, "direction"), "min") == 0 ? "minimize"
                                                                            : "maximize",
                  format_string(objective, "metric"));
-    row_json("optimizer", json_object_get(spec, "optimizer"));
-    row_json("resource", json_object_get(spec, "resource"));
-    row_json("limits", json_object_get(x, "limits"));
-    row_json("seed", json_object_get(spec, "seed"));
+    row_members("optimizer", json_object_get(spec, "optimizer"));
+    row_members("resource", json_object_get(spec, "resource"));
+    row_members("limits", json_object_get(x, "limits"));
+    (void)printf("%-11s %" PRId64 "\n", "seed", format_int(spec, "seed"));
     row("trials", counts);
     print_best(x);
     row("tags", tags);

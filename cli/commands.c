@@ -10,7 +10,7 @@
 #define OTHER "other"
 
 const struct command commands[] = {
-    {"driver", "the service: experiments, trial queue, record, REST and board", SEARCH, cmd_driver},
+    {"driver", "the service: experiments, trials, record, REST, board", SEARCH, cmd_driver},
     {"submit", "give an experiment file to a running driver", SEARCH, cmd_submit},
 
     {"validate", "check an experiment file; every fault with line and column", FILES, cmd_validate},

@@ -83,7 +83,7 @@ static void last_words(const char *log, off_t from, char *buf, size_t size)
     line = line != NULL ? line + 1 : text;
     const char *prefix = "magpie driver: ";
     line = strncmp(line, prefix, strlen(prefix)) == 0 ? line + strlen(prefix) : line;
-    (void)snprintf(buf, size, "%s", line[0] != '\0' ? line : "it said nothing");
+    (void)snprintf(buf, size, "%.*s", (int)size - 1, line[0] != '\0' ? line : "it said nothing");
 }
 
 /* Reads up to the end of the first line; false at the end of the pipe or the deadline. */
