@@ -16,14 +16,24 @@ static void row(const char *label, const char *text)
     }
 }
 
-static void row_json(const char *label, const json_t *value)
+/* "algorithm=asha reduction_factor=3"; members that are null are left out. */
+static void row_members(const char *label, const json_t *object)
 {
-    if (value != NULL && !json_is_null(value) &&
-        (!json_is_object(value) || json_object_size(value) > 0)) {
-        char *text = mjson_dump(value);
-        row(label, text);
+    struct buf b = {0};
+    const char *key = NULL;
+    const json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        if (json_is_null(value)) {
+            continue;
+        }
+        char *text = json_is_string(value) ? NULL : mjson_dump(value);
+        buf_addf(&b, "%s%s=%s", b.len > 0 ? " " : "", key,
+                 text != NULL ? text : json_string_value(value));
         free(text);
     }
+    row(label, b.data != NULL ? b.data : "");
+    buf_fini(&b);
 }
 
 static void print_best(const json_t *x)
