@@ -130,8 +130,8 @@ class Body {
             const begin = performance.now();
             this.best.update();
             this.views.update();
-            // Drawing never takes more than about a tenth of the time, however many trials there are.
-            this.chartsAt = performance.now() + 10 * (performance.now() - begin);
+            // Drawing never takes more than about a fifth of the time, however many trials there are.
+            this.chartsAt = performance.now() + 4 * (performance.now() - begin);
         } else {
             this.chartTimer ??= setTimeout(() => {
                 this.chartTimer = undefined;

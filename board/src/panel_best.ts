@@ -3,7 +3,7 @@
 // "Is it getting better?": every value as a dot, the best so far as a line, over trials or over time.
 import { bestCurve, focusRange } from './best';
 import { axis, Chart, GRID, Option, Spot, zoom } from './chart';
-import { h } from './dom';
+import { h, setText, show } from './dom';
 import * as f from './format';
 import { Row } from './model';
 import { OpenExperiment } from './store';
@@ -14,17 +14,18 @@ export class BestPanel {
     readonly el: HTMLElement;
     private readonly chart: Chart;
     private readonly tabs: Segments<'trial' | 'time'>;
+    private readonly none = h('p', { class: 'panel-empty', hidden: true });
     private drawn = '';
 
     constructor(private readonly exp: OpenExperiment, pick: (trial: number) => void) {
         this.chart = new Chart('Best value so far', () => this.update(true), pick);
         this.tabs = new Segments('Over', [['trial', 'by trial'], ['time', 'over time']], 'trial', () => this.update(true));
         this.el = h('section', { class: 'card panel' },
-            h('header', null, h('h2', null, 'Best so far'), this.tabs.el), this.chart.el);
+            h('header', null, h('h2', null, 'Best so far'), this.tabs.el), h('div', { class: 'panel-body' }, this.chart.el, this.none));
     }
 
     update(force = false): void {
-        const key = `${this.exp.table.version}:${this.exp.json?.state}`;
+        const key = `${this.exp.table.version}:${this.exp.loadingTrials}:${this.exp.json?.state}`;
         if (!force && key === this.drawn) return;
         this.drawn = key;
         const rows = this.exp.table.list();
@@ -32,6 +33,8 @@ export class BestPanel {
         const curve = bestCurve(rows, this.exp.maximize, by, this.exp.start);
         const points = [...curve.other, ...curve.completed];
         const range = focusRange(points.map((p) => p[1]), this.exp.maximize);
+        show(this.none, points.length === 0);
+        setText(this.none, this.exp.loadingTrials ? 'Reading trials …' : 'The first value appears here.');
         this.chart.set(this.option(curve.completed, curve.other, curve.line, range), force);
         this.chart.setSpots(points.map(([x, y, trial]) => ({ x, y, trial })), (spot) => this.describe(spot));
     }
@@ -42,7 +45,7 @@ export class BestPanel {
             name, type: 'scatter', data, symbolSize: big ? 3 : 6, itemStyle: { color: c, opacity }, silent: true,
             large: big, largeThreshold: 3000, z: 1, clip: true,
         });
-        const target = this.exp.spec?.limits?.target;
+        const target = this.exp.json?.limits?.target ?? undefined;
         const improved = line.slice(0, 400);
         return {
             grid: GRID,
@@ -64,7 +67,7 @@ export class BestPanel {
                 {
                     name: 'best', type: 'line', step: 'end', data: line, symbol: 'none', silent: true, z: 3,
                     lineStyle: { color: colour('accent'), width: 2.5 },
-                    markLine: target === undefined ? undefined : {
+                    markLine: target === undefined || !range ? undefined : {
                         silent: true, symbol: 'none', data: [{ yAxis: target }],
                         lineStyle: { color: colour('stopped'), type: 'dashed' },
                         label: { formatter: `target ${f.num(target)}`, color: colour('muted'), position: 'insideStartTop', fontSize: 11 },

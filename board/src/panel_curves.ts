@@ -47,7 +47,7 @@ export class CurvesPanel {
         const curves = [...set.curves.values()];
         const values = curves.flatMap((c) => c.values.filter((v): v is number => v !== null && Number.isFinite(v)));
         show(this.none, values.length === 0);
-        setText(this.none, this.loading ? 'Reading curves …' : 'No metric has been reported yet.');
+        setText(this.none, this.loading || this.exp.loadingTrials ? 'Reading curves …' : 'No metric has been reported yet.');
         setText(this.note, this.noteText(curves.length, curves.filter((c) => best.has(c.trial)).length));
         this.chart.set(this.option(curves, best, focusRange(values, this.exp.maximize)));
         const spots: Spot[] = [];
@@ -65,7 +65,7 @@ export class CurvesPanel {
     }
 
     private async fetch(): Promise<void> {
-        if (this.loading || this.exp.load.state !== 'ready' || this.exp.table.size === 0) return;
+        if (this.loading || this.exp.loadingTrials || this.exp.load.state !== 'ready' || this.exp.table.size === 0) return;
         const rows = this.exp.table.list();
         const wanted = curveChoice(this.selected ? [this.selected] : [], topRows(rows, 100, this.exp.maximize).map((r) => r.id),
             rows.filter((r) => r.state === 'running').map((r) => r.id), rows.filter((r) => r.step !== null).map((r) => r.id), CURVES_MAX);
@@ -90,7 +90,7 @@ export class CurvesPanel {
         return {
             grid: GRID,
             dataZoom: zoom(),
-            xAxis: axis({ minInterval: 1, splitLine: { show: false }, name: unit, nameLocation: 'middle' }),
+            xAxis: axis({ minInterval: 1, splitLine: { show: false }, name: range ? unit : '', nameLocation: 'middle' }),
             yAxis: axis({ min: range?.[0], max: range?.[1],
                 axisLabel: { color: colour('faint'), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v: number) => f.num(v, 3) } }),
             series: [

@@ -96,7 +96,7 @@ export class TrialGrid {
 
     update(): void {
         this.columnsChanged();
-        const key = `${this.exp.table.version}:${this.input.value}:${this.order.key}:${this.order.down}`;
+        const key = `${this.exp.table.version}:${this.exp.loadingTrials}:${this.input.value}:${this.order.key}:${this.order.down}`;
         if (key !== this.arranged) {
             const wait = this.arrangedAt + ARRANGE_MS - performance.now();
             if (wait > 0) {
