@@ -18,6 +18,7 @@ import { TrialGrid } from './table';
 import { act, command, confirmDialog, CountsBar, failure, icon, infoDialog, paramList, Segments, skeleton, StatePill } from './widgets';
 
 const CHART_MS = 500;
+const CHART_WHILE_LOADING = 1000; // trials
 type View = 'curves' | 'scatter' | 'parallel' | 'rungs';
 
 export class ExperimentPage implements Page {
@@ -88,6 +89,7 @@ class Body {
     private readonly grid: TrialGrid;
     private readonly best: BestPanel;
     private readonly views: Views;
+    private loading = true;
     private chartsAt = 0;
     private chartTimer: ReturnType<typeof setTimeout> | undefined;
 
@@ -125,8 +127,14 @@ class Body {
         this.summary.update(now, this.grid.filteredState());
         this.grid.update();
         this.drawer.update();
+        // While a long list is read the charts wait for the whole of it, and then for nothing.
+        if (this.loading && !this.exp.loadingTrials) this.chartsAt = 0;
+        this.loading = this.exp.loadingTrials;
+        if (this.loading && this.exp.table.size > CHART_WHILE_LOADING) return;
         const wait = this.chartsAt + CHART_MS - performance.now();
         if (wait <= 0) {
+            clearTimeout(this.chartTimer);
+            this.chartTimer = undefined;
             const begin = performance.now();
             this.best.update();
             this.views.update();

@@ -40,7 +40,7 @@ export class CurvesPanel {
     update(force = false, fetchMore = true): void {
         if (fetchMore) void this.fetch();
         const set = this.exp.curves;
-        const key = `${set.version}:${this.selected}:${this.exp.table.counts.completed}`;
+        const key = `${set.version}:${this.loading || this.exp.loadingTrials}:${this.selected}:${this.exp.table.counts.completed}`;
         if (!force && key === this.drawn) return;
         this.drawn = key;
         const best = new Set(topRows(this.exp.table.list(), BEST, this.exp.maximize).map((r) => r.id));
