@@ -70,6 +70,7 @@ export class Drawer {
         setText(this.title, `Trial ${trial}`);
         void this.load();
         void this.loadMetrics();
+        this.sections.log!.hidden = !this.hasProgram;
         void this.loadLog();
         this.update();
     }
@@ -87,6 +88,11 @@ export class Drawer {
         this.lastVersion = '';
         for (const el of [this.params, this.metrics, this.attempts, this.where, this.facts, this.actions, this.log]) el.replaceChildren();
         setText(this.logNote, '');
+    }
+
+    /** Asked trials run in somebody else's program: the driver has no output of theirs. */
+    private get hasProgram(): boolean {
+        return this.exp.spec?.trial !== undefined;
     }
 
     // ---- loading ----
@@ -115,6 +121,7 @@ export class Drawer {
     private async loadLog(): Promise<void> {
         const signal = this.abort.signal;
         clearTimeout(this.logTimer);
+        if (!this.hasProgram) return;
         try {
             const text = await getText(`${path.trial(this.exp.id, this.trial)}/log?tail=${LOG_BYTES}`, signal);
             const atEnd = this.log.scrollTop + this.log.clientHeight >= this.log.scrollHeight - 8;
