@@ -25,8 +25,9 @@ struct request {
     enum study_state study;
     bool waiting, done;
     int64_t created_trial;
-    const char *client, *body_hash, *why_code, *why; /* shared texts */
-    char *key;                                       /* "client\nrequest" */
+    const char *why_code, *why; /* shared texts */
+    const char *key;            /* "client\nrequest", the map's own */
+    char *body_hash;            /* after given[], NULL = none */
     int n;
     struct given given[];
 };
@@ -55,12 +56,22 @@ static void request_destroy(struct study *s, struct request *r)
     for (int i = 0; i < r->n; i++) {
         study_text_set(s, &r->given[i].resume_uri, NULL);
     }
-    study_text_set(s, &r->client, NULL);
-    study_text_set(s, &r->body_hash, NULL);
     study_text_set(s, &r->why_code, NULL);
     study_text_set(s, &r->why, NULL);
-    free(r->key);
     free(r);
+}
+
+/* Puts `r` under its key. The map owns the key; a request that had it before goes. */
+static void request_put(struct study *s, struct request *r, const struct event *ev)
+{
+    char *key = request_key(ev->holder, ev->request);
+    struct request *old = strmap_set(&s->requests, key, r);
+    free(key);
+    r->key = old != NULL ? old->key : s->requests.entries[s->requests.used - 1].key;
+    if (old != NULL) {
+        request_destroy(s, old);
+    }
+    list_append(&s->by_age, &r->node);
 }
 
 void request_remember(struct study *s, const struct event *ev)
@@ -69,7 +80,8 @@ void request_remember(struct study *s, const struct event *ev)
         return;
     }
     int n = ev->kind == EV_ASK ? ev->n_grants : 0;
-    struct request *r = xcalloc(1, sizeof(*r) + (size_t)n * sizeof(r->given[0]));
+    size_t hash_size = ev->body_hash != NULL ? strlen(ev->body_hash) + 1 : 0;
+    struct request *r = xcalloc(1, sizeof(*r) + (size_t)n * sizeof(r->given[0]) + hash_size);
     r->wall_ms = ev->wall_ms;
     r->kind = ev->kind;
     r->study = ev->study;
@@ -77,9 +89,10 @@ void request_remember(struct study *s, const struct event *ev)
     r->done = ev->done;
     r->created_trial = ev->created_trial;
     r->n = n;
-    r->key = request_key(ev->holder, ev->request);
-    study_text_set(s, &r->client, ev->holder);
-    study_text_set(s, &r->body_hash, ev->body_hash);
+    if (hash_size > 0) {
+        r->body_hash = (char *)&r->given[n];
+        memcpy(r->body_hash, ev->body_hash, hash_size);
+    }
     study_text_set(s, &r->why_code, ev->why_code);
     study_text_set(s, &r->why, ev->why);
     for (int i = 0; i < n; i++) {
@@ -87,11 +100,7 @@ void request_remember(struct study *s, const struct event *ev)
         r->given[i] = (struct given){g->trial, g->attempt, g->budget, g->resume_step, NULL};
         study_text_set(s, &r->given[i].resume_uri, g->resume_uri);
     }
-    struct request *old = strmap_set(&s->requests, r->key, r);
-    if (old != NULL) {
-        request_destroy(s, old);
-    }
-    list_append(&s->by_age, &r->node);
+    request_put(s, r, ev);
 }
 
 static struct request *request_find(const struct study *s, const char *client, const char *request)
@@ -190,6 +199,13 @@ static bool lives(const struct study *s, const struct request *r)
     return false;
 }
 
+/* The map frees the key with the entry: nothing may use r->key afterwards. */
+static void request_drop(struct study *s, struct request *r)
+{
+    (void)strmap_remove(&s->requests, r->key);
+    request_destroy(s, r);
+}
+
 void study_forget_requests(struct study *s, int64_t wall_ms)
 {
     struct list_node *pos, *tmp;
@@ -200,8 +216,7 @@ void study_forget_requests(struct study *s, int64_t wall_ms)
             break;
         }
         if (!lives(s, r)) {
-            (void)strmap_remove(&s->requests, r->key);
-            request_destroy(s, r);
+            request_drop(s, r);
         }
     }
 }
@@ -210,8 +225,7 @@ void request_forget(struct study *s, const struct event *ev)
 {
     struct request *r = carries_request(ev) ? request_find(s, ev->holder, ev->request) : NULL;
     if (r != NULL) {
-        (void)strmap_remove(&s->requests, r->key);
-        request_destroy(s, r);
+        request_drop(s, r);
     }
 }
 
