@@ -37,8 +37,27 @@ static bool too_deep(const char *text, size_t len)
     return false;
 }
 
+/* jansson reads a NUL byte behind a number as nothing at all. */
+static enum mag_status refuse_nul(const char *text, const char *nul, struct mag_err *err)
+{
+    int line = 1;
+    const char *start = text;
+    for (const char *p = text; p < nul; p++) {
+        if (*p == '\n') {
+            line++;
+            start = p + 1;
+        }
+    }
+    return mag_fail(err, MAG_INVALID, "line %d, column %d: a NUL byte", line,
+                    (int)(nul - start) + 1);
+}
+
 enum mag_status mjson_parse(const char *text, size_t len, json_t **ret, struct mag_err *err)
 {
+    const char *nul = len > 0 ? memchr(text, '\0', len) : NULL;
+    if (nul != NULL) {
+        return refuse_nul(text, nul, err);
+    }
     if (too_deep(text, len)) {
         return mag_fail(err, MAG_INVALID, "the JSON is nested more than %d deep", MJSON_DEPTH_MAX);
     }
@@ -98,7 +117,8 @@ enum mag_status mjson_read_file(const char *path, size_t max, char **ret, size_t
 {
     FILE *f = fopen(path, "re");
     if (f == NULL) {
-        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", path, strerror(errno));
+        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", path,
+                        strerror(errno));
     }
     struct buf b = {0};
     size_t n = 0;
@@ -301,7 +321,8 @@ void mjson_issue(struct mjson_issues *is, const char *pointer, const char *fmt, 
     va_end(ap);
 }
 
-void mjson_issue_at(struct mjson_issues *is, const char *pointer, const char *key, const char *fmt, ...)
+void mjson_issue_at(struct mjson_issues *is, const char *pointer, const char *key, const char *fmt,
+                    ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -312,7 +333,8 @@ void mjson_issue_at(struct mjson_issues *is, const char *pointer, const char *ke
 void mjson_issues_place(struct mjson_issues *is, const char *text, size_t len)
 {
     for (int i = 0; i < is->n; i++) {
-        (void)mjson_locate(text, len, is->items[i].pointer, &is->items[i].line, &is->items[i].column);
+        (void)mjson_locate(text, len, is->items[i].pointer, &is->items[i].line,
+                           &is->items[i].column);
     }
 }
 
@@ -337,8 +359,9 @@ json_t *mjson_issues_json(const struct mjson_issues *is)
     json_t *a = json_array();
     for (int i = 0; i < is->n; i++) {
         const struct mjson_issue *it = &is->items[i];
-        (void)json_array_append_new(a, json_pack("{s:s, s:i, s:i, s:s}", "pointer", it->pointer, "line",
-                                                 it->line, "column", it->column, "detail", it->text));
+        (void)json_array_append_new(a, json_pack("{s:s, s:i, s:i, s:s}", "pointer", it->pointer,
+                                                 "line", it->line, "column", it->column, "detail",
+                                                 it->text));
     }
     return a;
 }

@@ -21,7 +21,8 @@ Test(json, broken_texts_name_line_and_column)
         {"[1, 2] x", 0, "line 1, column 8: "},
         {"{\"a\":\n\n  tru}", 0, "line 3, column "},
         {"[\"\xff\"]", 0, "line 1, column "},
-        {"[1]\0", 4, "line 1, column "},
+        {"[1]\0", 4, "line 1, column 4: a NUL byte"},
+        {"[1,\n 2\0, 3]", 11, "line 2, column 3: a NUL byte"}, /* found by fuzzing */
         {"[\"a\\u0000b\"]", 0, "line 1, column "},
         {"NaN", 0, "line 1, column "},
         {"[01]", 0, "line 1, column "},
