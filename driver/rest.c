@@ -45,6 +45,9 @@ const struct http_route rest_routes[] = {
     {HTTP_GET, EXPERIMENT "/pareto", rest_experiment_pareto, ON_X, "getPareto",
      "The best trade-offs of several objectives"},
 
+    {HTTP_GET, EXPERIMENT "/curves", rest_experiment_curves, ON_X, "getCurves",
+     "The objective of many trials over their steps"},
+
     {HTTP_GET, EXPERIMENT "/trials", rest_trials_list, ON_X, "listTrials", "List trials"},
     {HTTP_POST, EXPERIMENT "/trials", rest_trials_enqueue, ON_X | BODY, "enqueueTrial", "Enqueue a point of one's own"},
     {HTTP_GET, TRIAL, rest_trial_get, ON_T, "getTrial", "One trial"},

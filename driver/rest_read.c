@@ -19,6 +19,9 @@
 
 #define POINTS_DEFAULT 1000
 #define POINTS_MAX 10000
+#define CURVES_MAX 200          /* trials in one answer */
+#define CURVE_POINTS_MAX 10000  /* of one trial; a longer curve is cut and says so */
+#define CURVES_POINTS_MAX 50000 /* after so many the answer ends; `next` goes on */
 #define LOG_DEFAULT 65536
 #define LOG_MAX (1 << 20)
 
@@ -34,6 +37,10 @@ struct read_job {
     char *metric;
     int64_t last_seq;
     bool more;
+    /* curves: the trials, and one trial's points as three lists */
+    int64_t *trials;
+    int n_trials, points;
+    struct buf steps, attempts, values;
     /* log */
     char *path;
     int64_t offset, length, size;
@@ -45,6 +52,10 @@ static void job_free(struct read_job *j)
     buf_fini(&j->out);
     free(j->fault);
     free(j->metric);
+    free(j->trials);
+    buf_fini(&j->steps);
+    buf_fini(&j->attempts);
+    buf_fini(&j->values);
     free(j->path);
     free(j);
 }
@@ -183,6 +194,126 @@ void rest_trial_metrics(struct http_call *c)
         http_problem_issues(c, 422, "the query is not valid", &is);
         return;
     }
+    push(c, j);
+}
+
+/* ---- the objective of many trials ---- */
+
+static void add_curve_point(struct read_job *j, const struct event *ev, const struct event_point *p)
+{
+    for (int i = 0; i < p->n_values; i++) {
+        if (p->values[i].name != NULL && strcmp(p->values[i].name, j->metric) != 0) {
+            continue;
+        }
+        const char *comma = j->n++ > 0 ? "," : "";
+        buf_adds(&j->steps, comma);
+        buf_add_int(&j->steps, p->step);
+        buf_adds(&j->attempts, comma);
+        buf_add_int(&j->attempts, ev->attempt);
+        buf_adds(&j->values, comma);
+        buf_add_json_number(&j->values, p->values[i].value);
+        return;
+    }
+}
+
+static bool on_curve_event(void *arg, const struct store_event *row)
+{
+    struct read_job *j = arg;
+    struct event ev;
+    if (row->kind != EV_REPORT && row->kind != EV_TELL) {
+        return true;
+    }
+    if (j->n >= CURVE_POINTS_MAX) {
+        j->more = true;
+        return false;
+    }
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev, NULL) != MAG_OK) {
+        return true; /* replay says so; a curve just lacks it */
+    }
+    for (int i = 0; i < ev.n_points && !ev.late; i++) {
+        add_curve_point(j, &ev, &ev.points[i]);
+    }
+    event_fini(&ev);
+    return true;
+}
+
+static void add_curve(struct read_job *j, int64_t trial, bool first)
+{
+    buf_addf(&j->out, "%s{\"trial\":%lld", first ? "" : ",", (long long)trial);
+    buf_adds(&j->out, ",\"steps\":[");
+    buf_add(&j->out, j->steps.data, j->steps.len);
+    buf_adds(&j->out, "],\"attempts\":[");
+    buf_add(&j->out, j->attempts.data, j->attempts.len);
+    buf_adds(&j->out, "],\"values\":[");
+    buf_add(&j->out, j->values.data, j->values.len);
+    buf_adds(&j->out, j->more ? "],\"cut\":true}" : "]}");
+}
+
+static void run_curves(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
+{
+    struct read_job *j = container_of(job, struct read_job, job);
+    struct mag_err err = *why;
+    enum mag_status st = err.code;
+    int i = 0;
+    buf_adds(&j->out, "{\"metric\":");
+    buf_add_json_string(&j->out, j->metric);
+    buf_adds(&j->out, ",\"curves\":[");
+    for (; store != NULL && st == MAG_OK && i < j->n_trials && j->points < CURVES_POINTS_MAX; i++) {
+        j->n = 0;
+        j->more = false;
+        buf_reset(&j->steps);
+        buf_reset(&j->attempts);
+        buf_reset(&j->values);
+        st = store_read_trial(store, j->experiment, j->trials[i], 0, on_curve_event, j, &err);
+        add_curve(j, j->trials[i], i == 0);
+        j->points += j->n;
+    }
+    if (st != MAG_OK) {
+        j->status = 503;
+        j->fault = xasprintf("the record cannot be read: %s", err.text);
+    } else if (i < j->n_trials) {
+        buf_addf(&j->out, "],\"next\":%lld}", (long long)j->trials[i]);
+    } else {
+        buf_adds(&j->out, "],\"next\":null}");
+    }
+}
+
+/* "3,7,9": ids of trials that exist. */
+static bool read_trials(struct http_call *c, struct read_job *j)
+{
+    const char *text = http_query(c, "trials");
+    j->trials = xcalloc(CURVES_MAX, sizeof(*j->trials));
+    while (text != NULL && *text != '\0') {
+        char *end = NULL;
+        long long id = strtoll(text, &end, 10);
+        bool sound = end != text && (*end == ',' || *end == '\0') && study_trial(c->x->study, id) != NULL;
+        if (!sound || j->n_trials == CURVES_MAX) {
+            return false;
+        }
+        j->trials[j->n_trials++] = id;
+        text = end + (*end == ',');
+    }
+    return j->n_trials > 0;
+}
+
+void rest_experiment_curves(struct http_call *c)
+{
+    if (c->x->broken != NULL) {
+        http_problem(c, 409, "the experiment's record cannot be replayed: %s", c->x->broken);
+        return;
+    }
+    struct read_job *j = xcalloc(1, sizeof(*j));
+    j->job.run = run_curves;
+    j->job.done = done_metrics;
+    if (!read_trials(c, j)) {
+        job_free(j);
+        http_problem(c, 422, "query parameter 'trials' must name 1 to %d trials of this experiment, such as trials=3,7",
+                     CURVES_MAX);
+        return;
+    }
+    j->experiment = c->x->id;
+    j->dims = c->x->dims;
+    j->metric = xstrdup(study_spec(c->x->study)->metric);
     push(c, j);
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Fetches whole metric histories.
-import { pages, path } from './api';
+import { get, pages, path } from './api';
 import { OpenExperiment } from './store';
 
-const AT_ONCE = 6;
+const TRIALS_AT_ONCE = 100;
 
 const POINTS_PAGE = 5000;
 /** A trial with more points than this is shown by its first ones. */
@@ -27,22 +27,31 @@ export async function trialMetrics(experiment: number, trial: number, signal?: A
     return points;
 }
 
-/** Reads the objective's history of these trials into the experiment's curves. */
-export async function loadCurves(exp: OpenExperiment, trials: readonly number[]): Promise<void> {
-    const queue = [...trials];
-    const worker = async (): Promise<void> => {
-        for (let trial = queue.shift(); trial !== undefined; trial = queue.shift()) {
-            exp.curves.fetched.add(trial);
-            try {
-                for (const p of await trialMetrics(exp.id, trial)) {
-                    const value = p.values[exp.metric];
-                    if (value !== undefined) exp.curves.add(trial, p.attempt ?? 0, p.step, value);
-                }
-            } catch {
-                exp.curves.fetched.delete(trial);
-                return; // the driver is away: the next draw asks again
-            }
+interface CurveJson {
+    trial: number;
+    steps: number[];
+    attempts: number[];
+    values: (number | null)[];
+}
+
+/** Reads the objective's history of these trials into the experiment's curves, many in one request. */
+export async function loadCurves(exp: OpenExperiment, trials: readonly number[], drawn: () => void): Promise<void> {
+    const set = exp.curves;
+    let left = [...trials];
+    while (left.length > 0) {
+        const some = left.slice(0, TRIALS_AT_ONCE);
+        let answer: { curves: CurveJson[]; next: number | null };
+        try {
+            answer = await get(`${path.experiment(exp.id)}/curves?trials=${some.join(',')}`);
+        } catch {
+            return; // the driver is away: the next draw asks again
         }
-    };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+        for (const c of answer.curves) {
+            set.fetched.add(c.trial);
+            c.steps.forEach((step, i) => set.add(c.trial, c.attempts[i] ?? 0, step, c.values[i] ?? null));
+        }
+        if (answer.curves.length === 0) return;
+        left = left.slice(answer.curves.length);
+        drawn();
+    }
 }

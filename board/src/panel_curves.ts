@@ -73,7 +73,7 @@ export class CurvesPanel {
         const missing = wanted.filter((id) => !set.fetched.has(id) && (this.exp.table.get(id)?.step ?? null) !== null && set.wants(id));
         if (missing.length === 0) return;
         this.loading = true;
-        await loadCurves(this.exp, missing);
+        await loadCurves(this.exp, missing, () => this.update(false, false));
         this.loading = false;
         this.update();
     }

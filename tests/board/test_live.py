@@ -151,6 +151,29 @@ class Live(Board):
         self.quiet()
 
 
+class Curves(Board):
+    def test_curves_of_many_trials_come_in_one_answer_and_are_drawn(self):
+        i = self.d.submit(spec("curves"))
+        trials = self.ask(i, 3)
+        for t, steps in zip(trials, (3, 1, 0)):
+            metrics = [{"step": s, "values": {"loss": 1 / s, "score": s / 10}} for s in range(1, steps + 1)]
+            if metrics:
+                self.d.post(f"/api/v1/experiments/{i}/trials/{t['trial']}/report", {"attempt": 1, "metrics": metrics})
+        got = self.d.get(f"/api/v1/experiments/{i}/curves?trials=3,1,2")
+        self.assertEqual(got, {"metric": "score", "next": None, "curves": [
+            {"trial": 3, "steps": [], "attempts": [], "values": []},
+            {"trial": 1, "steps": [1, 2, 3], "attempts": [1, 1, 1], "values": [0.1, 0.2, 0.3]},
+            {"trial": 2, "steps": [1], "attempts": [1], "values": [0.1]}]})
+        many = ",".join(["1"] * 201)
+        for wrong in ("", "?trials=", "?trials=4", "?trials=0", "?trials=x", "?trials=1;2", "?trials=1,,2", "?trials=-1", "?trials=" + many):
+            self.d.get(f"/api/v1/experiments/{i}/curves{wrong}", status=422)
+        self.assertEqual(len(self.d.get(f"/api/v1/experiments/{i}/curves?trials={many[2:]}")["curves"]), 200)
+        self.open(i)
+        self.b.wait_text(".panel-note", "2 of 3 trials.*the best 2 in colour")
+        self.b.wait("return document.querySelectorAll('.panels canvas').length > 0")
+        self.quiet()
+
+
 class Hostile(Board):
     def test_names_parameters_and_reasons_stay_text(self):
         i = self.d.submit(spec(XSS, notes=XSS, tags=["<script>alert(1)</script>"]))
