@@ -380,7 +380,7 @@ class Rest(harness.Case):
     @unittest.skipUnless(os.getuid() == 0, "only root can become another user")
     def test_other_users_need_the_token(self):
         d, x = self.begin()
-        code = ("import http.client,os,sys; os.setgid(65534); os.setuid(65534); c=http.client.HTTPConnection(sys.argv[1]);"
+        code = ("import encodings.idna,http.client,os,sys; os.setgid(65534); os.setuid(65534); c=http.client.HTTPConnection(sys.argv[1]);"
                 "c.request('GET',sys.argv[2],headers=dict([sys.argv[3].split('=',1)]) if len(sys.argv)>3 else {});"
                 "print(c.getresponse().status)")
         host = urllib.parse.urlsplit(d.http).netloc
@@ -427,7 +427,7 @@ class Rest(harness.Case):
         def walk(query):
             out, cursor = [], ""
             while cursor is not None:
-                page = d.get(f"{x}/trials?limit=3&{query}&cursor={cursor}")
+                page = d.get(f"{x}/trials?limit=3" + (query and "&" + query) + (cursor and "&cursor=" + cursor))
                 out += page["trials"]
                 cursor = page["next"]
             return out
