@@ -277,6 +277,8 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     buf_adds(out, "{\"metric\":");
     buf_add_json_string(out, spec->metric);
     buf_addf(out, ",\"direction\":\"%s\"}", spec->maximize ? "max" : "min");
+    add_text(out, "algorithm",
+             json_string_value(json_object_get(json_object_get(spec->resolved, "optimizer"), "algorithm")));
     key(out, "tags");
     rest_add_json(out, study_tags(x->study));
     add_text(out, "notes", study_notes(x->study));

@@ -3,7 +3,7 @@
 // One experiment: how it stands, whether it gets better, what makes it better, and every trial.
 import { etaMs, ParamValue, path, post, time, TrialState, TRIAL_STATES, whyText } from './api';
 import { Drawer } from './drawer';
-import { h, replace, setText, show } from './dom';
+import { h, replace, setClass, setText, show } from './dom';
 import { Change } from './events';
 import * as f from './format';
 import { bestRow, progress, Row, TrialTable } from './model';
@@ -200,12 +200,13 @@ class Head {
         const why = whyText(e.why);
         setText(this.whyText, why);
         show(this.why, why !== '');
+        const tone = e.state === 'failed' ? ' bad' : e.state === 'completed' || this.exp.counts.running ? ' calm' : '';
+        setClass(this.why, `why${tone}`);
         const key = `${e.state}:${typeof e.why === 'object' ? e.why?.code : ''}`;
         if (key === this.drawn) return;
         this.drawn = key;
         const needsWorker = typeof e.why === 'object' && /worker|taker|gpu/.test(e.why?.code ?? '') && e.spec?.trial !== undefined;
         replace(this.whyCommand, needsWorker && e.state === 'running' ? command('magpie worker') : null);
-        this.why.classList.toggle('bad', e.state === 'failed');
         this.drawActions(e.state);
     }
 
@@ -423,7 +424,7 @@ class Views {
             this.choose();
         });
         this.tabs.offer('rungs', RungsPanel.fits(exp));
-        this.el = h('section', { class: 'card panel' }, h('header', null, h('h2', null, 'Trials compared'), this.tabs.el), this.all.map(([, el]) => el));
+        this.el = h('section', { class: 'card panel' }, h('header', null, h('h2', null, 'Compare'), this.tabs.el), this.all.map(([, el]) => el));
         this.choose();
     }
 

@@ -22,12 +22,14 @@ def spec(name="asked", **more):
 
 
 class Board(harness.Case):
+    flags = ()
+
     def setUp(self):
         super().setUp()
         chrome, driver = browser.programs()
         if chrome is None or driver is None:
             self.skipTest("needs chromium and chromedriver (Debian: chromium-driver)")
-        self.d = self.driver()
+        self.d = self.driver(*self.flags)
         page = self.d.raw("GET", "/")[2].decode()
         if "/assets/board-" not in page:
             self.skipTest("this driver was built without the board")
@@ -205,6 +207,24 @@ class Hostile(Board):
         self.assertEqual([n for n in names if not n.startswith(self.d.http + "/")], [])
         self.assertTrue(any("/assets/board-" in n for n in names))
         self.quiet()
+
+
+class Token(Board):
+    flags = ("--require-token",)
+
+    def test_a_driver_that_asks_for_its_token_gets_it(self):
+        self.d.submit(spec("behind-a-token"))
+        self.b.wait_text("dialog", "asks for its token")
+        enter = "document.querySelector('#token').value = arguments[0]; document.querySelector('dialog button').click()"
+        self.b.js(enter, "wrong")
+        self.b.wait("const i = document.querySelector('#token'); return i && i.value === ''", what="to be asked again")
+        self.b.js(enter, self.d.token())
+        self.b.wait_text(".exp-list", "behind-a-token")
+        self.live()
+        self.b.go(self.d.http + "/#/workers")
+        self.b.wait_text(".empty", "magpie worker")
+        self.assertIsNone(self.b.js("return document.querySelector('dialog')"), "once is enough")
+        self.quiet("status of 401")
 
 
 class Restart(Board):
