@@ -105,7 +105,8 @@ bool study_renew(struct study *s, int64_t trial, int64_t attempt, int64_t now_ns
 /* The answer of an earlier ask with this (client, request), or NULL. Borrowed until the next apply.
  * MAG_CONFLICT is for the caller when the body hash differs. */
 const struct event *study_request(const struct study *s, const char *client, const char *request);
-/* Drops request answers older than 24 h none of whose trials lives. */
+/* Drops request answers older than 24 h none of whose trials lives. Done at each new request too.
+ */
 void study_forget_requests(struct study *s, int64_t wall_ms);
 
 /* ---- queries; everything borrowed until the next apply ---- */

@@ -69,7 +69,7 @@ struct study {
     struct strmap texts;     /* shared texts, counted */
     struct strmap wheres;    /* canonical text -> json_t, shared by all trials that ran there */
     struct strmap requests;  /* "client\nrequest" -> struct request */
-    struct list_node by_age; /* struct request, oldest first */
+    struct list_node by_age; /* struct request, the next to be looked at first */
     struct event *answer;    /* what study_request returned last; a cache behind a const study */
 
     double step_ms, attempt_ms; /* durations seen, moving averages, 0 = none yet; not stored */

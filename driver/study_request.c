@@ -21,6 +21,7 @@ struct given {
 struct request {
     struct list_node node; /* in study->by_age */
     int64_t wall_ms;
+    int64_t due_ms; /* when it is looked at again: a day after it was put in or found alive */
     enum event_kind kind;
     enum study_state study;
     bool waiting, done;
@@ -71,6 +72,7 @@ static void request_put(struct study *s, struct request *r, const struct event *
     if (old != NULL) {
         request_destroy(s, old);
     }
+    r->due_ms = r->wall_ms + REQUEST_KEPT_MS;
     list_append(&s->by_age, &r->node);
 }
 
@@ -79,6 +81,7 @@ void request_remember(struct study *s, const struct event *ev)
     if (!carries_request(ev)) {
         return;
     }
+    study_forget_requests(s, ev->wall_ms);
     int n = ev->kind == EV_ASK ? ev->n_grants : 0;
     size_t hash_size = ev->body_hash != NULL ? strlen(ev->body_hash) + 1 : 0;
     struct request *r = xcalloc(1, sizeof(*r) + (size_t)n * sizeof(r->given[0]) + hash_size);
@@ -208,16 +211,19 @@ static void request_drop(struct study *s, struct request *r)
 
 void study_forget_requests(struct study *s, int64_t wall_ms)
 {
-    struct list_node *pos, *tmp;
-    list_foreach(pos, tmp, &s->by_age)
-    {
-        struct request *r = container_of(pos, struct request, node);
-        if (wall_ms - r->wall_ms < REQUEST_KEPT_MS) {
-            break;
+    struct list_node *first;
+    while ((first = list_first(&s->by_age)) != NULL) {
+        struct request *r = container_of(first, struct request, node);
+        if (wall_ms < r->due_ms) {
+            return;
         }
         if (!lives(s, r)) {
             request_drop(s, r);
+            continue;
         }
+        r->due_ms = wall_ms + REQUEST_KEPT_MS;
+        list_remove(first);
+        list_append(&s->by_age, first);
     }
 }
 

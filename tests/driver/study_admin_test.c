@@ -329,6 +329,24 @@ Test(study_admin, requests_are_forgotten_after_a_day_when_none_of_their_trials_l
     study_forget_requests(l.s, l.wall_ms + 86400000);
     cr_assert_null(study_request(l.s, "c", "one"));
     cr_assert_not_null(study_request(l.s, "c", "two"), "its trial runs");
+    lab_tell(&l, 2, 1, 0.5);
+    lab_advance(&l, 90000);
+    cr_assert_not_null(study_request(l.s, "c", "two"), "looked at once a day");
+    lab_advance(&l, 90000);
+    struct event *ev = lab_event(&l, EV_ASK, 0, 0);
+    ev->holder = xstrdup("c");
+    ev->request = xstrdup("three");
+    ev->count = 1;
+    cr_assert_eq(lab_apply(&l), MAG_OK);
+    cr_assert_null(study_request(l.s, "c", "two"), "a new request drops what is due");
+    /* A forgotten key is a new question; the record of it is sound. */
+    ev = lab_event(&l, EV_ASK, 0, 0);
+    ev->holder = xstrdup("c");
+    ev->request = xstrdup("one");
+    ev->count = 1;
+    cr_assert_eq(lab_apply(&l), MAG_OK);
+    cr_assert_eq(l.ev.grants[0].trial, 4);
+    lab_restart(&l);
     lab_close(&l);
 }
 

@@ -15,6 +15,24 @@ static char *unquoted(const char *text)
     return json;
 }
 
+const char *lab_search(int which)
+{
+#define SEARCH(x, rest)                                                                            \
+    "{'objective': {'metric': 'm', 'direction': 'max'}, 'seed': 9, 'searchspace': {'x': " x "}, "  \
+    "'limits': {'trials': 30, 'retries': 1, 'losses': 1, 'failures': 5}, 'optimizer': " rest "}"
+    static const char *const searches[LAB_SEARCHES] = {
+        SEARCH("['DOUBLE', [0, 1]]",
+               "{'algorithm': 'random'}, 'early_stopping': {'rule': 'median', 'min_trials': 2}"),
+        SEARCH("['INTEGER', [1, 30]]", "{'algorithm': 'grid'}"),
+        SEARCH("['DOUBLE', [0, 1]]", "{'algorithm': 'asha'}, 'resource': {'min': 1, 'max': 9}"),
+        SEARCH("['DOUBLE', [0, 1]]",
+               "{'algorithm': 'hyperband'}, 'resource': {'min': 1, 'max': 9}"),
+        SEARCH("['DOUBLE', [0, 1]]", "{'algorithm': 'de'}"),
+    };
+#undef SEARCH
+    return searches[(unsigned)which % LAB_SEARCHES];
+}
+
 struct spec *lab_spec(const char *text)
 {
     struct mjson_issues is = {0};

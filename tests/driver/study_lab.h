@@ -26,6 +26,9 @@ struct lab {
     struct mag_err err;
 };
 
+/* One search for each algorithm, with short rungs and limits that bite; any number, modulo. */
+#define LAB_SEARCHES 5
+const char *lab_search(int which);
 /* `spec` is JSON with ' for ". Aborts when it does not parse. */
 struct spec *lab_spec(const char *text);
 void lab_open(struct lab *l, const char *spec, bool shadow);

@@ -12,9 +12,12 @@
 
 TestSuite(study_verify, .timeout = 60);
 
-#define HEAD                                                                                        \
-    "{'objective': {'metric': 'acc', 'direction': 'max'}, 'searchspace': {'x': ['DOUBLE', [0, 1]]}, 'seed': 5,"
-#define ASHA HEAD " 'optimizer': {'algorithm': 'asha'}, 'resource': {'min': 1, 'max': 9}, 'limits': {'trials': 6}}"
+#define HEAD                                                                                       \
+    "{'objective': {'metric': 'acc', 'direction': 'max'}, 'searchspace': {'x': ['DOUBLE', [0, "    \
+    "1]]}, 'seed': 5,"
+#define ASHA                                                                                       \
+    HEAD " 'optimizer': {'algorithm': 'asha'}, 'resource': {'min': 1, 'max': 9}, 'limits': "       \
+         "{'trials': 6}}"
 
 static void history(struct lab *l)
 {
@@ -54,11 +57,11 @@ Test(study_verify, a_forged_decision_is_named_by_event_kind_and_trial)
         int row;
         const char *from, *to;
     } rows[] = {
-        {0, "\"trial\":3}", "\"trial\":4}"},       /* another trial */
-        {0, "\"budget\":1", "\"budget\":3"},       /* another budget */
-        {0, "\"point\":[0.", "\"point\":[0.0"},    /* another point */
-        {1, "\"action\":1", "\"action\":2"},       /* another action */
-        {5, "\"trial\":4}", "\"trial\":3}"},       /* another promotion */
+        {0, "\"trial\":3}", "\"trial\":4}"},                           /* another trial */
+        {0, "\"budget\":1", "\"budget\":3"},                           /* another budget */
+        {0, "\"point\":[0.", "\"point\":[0.0"},                        /* another point */
+        {1, "\"action\":1", "\"action\":2"},                           /* another action */
+        {5, "\"trial\":4}", "\"trial\":3}"},                           /* another promotion */
         {6, "\"state_attempt\":2", "\"state\":5,\"state_attempt\":2"}, /* failed, not retried */
     };
     for (size_t k = 0; k < sizeof(rows) / sizeof(rows[0]); k++) {
@@ -68,7 +71,8 @@ Test(study_verify, a_forged_decision_is_named_by_event_kind_and_trial)
         struct verify_result res = {0};
         for (int i = 0; i < l.n_rows; i++) {
             struct event ev;
-            char *text = i == rows[k].row ? forged(&l, i, rows[k].from, rows[k].to) : xstrdup(l.rows[i].text);
+            char *text = i == rows[k].row ? forged(&l, i, rows[k].from, rows[k].to)
+                                          : xstrdup(l.rows[i].text);
             decode(&l, i, text, &ev);
             bool same = verifier_feed(v, &ev, &res);
             cr_assert_eq(same, i < rows[k].row, "forgery %zu, row %d: %s", k, i, res.text);
@@ -77,7 +81,8 @@ Test(study_verify, a_forged_decision_is_named_by_event_kind_and_trial)
         }
         cr_assert_eq(res.first_bad, rows[k].row + 1);
         cr_assert_not_null(strstr(res.text, "recorded"), "%s", res.text);
-        cr_assert_not_null(strstr(res.text, event_kind_name(l.rows[rows[k].row].kind)), "%s", res.text);
+        cr_assert_not_null(strstr(res.text, event_kind_name(l.rows[rows[k].row].kind)), "%s",
+                           res.text);
         free(res.text);
         verifier_destroy(v);
         lab_close(&l);
@@ -133,7 +138,8 @@ Test(study_verify, replay_refuses_decisions_that_the_state_machine_forbids)
         for (int i = 0; i <= rows[k].row; i++) {
             struct event ev;
             struct mag_err err = {0};
-            char *text = i == rows[k].row ? forged(&l, i, rows[k].from, rows[k].to) : xstrdup(l.rows[i].text);
+            char *text = i == rows[k].row ? forged(&l, i, rows[k].from, rows[k].to)
+                                          : xstrdup(l.rows[i].text);
             decode(&l, i, text, &ev);
             enum mag_status st = study_apply(s, &ev, 0, &err);
             cr_assert_eq(st, i == rows[k].row ? MAG_CORRUPT : MAG_OK, "forgery %zu: %s", k, text);
@@ -166,8 +172,10 @@ Test(study_verify, a_record_cut_anywhere_replays_to_the_state_of_that_moment)
 Test(study_verify, remaining_time_follows_the_steps_seen)
 {
     struct lab l;
-    lab_open(&l, HEAD " 'optimizer': {'algorithm': 'asha', 'bracket': 2}, 'resource': {'min': 1, 'max': 9},"
-                      " 'limits': {'trials': 2}}",
+    lab_open(&l,
+             HEAD
+             " 'optimizer': {'algorithm': 'asha', 'bracket': 2}, 'resource': {'min': 1, 'max': 9},"
+             " 'limits': {'trials': 2}}",
              true);
     lab_ask(&l, "a", 1);
     cr_assert_eq(study_remaining_ms(l.s, 1, l.now_ns), -1, "nothing seen yet");
@@ -187,7 +195,9 @@ Test(study_verify, remaining_time_follows_the_steps_seen)
 Test(study_verify, the_estimated_end_follows_the_pace_and_the_time_limit)
 {
     struct lab l;
-    lab_open(&l, HEAD " 'optimizer': {'algorithm': 'random'}, 'limits': {'trials': 10, 'time': 1000}}", true);
+    lab_open(&l,
+             HEAD " 'optimizer': {'algorithm': 'random'}, 'limits': {'trials': 10, 'time': 1000}}",
+             true);
     cr_assert_eq((int)study_eta_s(l.s, l.now_ns), 1000, "only the limit is known");
     for (int i = 1; i <= 5; i++) {
         lab_ask(&l, "a", 1);
