@@ -67,6 +67,7 @@ struct trial {
     /* private to the study */
     struct trial_attempt first;    /* attempts points here until there is a second */
     double attempt_value;          /* last objective of the current attempt, NaN = none */
+    int64_t attempt_step;          /* highest step of the current attempt, with or without objective */
     int64_t value_step;            /* step that `value` belongs to, -1 = none */
     int64_t attempt_ns, report_ns; /* monotonic, for estimates; 0 after a restart */
     uint64_t touch;                /* last apply that changed it */

@@ -62,7 +62,8 @@ static void add_trial(uint64_t *h, const struct trial *t, int dims)
                               t->parent,      t->parent_step,   t->bracket,    t->rung,
                               t->from_worker, t->reserved,      t->lost,       t->enqueued,
                               t->lease_ms,    t->created_ms,    t->started_ms, t->ended_ms,
-                              t->rerun_of,    t->value_step};
+                              t->rerun_of,    t->value_step,
+                              t->attempt_step};
     add(h, fields, sizeof(fields));
     for (int i = 0; i < dims; i++) {
         add_double(h, t->point[i]);

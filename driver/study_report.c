@@ -132,7 +132,7 @@ enum standing standing_of(const struct trial *t, int64_t attempt)
 
 /* ---- showing values ---- */
 
-static void note_step(struct trial_attempt *a, int64_t step)
+void attempt_note(struct trial_attempt *a, int64_t step)
 {
     if (a->last_step < 0) {
         a->first_step = a->last_step = step;
@@ -236,10 +236,11 @@ static bool take_point(struct study *s, struct event *ev, struct trial *t,
 {
     double value = 0;
     t->step = p->step > t->step ? p->step : t->step;
+    t->attempt_step = p->step > t->attempt_step ? p->step : t->attempt_step;
     if (!point_objective(p, &value)) {
         return false;
     }
-    note_step(trial_attempt_at(t, ev->attempt), p->step);
+    attempt_note(trial_attempt_at(t, ev->attempt), p->step);
     char *rule_why = NULL;
     enum report_action action = ACT_CONTINUE;
     if (!isnan(value)) {

@@ -25,6 +25,8 @@ bool point_objective(const struct event_point *p, double *ret);
 /* Takes the points of a running trial in order; decides (live) or follows (replay) ev->action. True
  * when one of them ended the attempt: end_attempt is next. */
 bool points_take(struct study *s, struct event *ev, struct trial *t);
+/* The attempt reported the objective at this step: what a repeated message is known by. */
+void attempt_note(struct trial_attempt *a, int64_t step);
 /* True when the checkpoint is news. */
 bool checkpoint_take(struct study *s, struct event *ev, struct trial *t);
 /* Shows one value to optimizer and rule. *ret_why: the rule's sentence, malloc'ed, or NULL. */

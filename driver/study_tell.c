@@ -41,11 +41,12 @@ static enum mag_status check_value(const struct event *ev, const struct trial *t
 
 /* ---- completed ---- */
 
-/* A value told without any report is the report of the budget's last step. */
+/* At its budget a trial's end is the report of that step, unless the optimizer has seen it. A value
+ * told without any step is the budget's. */
 static bool is_report(const struct event *ev, const struct trial *t)
 {
-    const struct trial_attempt *a = &t->attempts[t->attempt - 1];
-    return t->budget > 0 && ev->has_value && a->last_step < 0 && t->seen_step < t->budget;
+    bool there = t->attempt_step >= t->budget || (t->attempt_step < 0 && ev->has_value);
+    return t->budget > 0 && there && t->seen_step < t->budget;
 }
 
 static void decide_told(struct study *s, struct event *ev, struct trial *t, double value,
@@ -73,8 +74,7 @@ static enum mag_status take_completed(struct study *s, struct event *ev, struct 
     enum report_action action = ACT_CONTINUE;
     char *rule_why = NULL;
     if (is_report(ev, t) && !isnan(value)) {
-        struct trial_attempt *a = trial_attempt_at(t, ev->attempt);
-        a->first_step = a->last_step = t->budget;
+        attempt_note(trial_attempt_at(t, ev->attempt), t->budget);
         t->step = t->budget > t->step ? t->budget : t->step;
         action = show_value(s, t, t->budget, value, &rule_why);
     }

@@ -90,6 +90,7 @@ struct trial *trial_create(struct study *s, const double *point)
                         .step = -1,
                         .value = NAN,
                         .attempt_value = NAN,
+                        .attempt_step = -1,
                         .seen_step = -1,
                         .value_step = -1,
                         .checkpoint_step = -1,
@@ -123,6 +124,7 @@ static void add_attempt(struct trial *t)
     t->n_attempts = n + 1;
     t->attempt = n + 1;
     t->attempt_value = NAN;
+    t->attempt_step = -1;
 }
 
 static void clear_why(struct study *s, struct trial *t)
