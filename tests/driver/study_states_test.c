@@ -10,6 +10,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 TestSuite(study_states, .timeout = 60);
@@ -60,6 +61,36 @@ Test(study_states, every_pair_of_states_is_allowed_or_refused_as_the_table_says)
             study_destroy(s);
         }
     }
+}
+
+/* The row "| `from` | `to`, `to` |" of section 4; NULL when there is none. */
+static char *protocol_row(const char *text, const char *from)
+{
+    char *head = xasprintf("\n| `%s` |", from);
+    const char *at = strstr(strstr(text, "## 4. States"), head);
+    char *row = at != NULL ? xstrndup(at + strlen(head), strcspn(at + strlen(head), "\n")) : NULL;
+    free(head);
+    return row;
+}
+
+Test(study_states, the_protocols_table_of_moves_is_the_codes)
+{
+    char *text = NULL;
+    size_t len = 0;
+    struct mag_err err = {0};
+    cr_assert_eq(mjson_read_file(MAG_SOURCE_ROOT "/PROTOCOL.md", 1 << 20, &text, &len, &err), MAG_OK, "%s", err.text);
+    for (int from = 0; from < TRIAL_STATES; from++) {
+        char *row = protocol_row(text, trial_state_name((enum trial_state)from));
+        cr_assert_not_null(row, "%s", trial_state_name((enum trial_state)from));
+        for (int to = 0; to < TRIAL_STATES; to++) {
+            char *name = xasprintf("`%s`", trial_state_name((enum trial_state)to));
+            cr_assert_eq(strstr(row, name) != NULL, trial_may_move((enum trial_state)from, (enum trial_state)to), "%d to %d",
+                         from, to);
+            free(name);
+        }
+        free(row);
+    }
+    free(text);
 }
 
 Test(study_states, names_of_states_and_causes_read_back)
