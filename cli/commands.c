@@ -11,6 +11,7 @@
 
 const struct command commands[] = {
     {"driver", "the service: experiments, trials, record, REST, board", SEARCH, cmd_driver},
+    {"worker", "runs trials for a driver, in slots", SEARCH, cmd_worker},
     {"submit", "give an experiment file to a running driver", SEARCH, cmd_submit},
 
     {"validate", "check an experiment file; every fault with line and column", FILES, cmd_validate},

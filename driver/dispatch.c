@@ -59,18 +59,19 @@ static struct answer *answer_find(struct worker *w, int64_t seq)
     return NULL;
 }
 
-static void forget_acked(struct worker *w, int64_t acked)
+static void forget_acked(struct worker *w, int64_t acked, int64_t open)
 {
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &w->answers)
     {
         struct answer *a = container_of(n, struct answer, node);
-        if (a->seq <= acked && a->ready) {
+        if (a->seq <= acked && a->seq != open && a->ready) {
             answer_free(a);
         }
     }
     if (acked > w->acked) {
         w->acked = acked;
+        w->open = open;
     }
 }
 
@@ -151,25 +152,13 @@ static void take_back(struct worker *w, const struct wire_ref *r)
     h->sent = true;
     h->seen = true;
     struct experiment *x = driver_experiment(w->pool->driver, r->experiment);
-    const struct trial *t = x != NULL ? study_trial(x->study, r->trial) : NULL;
     if (x != NULL) {
         int cost = offer_cost(w, &study_spec(x->study)->requires_);
         h->cost = cost > 0 ? cost : 1;
     }
-    if (t == NULL || r->reserved || t->state != TRIAL_WAITING || t->attempt != r->attempt) {
-        h->revoked = true;
-        return;
+    if (holding_check(w, h) == HELD_EXPIRED) {
+        (void)holding_take_back(w, h);
     }
-    struct event ev;
-    struct mag_err err = {0};
-    event_init(&ev, EV_REPORT);
-    ev.trial = r->trial;
-    ev.attempt = r->attempt;
-    ev.holder = xstrdup(w->id);
-    ev.from_worker = true;
-    ev.checkpoint_step = -1;
-    h->revoked = driver_apply(w->pool->driver, x, &ev, &err) != MAG_OK || ev.late;
-    event_fini(&ev);
 }
 
 static void match_held(struct worker *w, const struct wire_hello *h)
@@ -197,7 +186,7 @@ static void match_held(struct worker *w, const struct wire_hello *h)
         struct experiment *x = driver_experiment(w->pool->driver, mine->experiment);
         int cost = x != NULL ? offer_cost(w, &study_spec(x->study)->requires_) : 0;
         mine->cost = cost > 0 ? cost : mine->cost;
-        if (!mine->seen && !holding_check(w, mine)) {
+        if (!mine->seen && holding_check(w, mine) != HELD_OPEN) {
             holding_free(mine);
         }
     }
@@ -264,7 +253,7 @@ static void handle_next(struct worker *w, struct answer *a, const struct wire_ne
     w->poll = a;
     w->poll_deadline_ns = driver_now_ns(p->driver) + next->wait_ms * MAG_NS_PER_MS;
     list_append(&p->polls, &w->poll_node);
-    if (w->drain_wanted || p->draining) {
+    if (w->drain_wanted) {
         offer_answer(w);
         return;
     }
@@ -442,7 +431,7 @@ static void handle_result(struct talk *tk, const struct wire_result *r)
 {
     struct worker *w = tk->worker;
     struct holding *h = holding_find(w, r->experiment, r->trial, r->attempt);
-    bool held = h != NULL && holding_check(w, h);
+    bool held = h != NULL && holding_check(w, h) != HELD_REVOKED;
     bool quiet_end = strcmp(r->status, "stopped") == 0 || strcmp(r->status, "paused") == 0;
     if (held || !quiet_end) {
         struct event ev;
@@ -482,7 +471,7 @@ static void handle_talk(struct worker *w, struct answer *a, struct wire_msg *m)
         handle_result(&tk, &m->talk.results[i]);
     }
     offer_orders(w, false, &reply.answer.orders, &reply.answer.n_orders);
-    reply.answer.drain = w->drain_wanted || w->pool->draining;
+    reply.answer.drain = w->drain_wanted;
     wire_encode(&reply, &a->text);
     wire_fini(&reply);
     answer_release(a);
@@ -500,7 +489,7 @@ static void handle_bye(struct worker *w, struct answer *a, const struct wire_bye
     list_foreach(n, tmp, &w->holdings)
     {
         struct holding *h = container_of(n, struct holding, node);
-        if (holding_check(w, h)) {
+        if (holding_check(w, h) == HELD_OPEN) {
             struct event ev;
             event_of(&ev, h->reserved ? EV_RELEASE : EV_TELL, w, h->trial, h->attempt);
             if (!h->reserved) {
@@ -564,7 +553,7 @@ static void handle_in_session(struct pool *p, const struct bridge_addr *from, st
     w->pipe = from->pipe;
     w->connected = true;
     worker_renew(w);
-    forget_acked(w, m->acked < m->seq ? m->acked : m->seq - 1);
+    forget_acked(w, m->acked < m->seq ? m->acked : m->seq - 1, m->open);
     struct answer *a = answer_find(w, m->seq);
     if (a != NULL) {
         p->stats.repeated++;
@@ -574,7 +563,7 @@ static void handle_in_session(struct pool *p, const struct bridge_addr *from, st
         }
         return;
     }
-    if (m->seq <= w->acked) {
+    if (m->seq <= w->acked && m->seq != w->open) {
         refuse(p, from, m->seq, "stale", "this request was answered and acknowledged before");
     } else if (w->n_answers >= WIRE_ANSWERS_MAX) {
         refuse(p, from, m->seq, "limit", "too many unacknowledged requests in this session");

@@ -5,6 +5,7 @@
  * memory and GPUs, and a trial that needs more takes several.
  */
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "driver/pool_state.h"
 
@@ -56,9 +57,18 @@ int offer_cost(const struct worker *w, const struct spec_requires *want)
     return (int)(most > cores ? most : cores);
 }
 
+/* Workers speak up with every heartbeat: one that missed three gets nothing until it is heard again. */
+bool worker_is_silent(const struct worker *w)
+{
+    const struct driver_config *cfg = driver_config(w->pool->driver);
+    int64_t beats_ms = 3 * cfg->heartbeat_ms + POOL_SLACK_MS;
+    int64_t limit_ms = beats_ms < cfg->lease_ms ? beats_ms : cfg->lease_ms;
+    return !w->connected || driver_now_ns(w->pool->driver) - w->heard_ns >= limit_ms * MAG_NS_PER_MS;
+}
+
 static bool takes_work(const struct worker *w)
 {
-    return w->known && w->connected && !w->draining && !w->drain_wanted;
+    return w->known && !worker_is_silent(w) && !w->draining && !w->drain_wanted;
 }
 
 /* The most of a resource that any connected worker has. */
@@ -205,7 +215,7 @@ static void offer_undelivered(struct worker *w)
     list_foreach(n, tmp, &w->holdings)
     {
         struct holding *h = container_of(n, struct holding, node);
-        if (h->sent || h->revoked || !holding_check(w, h)) {
+        if (h->sent || holding_check(w, h) != HELD_OPEN) {
             continue;
         }
         const struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
@@ -392,10 +402,7 @@ void offer_orders(struct worker *w, bool again, struct wire_order **list, size_t
     list_foreach(node, tmp, &w->holdings)
     {
         struct holding *h = container_of(node, struct holding, node);
-        if (!h->revoked && holding_check(w, h)) {
-            continue;
-        }
-        if (h->told_stop && !again) {
+        if ((!h->revoked && holding_check(w, h) != HELD_REVOKED) || (h->told_stop && !again)) {
             continue;
         }
         struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
@@ -423,7 +430,7 @@ void offer_answer(struct worker *w)
     w->poll = NULL;
     list_remove(&w->poll_node);
     struct wire_msg m = {.type = WIRE_WORK, .seq = a->seq, .work = w->offer};
-    m.work.drain = w->drain_wanted || w->pool->draining;
+    m.work.drain = w->drain_wanted;
     w->offer = (struct wire_work){0};
     wire_encode(&m, &a->text);
     wire_fini(&m);

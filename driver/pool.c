@@ -50,18 +50,39 @@ void holding_free(struct holding *h)
     free(h);
 }
 
-bool holding_check(struct worker *w, struct holding *h)
+enum standing holding_check(struct worker *w, struct holding *h)
 {
     struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
     const struct trial *t = x != NULL && !x->deleted ? study_trial(x->study, h->trial) : NULL;
-    bool mine = t != NULL && t->holder != NULL && strcmp(t->holder, w->id) == 0;
-    bool open = mine && ((t->state == TRIAL_RUNNING && t->attempt == h->attempt) ||
-                         (t->state == TRIAL_WAITING && t->reserved));
-    if (open) {
+    bool mine = t != NULL && t->attempt == h->attempt && t->holder != NULL && strcmp(t->holder, w->id) == 0;
+    enum standing st = HELD_REVOKED;
+    if (mine && (t->state == TRIAL_RUNNING || (t->state == TRIAL_WAITING && t->reserved))) {
         h->reserved = t->reserved;
+        st = HELD_OPEN;
+    } else if (mine && t->state == TRIAL_WAITING && t->lost) {
+        st = HELD_EXPIRED;
     }
-    h->revoked = !open;
-    return open;
+    h->revoked = st == HELD_REVOKED;
+    return st;
+}
+
+bool holding_take_back(struct worker *w, struct holding *h)
+{
+    struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
+    struct event ev;
+    struct mag_err err = {0};
+    event_init(&ev, EV_REPORT);
+    ev.trial = h->trial;
+    ev.attempt = h->attempt;
+    ev.holder = xstrdup(w->id);
+    ev.from_worker = true;
+    ev.checkpoint_step = -1;
+    bool taken = driver_apply(w->pool->driver, x, &ev, &err) == MAG_OK && !ev.late;
+    event_fini(&ev);
+    h->revoked = !taken;
+    log_info("driver", "trial-taken-back", "worker=%s experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64
+             " taken=%d", log_quote(w->id), h->experiment, h->trial, h->attempt, taken);
+    return taken;
 }
 
 void worker_renew(struct worker *w)
@@ -71,10 +92,11 @@ void worker_renew(struct worker *w)
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &w->holdings)
     {
-        const struct holding *h = container_of(n, struct holding, node);
+        struct holding *h = container_of(n, struct holding, node);
         struct experiment *x = h->revoked ? NULL : driver_experiment(w->pool->driver, h->experiment);
-        if (x != NULL) {
-            study_renew(x->study, h->trial, h->attempt, now);
+        bool renewed = x == NULL || study_renew(x->study, h->trial, h->attempt, now);
+        if (!renewed && holding_check(w, h) == HELD_EXPIRED && !driver_is_read_only(w->pool->driver)) {
+            (void)holding_take_back(w, h);
         }
     }
 }
@@ -104,7 +126,7 @@ void worker_release_unstarted(struct worker *w)
     list_foreach(n, tmp, &w->holdings)
     {
         struct holding *h = container_of(n, struct holding, node);
-        if (!h->sent && !h->revoked && holding_check(w, h)) {
+        if (!h->sent && holding_check(w, h) == HELD_OPEN) {
             release_one(w, h);
             holding_free(h);
         }
@@ -191,6 +213,7 @@ void worker_drop_session(struct worker *w)
     free(w->offer.orders);
     w->offer = (struct wire_work){0};
     w->acked = 0;
+    w->open = 0;
 }
 
 void worker_new_session(struct worker *w)
@@ -273,14 +296,14 @@ static void scan_studies(struct pool *p)
 
 /* ---- tick ---- */
 
-static void expire_polls(struct pool *p)
+static void expire_polls(struct pool *p, bool all)
 {
     int64_t now = driver_now_ns(p->driver);
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &p->polls)
     {
         struct worker *w = container_of(n, struct worker, poll_node);
-        if (w->poll_deadline_ns <= now || p->draining) {
+        if (all || w->poll_deadline_ns <= now) {
             offer_answer(w);
         }
     }
@@ -297,7 +320,7 @@ static void forget_silent(struct pool *p)
         bool holds = false;
         list_foreach(hn, htmp, &w->holdings)
         {
-            holds = holding_check(w, container_of(hn, struct holding, node)) || holds;
+            holds = holding_check(w, container_of(hn, struct holding, node)) == HELD_OPEN || holds;
         }
         int64_t limit_ms = w->known ? POOL_FORGET_MS : driver_config(p->driver)->lease_ms;
         if (!holds && !w->connected && now - w->heard_ns > limit_ms * MAG_NS_PER_MS) {
@@ -315,7 +338,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         p->resync = false;
         scan_studies(p);
     }
-    expire_polls(p);
+    expire_polls(p, false);
     offer_serve(p);
     if (++p->ticks % 100 == 0) {
         forget_silent(p);
@@ -386,7 +409,7 @@ enum mag_status pool_start(struct pool **ret, struct driver *d, const char *list
 void pool_drain(struct pool *p)
 {
     p->draining = true;
-    expire_polls(p);
+    expire_polls(p, true); /* asked again, they are held until the sockets close */
 }
 
 void pool_stop(struct pool *p)

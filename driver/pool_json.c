@@ -11,7 +11,7 @@
 
 static const char *state_of(const struct worker *w)
 {
-    if (!w->connected) {
+    if (worker_is_silent(w)) {
         return w->draining ? "gone" : "silent";
     }
     return w->draining || w->drain_wanted ? "draining" : "connected";

@@ -16,6 +16,7 @@
 
 #define POOL_SESSION_HEX 32
 #define POOL_TICK_MS 100
+#define POOL_SLACK_MS 500
 
 /* What a worker has, or is about to be given. Its slots are busy until the worker says how it ended,
  * also when the lease has gone meanwhile. */
@@ -63,7 +64,8 @@ struct worker {
     bool drain_wanted;      /* we want it to drain: told with each answer */
     uint32_t pipe;
     char session[POOL_SESSION_HEX + 1]; /* "" = none */
-    int64_t acked;          /* answers up to here were forgotten */
+    int64_t acked;          /* answers up to here were forgotten, */
+    int64_t open;           /* but this one */
     struct list_node answers;
     int n_answers;
     struct answer *poll;    /* its held `next`, NULL = none */
@@ -102,9 +104,17 @@ void worker_drop_session(struct worker *w);
 struct holding *holding_find(struct worker *w, int64_t experiment, int64_t trial, int64_t attempt);
 struct holding *holding_add(struct worker *w, int64_t experiment, int64_t trial, int64_t attempt);
 void holding_free(struct holding *h);
-/* Does the study still see the worker as the trial's holder? Marks the holding revoked when not. */
-bool holding_check(struct worker *w, struct holding *h);
-/* Renews every lease the worker has. */
+/* How the study sees the worker's hold on a trial. */
+enum standing {
+    HELD_OPEN = 0,    /* its lease runs */
+    HELD_EXPIRED = 1, /* it ran out; nobody else has the trial yet: any message takes it back */
+    HELD_REVOKED = 2, /* the trial ended, or is another's */
+};
+/* Looks it up; keeps `reserved` and `revoked` up to date. */
+enum standing holding_check(struct worker *w, struct holding *h);
+/* An expired trial is the worker's again, by an empty report; false when it is too late for that. */
+bool holding_take_back(struct worker *w, struct holding *h);
+/* The worker was heard: renews every lease it has and takes expired ones back. */
 void worker_renew(struct worker *w);
 /* The reply is complete: it leaves once everything applied so far is durable. */
 void answer_release(struct answer *a);
@@ -115,6 +125,7 @@ void worker_release_unstarted(struct worker *w);
 /* ---- offer.c ---- */
 /* Slots a trial with these needs takes on this worker, 0 = it does not fit. */
 int offer_cost(const struct worker *w, const struct spec_requires *want);
+bool worker_is_silent(const struct worker *w);
 /* Sum of the slots that running trials take. */
 int worker_busy(const struct worker *w);
 /* Grants work to held polls and answers those that got something. */

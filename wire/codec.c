@@ -262,6 +262,10 @@ void wire_encode(const struct wire_msg *m, struct buf *out)
         buf_adds(out, ",\"acked\":");
         buf_add_int(out, m->acked);
     }
+    if (m->open != 0) {
+        buf_adds(out, ",\"open\":");
+        buf_add_int(out, m->open);
+    }
     encode_fields(types[m->type].fields, &m->hello, true, out);
     buf_addc(out, '}');
 }
@@ -465,6 +469,7 @@ static enum mag_status decode_envelope(const json_t *doc, struct wire_msg *m, st
         {.name = "session", .kind = K_STR, .lo = 1, .hi = WIRE_NAME_MAX, .at = offsetof(struct wire_msg, session)},
         {.name = "seq", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, seq)},
         {.name = "acked", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, acked)},
+        {.name = "open", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, open)},
         {0},
     };
     return decode_fields(envelope, doc, m, err);

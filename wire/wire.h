@@ -212,7 +212,8 @@ struct wire_msg {
     enum wire_type type;
     char *session; /* unguessable; in every request but hello, and in welcome */
     int64_t seq;   /* of the request in its session, from 1; a reply repeats it */
-    int64_t acked; /* requests: every answer up to here has arrived */
+    int64_t acked; /* requests: every answer up to here has arrived, */
+    int64_t open;  /* but that of this older request (0 = none): a poll may be held for long */
     union {
 #define P(name, table) struct wire_##name name;
         WIRE_BODIES(P)

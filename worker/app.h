@@ -20,7 +20,8 @@
 #define RUN_POINTS_HOLD 10000     /* unsent points at which a program is no longer read */
 #define RUN_BUDGET_HOLD_MS 2000   /* how long the report of the last step waits for its checkpoint */
 #define TALK_FLUSH_MS 100         /* metrics leave at most this late, and at most this often */
-#define TALK_TIMEOUT_MS 5000      /* a request unanswered for this long is repeated */
+#define TALK_TIMEOUT_MIN_MS 250   /* a request unanswered for one heartbeat, within these, is repeated */
+#define TALK_TIMEOUT_MS 5000
 #define TALK_POINTS_MAX 4000      /* points in one message */
 #define HELLO_TIMEOUT_MS 2000
 #define BYE_TIMEOUT_MS 2000

@@ -59,13 +59,21 @@ static void send_msg(struct session *s, enum link_channel ch, struct wire_msg *m
 {
     struct buf b = {0};
     int64_t other = ch == LINK_TALK ? s->poll_seq : s->talk_seq;
-    int64_t oldest = other > 0 && other < m->seq ? other : m->seq;
-    m->acked = m->type == WIRE_HELLO ? 0 : oldest - 1;
+    m->acked = m->type == WIRE_HELLO ? 0 : m->seq - 1;
+    m->open = m->type != WIRE_HELLO && other < m->seq ? other : 0;
     m->session = m->type == WIRE_HELLO ? NULL : s->id;
     wire_encode(m, &b);
     m->session = NULL; /* borrowed */
     link_send(s->link, ch, b.data, b.len, timeout_ms);
     buf_fini(&b);
+}
+
+/* A beat's time, so that a lost reply does not cost the lease. */
+static int talk_timeout(const struct session *s)
+{
+    int64_t ms = s->heartbeat_ms > TALK_TIMEOUT_MIN_MS ? s->heartbeat_ms : TALK_TIMEOUT_MIN_MS;
+    int64_t max = s->talk.type == WIRE_BYE ? BYE_TIMEOUT_MS : TALK_TIMEOUT_MS;
+    return (int)(ms < max ? ms : max);
 }
 
 static void send_talk(struct session *s)
@@ -82,7 +90,7 @@ static void send_talk(struct session *s)
     }
     s->talk.seq = s->talk_seq;
     s->sent_ns = clock_mono_ns();
-    send_msg(s, LINK_TALK, &s->talk, s->talk.type == WIRE_BYE ? BYE_TIMEOUT_MS : TALK_TIMEOUT_MS);
+    send_msg(s, LINK_TALK, &s->talk, talk_timeout(s));
 }
 
 /* Sends what is unacknowledged, else what is new; `always`: even nothing, as a sign of life. */
@@ -110,7 +118,8 @@ static void poll_work(struct session *s)
         s->poll_seq = ++s->seq;
     }
     struct wire_msg m = {.type = WIRE_NEXT, .seq = s->poll_seq, .next = {.wait_ms = WIRE_POLL_MAX_MS}};
-    send_msg(s, LINK_POLL, &m, WIRE_POLL_MAX_MS + TALK_TIMEOUT_MS);
+    /* Repeated long before it is due: a reply that was lost on the way is asked for again. */
+    send_msg(s, LINK_POLL, &m, TALK_TIMEOUT_MS);
 }
 
 static void hello(struct session *s)
