@@ -162,35 +162,50 @@ static void read_metrics(struct spec *s, const json_t *doc, struct mjson_issues 
 
 /* ---- notify ---- */
 
+static void check_event(const char *event, struct mjson_issues *is)
+{
+    static const char *const events[] = {"end", "failure", "target", NULL};
+    for (int i = 0; events[i] != NULL; i++) {
+        if (strcmp(event, events[i]) == 0) {
+            return;
+        }
+    }
+    const char *near = mjson_nearest(event, events);
+    mjson_issue(is, "/notify/on",
+                "unknown event \"%s\"; the events are end, failure and target%s%s", event,
+                near != NULL ? "; did you mean " : "", near != NULL ? near : "");
+}
+
+static bool is_url(const char *url)
+{
+    return url != NULL && strlen(url) <= URL_MAX && strpbrk(url, " \t\r\n") == NULL &&
+           (strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0);
+}
+
 static void read_notify(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     static const char *const keys[] = {"url", "on", NULL};
-    static const char *const events[] = {"end", "failure", "target", NULL};
+    int before = is->total;
     const json_t *o = json_object_get(doc, "notify");
     if (!spec_object(o, "/notify", is)) {
         return;
     }
     mjson_check_keys(o, keys, "/notify", is);
     const char *url = json_string_value(json_object_get(o, "url"));
-    if (url == NULL || strlen(url) > URL_MAX || strpbrk(url, " \t\r\n") != NULL ||
-        (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)) {
+    if (!is_url(url)) {
         mjson_issue(is, "/notify/url", "must be an http:// or https:// address without blanks");
     }
     const json_t *on = json_object_get(o, "on");
     if (on != NULL && check_texts(on, "/notify/on", "event", is)) {
         for (size_t i = 0; i < json_array_size(on); i++) {
-            const char *e = json_string_value(json_array_get(on, i));
-            if (strcmp(e, "end") != 0 && strcmp(e, "failure") != 0 && strcmp(e, "target") != 0) {
-                const char *near = mjson_nearest(e, events);
-                mjson_issue(is, "/notify/on",
-                            "unknown event \"%s\"; the events are end, failure and target%s%s", e,
-                            near != NULL ? "; did you mean " : "", near != NULL ? near : "");
-            }
+            check_event(json_string_value(json_array_get(on, i)), is);
         }
     }
-    s->notify = json_pack("{s:s, s:o}", "url", url != NULL ? url : "", "on",
-                          on != NULL ? json_deep_copy(on)
-                                     : json_pack("[s,s,s]", "end", "failure", "target"));
+    if (is->total == before) {
+        json_t *all =
+            on != NULL ? json_deep_copy(on) : json_pack("[s,s,s]", "end", "failure", "target");
+        s->notify = json_pack("{s:s, s:o}", "url", url, "on", all);
+    }
 }
 
 /* ---- all of them ---- */

@@ -102,6 +102,7 @@ static void median_add(struct median *m, double v)
 
 static double median_of(const struct median *m)
 {
+    MAG_ASSERT(m->n_low > 0, "the median of nothing");
     return m->n_low > m->n_high ? -m->low[0] : (-m->low[0] + m->high[0]) / 2;
 }
 

@@ -210,14 +210,15 @@ static void bracket_over(struct hyperband *h, struct bracket *b)
     bracket_destroy(b);
 }
 
-/* Every trial of the rung has reported or ended: the best floor(n0 / eta^(rung + 1)) go on. */
-static void next_rung(struct hyperband *h, struct bracket *b)
+/* Every trial of the rung has reported or ended: the best floor(n0 / eta^(rung + 1)) go on. Returns
+ * the bracket, or NULL when it is over. */
+static struct bracket *next_rung(struct hyperband *h, struct bracket *b)
 {
     int64_t places = b->n0 / power(h->eta, b->rung + 1);
     int64_t n = b->n_in < places ? b->n_in : places;
     if (b->rung == b->s || n == 0) {
         bracket_over(h, b);
-        return;
+        return NULL;
     }
     qsort(b->in, (size_t)b->n_in, sizeof(*b->in), by_value);
     let_go(h, b->in + n, b->n_in - n);
@@ -235,13 +236,14 @@ static void next_rung(struct hyperband *h, struct bracket *b)
         h->open = NULL;
     }
     heap_put(&h->ready, &b->ready, b->index);
+    return b;
 }
 
 static void one_ended(struct hyperband *h, struct bracket *b)
 {
     b->ended++;
     if (b->ended == b->size) {
-        next_rung(h, b);
+        (void)next_rung(h, b);
     }
 }
 
@@ -357,7 +359,7 @@ static void adopt_resume(struct hyperband *h, const struct opt_suggestion *s)
     if (b != NULL && b == h->open) { /* the limit of trials closes the first rung */
         b->n0 = b->started;
         b->size = b->started;
-        next_rung(h, b);
+        b = next_rung(h, b);
     }
     if (b == NULL || b->at_next == b->n_next) {
         return;
@@ -609,6 +611,7 @@ static void hyperband_plan(const void *self, int64_t trials, json_t *rows)
     for (int s = 0; s < h->n_levels; s++) {
         round += first_size(h, s);
     }
+    MAG_ASSERT(round > 0, "init refuses such schedules");
     int64_t rounds = h->max_brackets / h->n_levels;
     int64_t left = 0;
     if (trials > 0 && (rounds == 0 || trials < rounds * round)) {

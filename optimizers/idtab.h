@@ -17,10 +17,10 @@
 /* Declares `struct NAME { TYPE *at; int64_t n; }` and NAME_of(tab, id), which makes room. */
 #define IDTAB(NAME, TYPE)                                                                          \
     struct NAME {                                                                                  \
-        TYPE *at;                                                                                  \
+        __typeof__(TYPE) *at;                                                                      \
         int64_t n;                                                                                 \
     };                                                                                             \
-    static inline TYPE *NAME##_of(struct NAME *t, int64_t id)                                      \
+    static inline __typeof__(TYPE) *NAME##_of(struct NAME *t, int64_t id)                          \
     {                                                                                              \
         if (id >= t->n) {                                                                          \
             int64_t n = 2 * id + 16;                                                               \

@@ -189,8 +189,8 @@ static void refuse_duplicates(const struct param *p, const char *pointer, struct
     }
     qsort(k, p->n_values, sizeof(*k), by_value);
     for (uint32_t i = 1; i < p->n_values; i++) {
-        bool same = k[i].label != NULL ? strcmp(k[i].label, k[i - 1].label) == 0
-                                       : k[i].value == k[i - 1].value;
+        bool same = p->labels != NULL ? strcmp(p->labels[k[i].at], p->labels[k[i - 1].at]) == 0
+                                      : k[i].value == k[i - 1].value;
         if (same) {
             char *where = mjson_pointer_index(pointer, k[i].at);
             mjson_issue(is, where, "this value is in the list already; write each once");

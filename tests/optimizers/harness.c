@@ -241,19 +241,22 @@ void sim_move(struct sim *m)
     double u = pcg64_double(&m->g);
     int64_t running = pick(m, SIM_RUNNING);
     int64_t paused = m->p_cancel > 0 ? pick(m, SIM_PAUSED) : 0;
+    double cancel = m->p_enqueue + m->p_cancel;
+    double fail = cancel + m->p_fail;
+    double stop = fail + m->p_stop;
     if (u < m->p_enqueue) {
         if (m->n_trials < m->limit) {
             enqueue(m);
         }
-    } else if ((u -= m->p_enqueue) < m->p_cancel && paused > 0) {
+    } else if (u < cancel && paused > 0) {
         sim_finish(m, paused, OPT_CANCELLED, false, 0);
     } else if (running == 0) {
         return;
-    } else if ((u -= m->p_cancel) < m->p_fail) {
+    } else if (u < fail) {
         sim_finish(m, running, OPT_FAILED, false, 0);
-    } else if ((u -= m->p_fail) < m->p_stop) {
+    } else if (u < stop) {
         sim_finish(m, running, OPT_STOPPED, m->trials[running].step > 0, m->trials[running].value);
-    } else if ((u -= m->p_stop) >= m->p_lost) { /* a lost lease says nothing to the optimizer */
+    } else if (u >= stop + m->p_lost) { /* a lost lease says nothing to the optimizer */
         sim_step(m, running);
     }
 }

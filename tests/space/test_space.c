@@ -150,7 +150,7 @@ Test(space, values_own_equal_pieces_of_the_unit_interval_and_come_back_exactly)
         const struct param *p = &s->params[0];
         double n = param_cells(p);
         double seen = -1;
-        for (double k = 0; k < n; k++) {
+        for (int k = 0; k < (int)n; k++) {
             double v = param_cell_value(p, k);
             cr_expect_eq(param_from_unit(p, param_to_unit(p, v)), v, "%s: %.17g", cases[i], v);
             cr_expect_eq(param_cell_of(p, v), k);
