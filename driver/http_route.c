@@ -149,9 +149,12 @@ static bool find_trial(struct http_call *c)
 {
     char *end = NULL;
     errno = 0;
+    if (rest_refuse_broken(c)) {
+        return false;
+    }
     long long n = strtoll(c->args[1], &end, 10);
     bool number = errno == 0 && *end == '\0';
-    if (!number || c->x->study == NULL || study_trial(c->x->study, n) == NULL) {
+    if (!number || study_trial(c->x->study, n) == NULL) {
         http_problem(c, 404, "experiment %lld has no trial %s", (long long)c->x->id, c->args[1]);
         return false;
     }

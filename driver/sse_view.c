@@ -217,6 +217,8 @@ static void welcome(struct sse *s, struct viewer *v, const char *last_id)
         uint64_t from = sse_place(s, id);
         if (from < v->from) {
             sse_draw(s, &text, from, v->from, v->only, false);
+        } else {
+            buf_addf(&text, "id: %lld\n\n", (long long)now);
         }
     } else {
         buf_addf(&text, "id: %lld\n\n", (long long)now);

@@ -40,7 +40,7 @@ enum op_param { OP_WEIGHTS = 0, OP_BIAS = 1 };
 #define OP_PARAMS 2
 enum op_slot {
     SLOT_VALUE = 0,
-    SLOT_GRAD = 1,   /* of the last backward; undefined after update */
+    SLOT_GRAD = 1,   /* of the last backward; undefined after update, which may never store it */
     SLOT_FIRST = 2,  /* momentum, or Adam's first moment */
     SLOT_SECOND = 3, /* Adam's second moment */
 };

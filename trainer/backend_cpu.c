@@ -172,6 +172,13 @@ static enum mag_status cpu_op_create(struct backend *b, const struct layer *laye
 
 /* ---- running ---- */
 
+static void fetch(const uint8_t *at, size_t n)
+{
+    for (size_t i = 0; i < n && i < 4096; i += 64) {
+        __builtin_prefetch(at + i);
+    }
+}
+
 static void cpu_load(struct op *input, const struct dataset *d, const uint32_t *rows, int n)
 {
     struct cpu_op *c = cpu_of(input);
@@ -180,6 +187,9 @@ static void cpu_load(struct op *input, const struct dataset *d, const uint32_t *
     for (int i = 0; i < n; i++, to += width) {
         size_t at = (size_t)rows[i] * width;
         if (d->bytes != NULL) {
+            if (i + 1 < n) { /* rows lie anywhere in memory: ask for the next while this one is read */
+                fetch(d->bytes + (size_t)rows[i + 1] * width, width);
+            }
             cpu_bytes_to_float(d->bytes + at, d->scale, to, width);
         } else {
             memcpy(to, d->values + at, width * sizeof(float));
@@ -214,7 +224,9 @@ static void cpu_backward(struct op *op, int n, const struct pass *pass)
 static void cpu_op_update(struct op *op, const struct update *u)
 {
     struct cpu_op *c = cpu_of(op);
-    if (param_size(c, OP_WEIGHTS) > 0) {
+    if (c->kind != NULL && c->kind->update != NULL) {
+        c->kind->update(c, u);
+    } else if (param_size(c, OP_WEIGHTS) > 0) {
         cpu_update(c->params[OP_WEIGHTS], param_size(c, OP_WEIGHTS), u, u->weight_decay);
         cpu_update(c->params[OP_BIAS], param_size(c, OP_BIAS), u, 0);
     }
@@ -225,6 +237,9 @@ static void cpu_op_update(struct op *op, const struct update *u)
 static void cpu_get(struct op *op, enum op_param p, enum op_slot slot, float *out)
 {
     struct cpu_op *c = cpu_of(op);
+    if (slot == SLOT_GRAD && c->kind != NULL && c->kind->finish_grads != NULL) {
+        c->kind->finish_grads(c);
+    }
     const float *from = c->params[p][slot];
     size_t n = param_size(c, p);
     size_t width = (size_t)shape_size(&op->layer.in);

@@ -35,6 +35,10 @@ struct cpu_kind {
     enum mag_status (*init)(struct cpu_op *c, struct mag_err *err); /* NULL = nothing to do */
     void (*forward)(struct cpu_op *c, int n, const struct pass *pass);
     void (*backward)(struct cpu_op *c, int n, const struct pass *pass);
+    /* NULL = the plain step on weights and bias */
+    void (*update)(struct cpu_op *c, const struct update *u);
+    /* Makes the gradients that backward left to update; NULL = none are. */
+    void (*finish_grads)(struct cpu_op *c);
 };
 
 /* [rows] activations; owned by the op that made them. */
@@ -52,7 +56,8 @@ struct cpu_op {
     bool want_dx;      /* a layer before this one has weights */
     float *params[OP_PARAMS][OP_SLOTS];
     uint32_t *column;  /* dense behind a blocked image: our column of each canonical one; else NULL */
-    float *scratch;    /* conv: columns of one image, and a plain copy of one image's gradients */
+    int pending;       /* dense: rows whose weight gradient is left to update; 0 = it lies in SLOT_GRAD */
+    float *scratch;    /* dense: packed outputs; conv: columns of one image, and a plain copy of one image's gradients */
     float *mask;       /* dropout */
     uint8_t *where;    /* maxpool: place of the largest value in its window */
     struct onednn_conv *onednn; /* conv: NULL = im2col */
@@ -105,6 +110,13 @@ void cpu_sum_rows(const float *from, int rows, int width, float *to);
 void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay);
 void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
 void cpu_multiply(const float *a, const float *b, float *to, size_t n);
+
+/* Adds the gradient dY' X of weights [out][in] (dy [n][out], x [n][in]) straight into the optimizer's
+ * step. False, with nothing done, where the processor has no kernel for it. `room` holds
+ * cpu_fused_room floats. */
+bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in, float *const slots[OP_SLOTS],
+                      const struct update *u, float *room);
+size_t cpu_fused_room(int rows, int out);
 
 /* One image between plain [c][area] and blocked [c / block][area][block]. */
 void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);

@@ -26,8 +26,10 @@ static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
         return st;
     }
     c->act.block = c->onednn != NULL ? onednn_conv_block(c->onednn) : 1;
-    /* columns, their gradients' target, and plain copies of one input and one output image */
-    c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + (size_t)shape_size(&l->out));
+    /* columns; a plain copy of one input image; one of an output image, or the sum of weights' gradients */
+    size_t room = (size_t)shape_size(&l->out) > (size_t)layer_weights(l) ? (size_t)shape_size(&l->out)
+                                                                         : (size_t)layer_weights(l);
+    c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + room);
     return c->scratch != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
 }
 
@@ -143,25 +145,64 @@ static void columns_forward(struct cpu_op *c, int n)
     }
 }
 
+/* One image's share of dW and db, from plain gradients. */
+static void columns_dw_plain(struct cpu_op *c, int row, float *dw, float *db)
+{
+    const struct layer *l = &c->op.layer;
+    const int p = (int)area_out(l);
+    const int k = (int)patch(l);
+    const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
+    cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, row == 0 ? 0 : 1, dw, k);
+    for (int f = 0; f < l->filters; f++) {
+        float sum = 0;
+        for (int q = 0; q < p; q++) {
+            sum += dy[f * p + q];
+        }
+        db[f] += sum;
+    }
+}
+
+/* The same from blocked gradients, without bringing them into order: for each block of filters
+ * dW'[patch][B] = columns[patch][area] dY[area][B], kept apart in `room` until the last image. */
+static void columns_dw_blocked(struct cpu_op *c, int row, float *room, float *db)
+{
+    const struct layer *l = &c->op.layer;
+    const int p = (int)area_out(l);
+    const int k = (int)patch(l);
+    const int block = c->act.block;
+    const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
+    for (int f = 0; f < l->filters; f += block, dy += p * block, room += k * block) {
+        float sums[16];
+        cpu_matmul(c->op.backend, false, false, k, block, p, c->scratch, p, dy, block, row == 0 ? 0 : 1, room, block);
+        cpu_sum_rows(dy, p, block, sums);
+        for (int j = 0; j < block; j++) {
+            db[f + j] += sums[j];
+        }
+    }
+}
+
 static void columns_dw(struct cpu_op *c, int n)
 {
     const struct layer *l = &c->op.layer;
     const struct cpu_act *x = &cpu_of(c->op.input)->act;
-    const int p = (int)area_out(l);
     const int k = (int)patch(l);
+    const int block = c->act.block;
     float *dw = c->params[OP_WEIGHTS][SLOT_GRAD];
     float *db = c->params[OP_BIAS][SLOT_GRAD];
+    float *room = room_out(c);
     memset(db, 0, (size_t)l->filters * sizeof(float));
     for (int i = 0; i < n; i++) {
-        const float *dy = plain_image(c, c->act.grad, &l->out, c->act.block, i, room_out(c));
         im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
-        cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, i == 0 ? 0 : 1, dw, k);
-        for (int f = 0; f < l->filters; f++) {
-            float sum = 0;
-            for (int q = 0; q < p; q++) {
-                sum += dy[f * p + q];
-            }
-            db[f] += sum;
+        if (block == 1) {
+            columns_dw_plain(c, i, dw, db);
+        } else {
+            columns_dw_blocked(c, i, room, db);
+        }
+    }
+    for (int f = 0; f < l->filters && block > 1; f++) {
+        const float *from = room + f / block * k * block + f % block;
+        for (int t = 0; t < k; t++) {
+            dw[f * k + t] = from[t * block];
         }
     }
 }

@@ -133,9 +133,10 @@ async function problem(answer: Response): Promise<ApiError> {
     let title = answer.statusText || `HTTP ${answer.status}`;
     let detail = '';
     try {
-        const body = (await answer.json()) as { title?: string; detail?: string };
+        const body = (await answer.json()) as { title?: string; detail?: string; issues?: { pointer?: string; detail?: string }[] };
         title = body.title ?? title;
         detail = body.detail ?? '';
+        for (const issue of body.issues?.slice(0, 3) ?? []) detail += ` · ${issue.pointer ?? ''} ${issue.detail ?? ''}`;
     } catch {
         // Not a problem document: the status line must do.
     }

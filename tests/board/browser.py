@@ -127,6 +127,14 @@ class Browser:
         move = {"type": "pointerMove", "duration": 0, "x": int(x), "y": int(y)}
         self._call("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
 
+    def tab(self, url):
+        """Opens another tab and goes on in it; returns a function that goes back to the first."""
+        first = self._call("GET", "/window")
+        second = self._call("POST", "/window/new", {"type": "tab"})["handle"]
+        self._call("POST", "/window", {"handle": second})
+        self.go(url)
+        return lambda: self._call("POST", "/window", {"handle": first})
+
     def cdp(self, command, **params):
         return self._call("POST", "/goog/cdp/execute", {"cmd": command, "params": params})
 

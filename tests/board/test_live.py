@@ -153,6 +153,54 @@ class Live(Board):
         self.quiet()
 
 
+class Tabs(Board):
+    def viewers(self):
+        return int(re.search(r"^magpie_event_viewers (\d+)", self.d.raw("GET", "/metrics")[2].decode(), re.M).group(1))
+
+    def test_two_tabs_share_one_stream_and_both_live(self):
+        i = self.d.submit(spec())
+        self.live()
+        self.open(i)
+        self.b.wait_text("h1", "asked")
+        back = self.b.tab(f"{self.d.http}/#/experiments/{i}")
+        self.live()
+        trials = self.ask(i, 2)
+        self.wait_count("running", 2)
+        self.assertEqual(self.viewers(), 1)
+        back()
+        self.tell(i, trials[0], 0.5)
+        self.wait_count("completed", 1)
+        self.assertEqual(self.viewers(), 1)
+        self.quiet()
+
+
+class Keyboard(Board):
+    DOWN, ENTER, ESCAPE, END = "\ue015", "\ue007", "\ue00c", "\ue010"
+
+    def test_the_table_is_walked_opened_and_filtered_by_keys(self):
+        i = self.d.submit(spec())
+        self.ask(i, 50)
+        self.open(i)
+        self.wait_count("running", 50)
+        self.b.js("document.querySelector('.tscroll').focus()")
+        self.b.keys(self.DOWN + self.DOWN + self.ENTER)
+        self.b.wait_text(".drawer h2", "^Trial 49$")
+        self.b.js("document.querySelector('.tscroll').focus()")
+        self.b.keys(self.END)
+        self.b.wait_text(".drawer h2", "^Trial 1$")
+        self.b.keys(self.ESCAPE)
+        self.b.wait("return document.querySelector('.drawer').hidden")
+        self.b.keys("/")
+        self.b.wait("return document.activeElement.className === 'filter'")
+        self.b.keys("trial<=3")
+        self.b.wait("return document.querySelectorAll('.tbody .tr:not([hidden])').length === 3")
+        self.b.keys("x")
+        self.b.wait_text(".filter-error", "is not a number")
+        self.b.keys(self.ESCAPE)
+        self.b.wait("return document.activeElement === document.body")
+        self.quiet()
+
+
 class Curves(Board):
     def test_curves_of_many_trials_come_in_one_answer_and_are_drawn(self):
         i = self.d.submit(spec("curves"))
