@@ -22,7 +22,7 @@
 #define HTTP_PATH_MAX 1024           /* bytes of its path */
 #define HTTP_CONNECTIONS_MAX 8192
 #define HTTP_TIMEOUT_S 60            /* for a request to arrive, a reply to leave, a kept connection to speak */
-#define HTTP_WAIT_MAX_MS 60000       /* longest poll */
+#define HTTP_WAIT_MAX_MS 600000      /* longest poll */
 #define HTTP_ARGS_MAX 2              /* variable parts of a path */
 
 enum http_method { HTTP_GET = 1, HTTP_POST = 2, HTTP_DELETE = 4, HTTP_PATCH = 8 };

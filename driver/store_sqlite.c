@@ -337,8 +337,9 @@ void store_commit_take(struct store *s, struct store_batch *b, uint64_t commit, 
     s->commit = commit;
     s->done = done;
     s->done_arg = arg;
-    (void)pthread_cond_signal(&s->wake);
     (void)pthread_mutex_unlock(&s->lock);
+    /* After the unlock: the woken thread need not wait for us. */
+    (void)pthread_cond_signal(&s->wake);
 }
 
 /* ---- opening and closing ---- */
