@@ -10,8 +10,9 @@
 #define OTHER "other"
 
 const struct command commands[] = {
+    {"run", "one driver and workers for one experiment file, to its end", SEARCH, cmd_run},
     {"driver", "the service: experiments, trials, record, REST, board", SEARCH, cmd_driver},
-    {"worker", "runs trials for a driver, in slots", SEARCH, cmd_worker},
+    {"worker", "runs trials for a driver", SEARCH, cmd_worker},
     {"submit", "give an experiment file to a running driver", SEARCH, cmd_submit},
 
     {"validate", "check an experiment file; every fault with line and column", FILES, cmd_validate},
