@@ -183,7 +183,7 @@ export class Drawer {
         replace(this.facts, fact(this.exp.metric, f.objective(row.value)),
             fact(unit, row.step === null ? '–' : row.budget === null ? f.count(row.step) : `${f.count(row.step)} of ${f.count(row.budget)}`),
             fact('duration', f.duration(rowDuration(row, now))), fact('attempt', row.attempt > 0 ? f.count(row.attempt) : 'not started'),
-            fact('worker', row.worker || '–'), fact('failures · losses', `${row.failures} · ${row.losses}`));
+            fact('worker', f.worker(row.worker) || '–'), fact('failures · losses', `${row.failures} · ${row.losses}`));
         const params: Record<string, ParamValue> = {};
         this.exp.table.params.forEach((name, i) => {
             const v = row.params[i];

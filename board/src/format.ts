@@ -109,6 +109,11 @@ export function bytes(n: number): string {
     return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${units[i]}`;
 }
 
+/** A worker's name without the session's digits that make it unique. */
+export function worker(id: string): string {
+    return id.replace(/-[0-9a-f]{16}$/, '');
+}
+
 export function plural(n: number, one: string, many = one + 's'): string {
     return `${count(n)} ${n === 1 ? one : many}`;
 }

@@ -193,14 +193,15 @@ class Head {
         this.pill.set(e.state);
         const spec = e.spec;
         const goal = `${spec?.objective?.direction === 'min' ? 'minimise' : 'maximise'} ${this.exp.metric}`;
-        const parts = [algorithm(spec), goal, spec?.seed !== undefined ? `seed ${String(spec.seed)}` : '', `created ${f.ago(time(e.created), now)}`, ...(e.tags ?? [])];
+        const why = whyText(e.why);
+        const ended = e.state === 'completed';
+        const parts = [algorithm(spec), goal, spec?.seed !== undefined ? `seed ${String(spec.seed)}` : '', `created ${f.ago(time(e.created), now)}`, ended ? why : '', ...(e.tags ?? [])];
         setText(this.sub, parts.filter(Boolean).join('  ·  '));
         setText(this.notes, e.notes ?? '');
         show(this.notes, Boolean(e.notes));
-        const why = whyText(e.why);
         setText(this.whyText, why);
-        show(this.why, why !== '');
-        const tone = e.state === 'failed' ? ' bad' : e.state === 'completed' || this.exp.counts.running ? ' calm' : '';
+        show(this.why, why !== '' && !ended);
+        const tone = e.state === 'failed' ? ' bad' : this.exp.counts.running ? ' calm' : '';
         setClass(this.why, `why${tone}`);
         const key = `${e.state}:${typeof e.why === 'object' ? e.why?.code : ''}`;
         if (key === this.drawn) return;
@@ -286,7 +287,7 @@ class Summary {
             this.chips.set(state, { el, n });
             chips.append(el);
         }
-        for (const name of ['elapsed', 'running now', 'ended per hour', 'median trial']) {
+        for (const name of ['elapsed', 'running now', 'trials per hour', 'median trial']) {
             const dd = h('dd');
             this.factTexts[name] = dd;
             this.facts.append(h('div', null, h('dt', null, name), dd));
@@ -314,10 +315,10 @@ class Summary {
             chip.el.setAttribute('aria-pressed', String(filtered === state));
         }
         this.best.update(now);
-        this.updateTime(now, counts.running ?? 0, p.ended);
+        this.updateTime(now, counts.running ?? 0, p.done);
     }
 
-    private updateTime(now: number, running: number, ended: number): void {
+    private updateTime(now: number, running: number, done: number): void {
         const e = this.exp.json;
         if (!e) return;
         const start = time(e.started) ?? time(e.created);
@@ -328,7 +329,7 @@ class Summary {
         const elapsed = start === null ? null : (end ?? now) - start;
         setText(this.factTexts.elapsed as HTMLElement, f.duration(elapsed));
         setText(this.factTexts['running now'] as HTMLElement, f.count(running));
-        setText(this.factTexts['ended per hour'] as HTMLElement, elapsed !== null && elapsed > 1000 && ended > 0 ? f.num((ended * 3.6e6) / elapsed, 3) : '–');
+        setText(this.factTexts['trials per hour'] as HTMLElement, elapsed !== null && elapsed > 1000 && done > 0 ? f.num((done * 3.6e6) / elapsed, 3) : '–');
         setText(this.factTexts['median trial'] as HTMLElement, f.duration(this.medianDuration()));
     }
 

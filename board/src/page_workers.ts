@@ -13,8 +13,9 @@ interface Running {
     trial?: number;
 }
 
-function runningOf(w: WorkerJson): Running[] {
-    return Array.isArray(w.running) ? (w.running as Running[]).filter((r) => typeof r === 'object' && r !== null) : [];
+function runningOf(w: WorkerJson, key: 'running' | 'reserved' = 'running'): Running[] {
+    const list = w[key];
+    return Array.isArray(list) ? (list as Running[]).filter((r) => typeof r === 'object' && r !== null) : [];
 }
 
 function text(...values: unknown[]): string {
@@ -44,6 +45,7 @@ class WorkerRow {
     set(w: WorkerJson, now: number): void {
         this.id = w.worker;
         const running = runningOf(w);
+        const next = runningOf(w, 'reserved');
         const slots = Math.max(w.slots ?? running.length, running.length);
         const state = text(w.state) || 'connected';
         setText(this.name, text(w.name, w.worker));
@@ -55,20 +57,21 @@ class WorkerRow {
         this.beat.classList.toggle('bad', beat !== null && state === 'silent');
         setText(this.offers, offersText(w));
         this.drain.hidden = state !== 'connected';
-        const key = `${slots}:${JSON.stringify(running)}`;
+        const key = `${slots}:${JSON.stringify([running, next])}`;
         if (key !== this.drawn) {
             this.drawn = key;
-            this.drawSlots(running, slots);
+            this.drawSlots(running, next, slots);
         }
     }
 
-    private drawSlots(running: Running[], slots: number): void {
-        const boxes: HTMLElement[] = running.map((r) => h('a', {
-            class: 'slot busy', href: `#/experiments/${r.experiment}/trials/${r.trial}`, title: `Experiment ${r.experiment}, trial ${r.trial}`,
-        }, `${r.trial ?? '?'}`));
+    private drawSlots(running: Running[], next: Running[], slots: number): void {
+        const box = (r: Running, kind: string, title: string): HTMLElement => h('a', {
+            class: `slot ${kind}`, href: `#/experiments/${r.experiment}/trials/${r.trial}`, title: `${title}: experiment ${r.experiment}, trial ${r.trial}`,
+        }, `${r.trial ?? '?'}`);
+        const boxes: HTMLElement[] = running.map((r) => box(r, 'busy', 'Running'));
         const free = Math.min(64, slots) - boxes.length;
         for (let i = 0; i < free; i++) boxes.push(h('span', { class: 'slot', title: 'free' }));
-        replace(this.slots, boxes.slice(0, 64));
+        replace(this.slots, boxes.slice(0, 64), next.slice(0, 64).map((r) => box(r, 'next', 'Reserved, next')));
     }
 
     private async ask(): Promise<void> {
@@ -85,6 +88,8 @@ function offersText(w: WorkerJson): string {
     if (typeof offers.cores === 'number' && offers.cores > 0) out.push(f.plural(offers.cores, 'core'));
     if (typeof offers.memory_mb === 'number' && offers.memory_mb > 0) out.push(f.bytes(offers.memory_mb * 1024 * 1024));
     if (Array.isArray(offers.labels)) out.push(...offers.labels.map(String));
+    const use = (typeof w.use === 'object' && w.use !== null ? w.use : {}) as Record<string, unknown>;
+    if (typeof use.load === 'number') out.push(`load ${f.num(use.load, 2)}`);
     return out.join(' · ');
 }
 

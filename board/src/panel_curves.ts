@@ -81,8 +81,13 @@ export class CurvesPanel {
     private option(curves: Curve[], best: Set<number>, range: [number, number] | null): Option {
         const accented = (c: Curve): boolean => best.has(c.trial) || c.trial === this.selected || c.trial === this.hovered;
         const faint: (number | null)[][] = [];
+        const single: (number | null)[][] = []; // a line of one point would not be seen
         for (const c of curves) {
             if (accented(c)) continue;
+            if (c.steps.length === 1) {
+                single.push([c.steps[0] as number, c.values[0] ?? null]);
+                continue;
+            }
             c.steps.forEach((x, i) => faint.push([x, c.values[i] ?? null]));
             faint.push([null, null]);
         }
@@ -95,6 +100,7 @@ export class CurvesPanel {
                 axisLabel: { color: colour('faint'), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v: number) => f.num(v, 3) } }),
             series: [
                 line('others', faint, colour('curve'), 1, 1),
+                { name: 'single', type: 'scatter', data: single, symbolSize: 4, silent: true, z: 1, itemStyle: { color: colour('curve') } },
                 ...curves.filter(accented).map((c) => this.accent(c)),
             ],
         };

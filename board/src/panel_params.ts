@@ -70,6 +70,7 @@ export class ScatterPanel {
             dataZoom: zoom(),
             xAxis: categories ? axis({ type: 'category', data: categories, splitLine: { show: false }, name, nameLocation: 'middle' })
                 : axis({ type: isLog(this.exp.spec, name) ? 'log' : 'value', splitLine: { show: false }, name, nameLocation: 'middle',
+                    minInterval: paramSpec(this.exp.spec, name)?.type === 'INTEGER' ? 1 : undefined,
                     axisLabel: { color: colour('faint'), fontSize: 11, hideOverlap: true, formatter: (v: number) => f.num(v, 3) } }),
             yAxis: axis({ min: range?.[0], max: range?.[1],
                 axisLabel: { color: colour('faint'), fontSize: 11, showMinLabel: false, showMaxLabel: false, formatter: (v: number) => f.num(v, 3) } }),
@@ -108,7 +109,7 @@ export class ParallelPanel {
         const every = Math.max(1, Math.ceil(rest.length / (LINES_MAX - best.length)));
         const sample = rest.filter((_, i) => i % every === 0);
         const left = rows.length > sample.length + best.length ? ` (${f.count(sample.length + best.length)} of ${f.count(rows.length)} drawn)` : '';
-        setText(this.note, rows.length === 0 ? 'No value yet.' : `The best ${f.count(best.length)} in colour${left}. Drag along an axis to keep a part of it.`);
+        setText(this.note, rows.length === 0 ? 'No value yet.' : `The best ${best.length > 1 ? `${f.count(best.length)} ` : ''}in colour${left}. Drag along an axis to keep a part of it.`);
         this.chart.set(this.option(sample, best), force);
     }
 
@@ -140,7 +141,8 @@ export class ParallelPanel {
         const spec = paramSpec(this.exp.spec, name);
         if (spec && isCategory(this.exp.spec, name))
             return { dim, name, type: 'category', data: (spec.values ?? []).map(String), boundaryGap: true };
-        return { dim, name, type: isLog(this.exp.spec, name) ? 'log' : 'value', min: spec?.range?.[0], max: spec?.range?.[1], scale: true };
+        return { dim, name, type: isLog(this.exp.spec, name) ? 'log' : 'value', min: spec?.range?.[0], max: spec?.range?.[1], scale: true,
+            minInterval: spec?.type === 'INTEGER' ? 1 : undefined };
     }
 
     destroy(): void {

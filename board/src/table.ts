@@ -170,7 +170,7 @@ export class TrialGrid {
                 (r: Row) => f.value(r.params[i]))),
             fixed('duration', 'duration', '104px', true, (r, now) => f.duration(rowDuration(r, now))),
             fixed('attempt', 'attempt', '88px', true, (r) => (r.attempt > 0 ? String(r.attempt) : '–')),
-            fixed('worker', 'worker', '132px', false, (r) => r.worker),
+            fixed('worker', 'worker', '132px', false, (r) => f.worker(r.worker)),
             fixed('ended', 'ended', '112px', false, (r, now) => f.clock(r.ended, now)),
             fixed('why', 'why', 'minmax(220px, 1fr)', false, (r) => r.text),
         ];

@@ -41,6 +41,8 @@ test('ages, shares, sizes and plurals', () => {
     assert.equal(f.percent(5, 0), '–');
     assert.equal(f.bytes(512), '512 B');
     assert.equal(f.bytes(1536), '1.5 KiB');
+    assert.equal(f.worker('ada-1-4980b60fd9f8e371'), 'ada-1');
+    assert.equal(f.worker('my-client'), 'my-client');
     assert.equal(f.plural(1, 'trial'), '1 trial');
     assert.equal(f.plural(10_000, 'trial'), '10\u202f000 trials');
 });
