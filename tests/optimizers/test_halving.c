@@ -506,3 +506,20 @@ Test(halving, hyperband_repeats_its_brackets_until_the_limit_of_trials)
     cr_expect_not_null(s);
     sim_fini(&m);
 }
+
+Test(halving, a_recorded_resume_that_no_rung_allows_is_survived)
+{
+    struct sim m;
+    sim_init(&m, LINE, "{\"algorithm\": \"hyperband\"}", 3, 9, 40, 4);
+    for (int64_t id = 1; id <= 2; id++) {
+        cr_assert(sim_ask(&m));
+        sim_step(&m, id);
+    }
+    /* Two of nine have reported: closing the rung now leaves no place to promote to. */
+    struct opt_suggestion wrong = {.answer = OPT_RESUME, .trial = 1, .budget = 3};
+    optimizer_adopt(m.o, &wrong);
+    cr_expect_eq(optimizer_report(m.o, 1, 3, 0.5), OPT_CONTINUE);
+    optimizer_finish(m.o, 1, OPT_COMPLETED, true, 0.5);
+    cr_expect(sim_ask(&m), "the next bracket starts");
+    sim_fini(&m);
+}

@@ -386,6 +386,25 @@ Test(search, the_running_median_is_the_median)
     early_stop_destroy(e);
 }
 
+Test(search, the_rule_keeps_its_memory_bounded_and_still_works_at_the_bounds)
+{
+    enum { MAX = 10000 }; /* steps, and trials of one step */
+    struct early_stop *e = rule_of("{\"rule\": \"median\", \"min_trials\": 1}");
+    for (int64_t step = 1; step <= MAX + 1; step++) {
+        (void)early_stop_report(e, 1, step, 1, NULL);
+    }
+    for (int64_t id = 2; id <= MAX + 5; id++) {
+        cr_expect_not(early_stop_report(e, id, 1, 1, NULL));
+    }
+    char *why = NULL;
+    cr_expect(early_stop_report(e, MAX + 6, 1, 2, &why));
+    cr_expect_not_null(strstr(why, "of 10000 other trials"), "%s", why);
+    free(why);
+    cr_expect(early_stop_report(e, MAX + 6, MAX, 2, NULL), "the last step that is compared");
+    cr_expect_not(early_stop_report(e, MAX + 6, MAX + 1, 2, NULL), "steps beyond stop nobody");
+    early_stop_destroy(e);
+}
+
 Test(search, the_rule_resolves_to_itself)
 {
     struct early_stop *e = rule_of("{\"rule\": \"median\", \"combine\": true}");

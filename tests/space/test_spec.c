@@ -138,6 +138,7 @@ Test(spec, only_objective_and_searchspace_are_required)
     cr_expect_eq(s->program, SPEC_ASKED);
     cr_expect_null(s->trial);
     cr_expect(!s->resource.present);
+    cr_expect_null(s->early_stopping, "no rule unless it is asked for");
     cr_expect_eq(s->limits.retries, 2);
     cr_expect_eq(s->limits.losses, 5);
     cr_expect_eq(s->limits.failures, 10);
@@ -301,6 +302,100 @@ Test(spec, early_stopping_beside_asha_is_allowed_with_combine)
     spec_destroy(
         must_parse(with("{\"optimizer\": {\"algorithm\": \"asha\"}, \"resource\": {\"max\": 9},"
                         " \"early_stopping\": {\"rule\": \"median\", \"combine\": true}}")));
+}
+
+/* "aaa…", n bytes. */
+static json_t *text_of(size_t n, const char *head)
+{
+    char *t = xcalloc(n + 1, 1);
+    memset(t, 'a', n);
+    memcpy(t, head, strlen(head));
+    json_t *v = json_string(t);
+    free(t);
+    return v;
+}
+
+/* n members: distinct short texts, or `item` n times. */
+static json_t *list_of(size_t n, const json_t *item)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++) {
+        char t[24];
+        (void)snprintf(t, sizeof(t), "t%zu", i);
+        (void)json_array_append_new(list, item != NULL ? json_deep_copy(item) : json_string(t));
+    }
+    return list;
+}
+
+static json_t *regexes(size_t n)
+{
+    json_t *o = json_object();
+    for (size_t i = 0; i < n; i++) {
+        char t[24];
+        (void)snprintf(t, sizeof(t), "m%zu", i);
+        (void)json_object_set_new(o, t, json_string("(.)"));
+    }
+    return o;
+}
+
+static json_t *one_regex(size_t n)
+{
+    return json_pack("{s:o}", "m", text_of(n, "(.)"));
+}
+
+/* The document with `key` as large as n says. */
+static json_t *sized(const char *key, size_t n)
+{
+    json_t *doc = with("{\"limits\": null}");
+    json_t *arg = json_string("x");
+    json_t *point = json_pack("{s:f, s:i, s:i, s:s}", "lr", 0.01, "units", 64, "kernel", 3,
+                              "optimizer", "adam");
+    json_t *v = strcmp(key, "name") == 0      ? text_of(n, "")
+                : strcmp(key, "notes") == 0   ? text_of(n, "")
+                : strcmp(key, "project") == 0 ? text_of(n, "")
+                : strcmp(key, "tags") == 0    ? list_of(n, NULL)
+                : strcmp(key, "points") == 0  ? list_of(n, point)
+                : strcmp(key, "metrics") == 0 ? regexes(n)
+                : strcmp(key, "trial") == 0   ? json_pack("{s:o}", "command", list_of(n, arg))
+                                              : NULL;
+    if (strcmp(key, "tag") == 0) {
+        key = "tags";
+        v = json_pack("[o]", text_of(n, ""));
+    } else if (strcmp(key, "regex") == 0) {
+        key = "metrics";
+        v = one_regex(n);
+    } else if (strcmp(key, "url") == 0) {
+        key = "notify";
+        v = json_pack("{s:o}", "url", text_of(n, "http://"));
+    } else if (strcmp(key, "metric") == 0) {
+        key = "objective";
+        v = json_pack("{s:o, s:s}", "metric", text_of(n, ""), "direction", "max");
+    }
+    (void)json_object_set_new(doc, key, v);
+    json_decref(arg);
+    json_decref(point);
+    return doc;
+}
+
+Test(spec, every_limit_holds_at_the_limit_and_not_beyond)
+{
+    static const struct {
+        const char *key;
+        size_t limit;
+    } cases[] = {{"name", 256},   {"metric", 256}, {"notes", 65536},  {"project", 64},
+                 {"tags", 64},    {"tag", 128},    {"points", 10000}, {"metrics", 64},
+                 {"regex", 1024}, {"url", 2048},   {"trial", 1000}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct mjson_issues is = {0};
+        json_t *at = sized(cases[i].key, cases[i].limit);
+        json_t *beyond = sized(cases[i].key, cases[i].limit + 1);
+        spec_destroy(must_parse(at));
+        cr_expect_null(spec_parse(beyond, 1, &is), "%s beyond its limit", cases[i].key);
+        cr_expect_eq(is.total, 1, "%s: %d issues", cases[i].key, is.total);
+        mjson_issues_fini(&is);
+        json_decref(at);
+        json_decref(beyond);
+    }
 }
 
 Test(spec, a_document_that_is_no_object_is_refused)
