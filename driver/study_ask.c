@@ -101,7 +101,7 @@ static bool decide_grant(struct study *s, struct event *ev)
         return true;
     }
     if (!study_may_create(s)) {
-        event_why(ev, "trials-limit", "all %lld trials are created; %lld of them still run",
+        event_why(ev, "trials-limit", "all %lld trials are created, %lld still running",
                   (long long)s->n_trials, (long long)s->counts[TRIAL_RUNNING]);
     } else {
         event_why(ev, o->why_code != NULL ? o->why_code : "optimizer-waits", "%s",

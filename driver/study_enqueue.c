@@ -59,7 +59,8 @@ static enum mag_status enact_added(struct study *s, struct event *ev, struct tri
                  (r->present ? g->budget >= 1 && g->budget <= r->max : g->budget == 0) &&
                  space_normalize(s->spec->space, g->point);
     if (!sound) {
-        return event_corrupt(ev, err, "it adds a trial wrongly");
+        (void)event_corrupt(ev, err, "it adds a trial wrongly");
+        return MAG_CORRUPT;
     }
     *ret = add_trial(s, g->point, g->budget);
     return MAG_OK;

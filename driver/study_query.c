@@ -125,16 +125,18 @@ const char *study_why(const struct study *s, char *buf, size_t size)
         return "parallel-limit";
     }
     if (!list_is_empty(&s->queue)) {
-        (void)snprintf(buf, size, "%lld trials wait for somebody to take them",
-                       (long long)(s->counts[TRIAL_WAITING] - s->n_reserved));
+        int64_t n = s->counts[TRIAL_WAITING] - s->n_reserved;
+        (void)snprintf(buf, size,
+                       n == 1 ? "%lld trial waits to be taken" : "%lld trials wait to be taken",
+                       (long long)n);
         return "no-taker";
     }
     const struct opt_suggestion *o = study_peek(s);
     if (o->answer == OPT_TRIAL || o->answer == OPT_RESUME) {
-        return say(buf, size, "no-taker", "the next trial waits for somebody to take it");
+        return say(buf, size, "no-taker", "the next trial waits to be taken");
     }
     if (!study_may_create(s)) {
-        (void)snprintf(buf, size, "all %lld trials are created; %lld of them still run",
+        (void)snprintf(buf, size, "all %lld trials are created, %lld still running",
                        (long long)s->n_trials, (long long)s->counts[TRIAL_RUNNING]);
         return "trials-limit";
     }
@@ -159,7 +161,7 @@ const char *study_trial_why(const struct study *s, const struct trial *t, char *
         return study_why(s, buf, size);
     }
     return say(buf, size, t->why_code != NULL ? t->why_code : "no-taker",
-               t->why != NULL ? t->why : "waits for somebody to take it");
+               t->why != NULL ? t->why : "waits to be taken");
 }
 
 /* ---- estimates ---- */

@@ -201,17 +201,22 @@ Test(study_report, a_tell_without_reports_is_the_report_of_the_budget)
 Test(study_report, the_steps_say_where_a_trial_ends_whatever_metrics_they_carry)
 {
     struct lab l;
-    lab_open(&l, HEAD "'optimizer': {'algorithm': 'asha', 'bracket': 1}, 'resource': {'min': 1, 'max': 9},"
-                      "'limits': {'trials': 3}}",
+    lab_open(&l,
+             HEAD
+             "'optimizer': {'algorithm': 'asha', 'bracket': 1}, 'resource': {'min': 1, 'max': 9},"
+             "'limits': {'trials': 3}}",
              true);
     lab_ask(&l, "c", 3);
-    for (int i = 1; i <= 3; i++) { /* trial i reports a loss up to step i, and its accuracy only at the end */
+    for (int i = 1; i <= 3;
+         i++) { /* trial i reports a loss up to step i, and its accuracy only at the end */
         for (int step = 1; step <= i; step++) {
             struct event *ev = lab_event(&l, EV_REPORT, i, 1);
-            event_add_point(ev, step, 1)->values[0] = (struct event_value){.name = xstrdup("loss"), .value = 1};
+            event_add_point(ev, step, 1)->values[0] =
+                (struct event_value){.name = xstrdup("loss"), .value = 1};
             cr_assert_eq(lab_apply(&l), MAG_OK);
         }
-        cr_assert_eq(lab_tell(&l, i, 1, 0.5), i < 3 ? TRIAL_COMPLETED : TRIAL_PAUSED, "trial %d", i);
+        cr_assert_eq(lab_tell(&l, i, 1, 0.5), i < 3 ? TRIAL_COMPLETED : TRIAL_PAUSED, "trial %d",
+                     i);
     }
     lab_close(&l);
 }
