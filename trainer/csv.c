@@ -32,50 +32,66 @@ struct csv {
     int n_classes;
 };
 
+static char *skip_blanks(char *p, char separator)
+{
+    while (*p == ' ' && separator != ' ') {
+        p++;
+    }
+    return p;
+}
+
+/* The quoted field that starts at p, unquoted in place; its end in *end. NULL when the quote is not
+ * closed or something but a separator follows it. */
+static char *cut_quoted(char *p, char separator, char **end)
+{
+    char *to = p;
+    for (p++; *p != '\0' && !(*p == '"' && p[1] != '"'); p++) {
+        p += *p == '"';
+        *to++ = *p;
+    }
+    if (*p == '\0') {
+        return NULL;
+    }
+    p = skip_blanks(p + 1, separator);
+    *end = to;
+    return *p == separator || *p == '\0' ? p : NULL;
+}
+
+/* The plain field that starts at p, without blanks at its end. */
+static char *cut_plain(char *p, char separator, char **end)
+{
+    char *start = p;
+    while (*p != separator && *p != '\0') {
+        p++;
+    }
+    *end = p;
+    while (*end > start && (*end)[-1] == ' ') {
+        (*end)--;
+    }
+    return p;
+}
+
 /* Cuts `line` into fields; false when a quote is not closed or there are too many. */
 static bool cut_fields(struct csv *c)
 {
+    const char separator = c->source->separator;
     char *p = c->line;
-    char sep = c->source->separator;
-    c->n_fields = 0;
-    for (;;) {
-        if (c->n_fields == DATASET_COLUMNS_MAX) {
+    for (c->n_fields = 0; c->n_fields < DATASET_COLUMNS_MAX;) {
+        char *end = NULL;
+        p = skip_blanks(p, separator);
+        c->fields[c->n_fields++] = p;
+        p = *p == '"' ? cut_quoted(p, separator, &end) : cut_plain(p, separator, &end);
+        if (p == NULL) {
             return false;
         }
-        while (*p == ' ' && sep != ' ') {
-            p++;
-        }
-        char *to = p;
-        c->fields[c->n_fields++] = p;
-        if (*p == '"') {
-            for (p++; *p != '\0' && !(*p == '"' && p[1] != '"'); p++) {
-                p += *p == '"';
-                *to++ = *p;
-            }
-            if (*p == '\0') {
-                return false;
-            }
-            p++;
-            while (*p == ' ' && sep != ' ') {
-                p++;
-            }
-            if (*p != sep && *p != '\0') {
-                return false;
-            }
-        } else {
-            while (*p != sep && *p != '\0') {
-                p++;
-            }
-            for (to = p; to > c->fields[c->n_fields - 1] && to[-1] == ' '; to--) {
-            }
-        }
         bool last = *p == '\0';
-        *to = '\0';
+        *end = '\0';
         if (last) {
             return true;
         }
         p++;
     }
+    return false;
 }
 
 /* The next line that is not blank, cut; *more is false at the end of the file. */

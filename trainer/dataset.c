@@ -98,46 +98,70 @@ static void parse_ignore(const json_t *v, const char *pointer, struct mjson_issu
     json_decref(list);
 }
 
+/* true or false, also as the text that a query gives. */
+static void parse_standardize(const json_t *v, const char *pointer, struct mjson_issues *is,
+                              struct dataset_source *s)
+{
+    const char *text = json_string_value(v);
+    if (json_is_boolean(v)) {
+        s->standardize = json_is_true(v);
+    } else if (text != NULL && (strcmp(text, "true") == 0 || strcmp(text, "false") == 0)) {
+        s->standardize = text[0] == 't';
+    } else {
+        mjson_issue_at(is, pointer, "standardize", "\"standardize\" must be true or false");
+    }
+}
+
+static void parse_separator(const char *text, const char *pointer, struct mjson_issues *is,
+                            struct dataset_source *s)
+{
+    if (strcmp(text, "tab") == 0) {
+        s->separator = '\t';
+    } else if (text[1] == '\0' && strchr(",;\t| ", text[0]) != NULL) {
+        s->separator = text[0];
+    } else {
+        mjson_issue_at(is, pointer, "separator", "\"separator\" is one of , ; | space and \"tab\"");
+    }
+}
+
+static void parse_task(const char *text, const char *pointer, struct mjson_issues *is, struct dataset_source *s)
+{
+    s->regression = strcmp(text, "regression") == 0;
+    if (!s->regression && strcmp(text, "classification") != 0) {
+        mjson_issue_at(is, pointer, "task", "\"task\" is \"classification\" or \"regression\", not \"%.100s\"",
+                       text);
+    }
+}
+
 static void parse_csv_options(const json_t *o, const char *pointer, struct mjson_issues *is,
                               struct dataset_source *s)
 {
     const char *label = text_field(o, "label", pointer, is);
+    const char *task = text_field(o, "task", pointer, is);
+    const char *separator = text_field(o, "separator", pointer, is);
+    const json_t *standardize = json_object_get(o, "standardize");
+    const json_t *test = json_object_get(o, "test");
+    const json_t *ignore = json_object_get(o, "ignore");
     if (label != NULL) {
         s->label = xstrdup(label);
     } else if (json_object_get(o, "label") == NULL) {
         mjson_issue(is, pointer, "a csv data set needs the column to learn: csv:PATH?label=COLUMN");
     }
-    const char *task = text_field(o, "task", pointer, is);
-    if (task != NULL && strcmp(task, "regression") != 0 && strcmp(task, "classification") != 0) {
-        mjson_issue_at(is, pointer, "task", "\"task\" is \"classification\" or \"regression\", not \"%.100s\"",
-                       task);
+    if (task != NULL) {
+        parse_task(task, pointer, is, s);
     }
-    s->regression = task != NULL && strcmp(task, "regression") == 0;
-    const json_t *std = json_object_get(o, "standardize");
-    if (json_is_boolean(std)) {
-        s->standardize = json_is_true(std);
-    } else if (json_is_string(std) && (strcmp(json_string_value(std), "true") == 0 ||
-                                       strcmp(json_string_value(std), "false") == 0)) {
-        s->standardize = json_string_value(std)[0] == 't';
-    } else if (std != NULL) {
-        mjson_issue_at(is, pointer, "standardize", "\"standardize\" must be true or false");
+    if (separator != NULL) {
+        parse_separator(separator, pointer, is, s);
     }
-    const char *sep = text_field(o, "separator", pointer, is);
-    if (sep != NULL && strcmp(sep, "tab") == 0) {
-        sep = "\t";
+    if (standardize != NULL) {
+        parse_standardize(standardize, pointer, is, s);
     }
-    if (sep != NULL && (sep[1] != '\0' || strchr(",;\t| ", sep[0]) == NULL)) {
-        mjson_issue_at(is, pointer, "separator", "\"separator\" is one of , ; | space and \"tab\"");
-    }
-    s->separator = sep != NULL ? sep[0] : ',';
-    const json_t *test = json_object_get(o, "test");
     if (test != NULL) {
         s->test = json_is_number(test) ? json_number_value(test) : -1;
         if (!(s->test >= 0 && s->test <= 0.9)) {
             mjson_issue_at(is, pointer, "test", "\"test\" is the part of the rows kept for the test, 0 to 0.9");
         }
     }
-    const json_t *ignore = json_object_get(o, "ignore");
     if (ignore != NULL) {
         parse_ignore(ignore, pointer, is, s);
     }

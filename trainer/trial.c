@@ -170,29 +170,37 @@ static enum mag_status report(struct run *r)
                                     : MAG_OK;
 }
 
-/* Trains, measures, reports and saves one epoch. */
-static enum mag_status run_epoch(struct run *r, bool *ended)
+/* Training, then the measures of this epoch: of the test part at the budget. */
+static enum mag_status train_and_measure(struct run *r, bool *ended)
 {
     struct score score = {0};
-    bool last = r->epoch == r->budget;
     r->result->metrics.n = 0;
     enum mag_status st = train_epoch(r, ended, &score);
     if (st == MAG_OK && !*ended) {
         add_part(r, 0, &score);
         st = score_part(r, 1, r->d->val, r->d->n_val, ended);
     }
-    if (st == MAG_OK && !*ended && last) {
+    if (st == MAG_OK && !*ended && r->epoch == r->budget) {
         st = score_part(r, 2, r->d->test, r->d->n_test, ended);
     }
+    return st;
+}
+
+/* Trains, measures, reports and saves one epoch. */
+static enum mag_status run_epoch(struct run *r, bool *ended)
+{
+    enum mag_status st = train_and_measure(r, ended);
     if (st != MAG_OK || *ended) {
         return st;
     }
+    const int64_t every = r->job->checkpoint_every;
+    const bool last = r->epoch == r->budget;
+    const bool ends = last || r->pause;
     st = report(r);
-    int64_t every = r->job->checkpoint_every;
-    if (st == MAG_OK && (last || r->pause || (every > 0 && r->epoch % every == 0))) {
+    if (st == MAG_OK && (ends || (every > 0 && r->epoch % every == 0))) {
         st = save(r);
     }
-    if (st == MAG_OK && (last || r->pause)) {
+    if (st == MAG_OK && ends) {
         r->result->end = last ? TRIAL_COMPLETED : TRIAL_PAUSED;
         *ended = true;
     }
