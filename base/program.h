@@ -9,7 +9,7 @@
 char *program_self(void);
 
 /* The file of a companion program such as "magpie-trainer", malloc'ed: $MAGPIE_LIBEXEC/NAME, else
- * beside this program, in the build folder's trainer/, or in ../libexec/magpie/; NULL = not found.
+ * beside this program, in the build folder's trainer/ or worker/, or in ../libexec/magpie/; NULL = not found.
  */
 char *program_find(const char *name);
 

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/list.h"
+#include "base/program.h"
 #include "worker/orphans.h"
 
 #include <errno.h>
@@ -33,6 +34,7 @@
 struct children {
     struct event_base *base;
     struct event *sigchld;
+    char *guard; /* magpie-guard, NULL = not installed */
     struct list_node all;
 };
 
@@ -315,6 +317,58 @@ static int spawn(pid_t *pid, char *const *argv, char *const *env, int channel, i
     return rv;
 }
 
+/* Can `name` be executed, looked up in PATH as execvp does? 0 or an errno. */
+static int find_program(const char *name)
+{
+    if (strchr(name, '/') != NULL) {
+        return access(name, X_OK) == 0 ? 0 : errno;
+    }
+    const char *path = getenv("PATH");
+    int failed = ENOENT;
+    for (const char *p = path != NULL ? path : "/usr/local/bin:/usr/bin:/bin"; p != NULL;) {
+        const char *end = strchrnul(p, ':');
+        char *file = xasprintf("%.*s/%s", (int)(end - p), end > p ? p : ".", name);
+        if (access(file, X_OK) == 0) {
+            failed = 0;
+        } else if (errno == EACCES && failed != 0) {
+            failed = EACCES;
+        }
+        free(file);
+        p = failed != 0 && *end == ':' ? end + 1 : NULL;
+    }
+    return failed;
+}
+
+/* guard PARENT argv…; entries borrowed but for the two before argv's. */
+static char **with_guard(const char *guard, char *const *argv)
+{
+    size_t n = 0;
+    while (argv[n] != NULL) {
+        n++;
+    }
+    char **all = xcalloc(n + 3, sizeof(char *));
+    all[0] = xstrdup(guard);
+    all[1] = xasprintf("%ld", (long)getpid());
+    memcpy(all + 2, argv, n * sizeof(char *));
+    return all;
+}
+
+/* Starts the program, under the guard where that is installed. 0 or an errno. */
+static int spawn_guarded(const struct children *cs, pid_t *pid, char *const *argv, char *const *env, int channel,
+                         int out)
+{
+    int rv = find_program(argv[0]);
+    if (rv != 0 || cs->guard == NULL) {
+        return rv != 0 ? rv : spawn(pid, argv, env, channel, out);
+    }
+    char **full = with_guard(cs->guard, argv);
+    rv = spawn(pid, full, env, channel, out);
+    free(full[0]);
+    free(full[1]);
+    free(full);
+    return rv;
+}
+
 /* The descriptor, moved above those that the child gets; closes the old one. */
 static int lift(int fd)
 {
@@ -377,7 +431,7 @@ enum mag_status child_start(struct child **ret, struct children *cs, char *const
     c->handler = *handler;
     make_token(c->token);
     char **full = with_token(env, c->token);
-    int rv = spawn(&c->pid, argv, full, chan[1], out[1]);
+    int rv = spawn_guarded(cs, &c->pid, argv, full, chan[1], out[1]);
     for (size_t i = 0; full[i] != NULL; i++) {
         if (full[i + 1] == NULL) {
             free(full[i]);
@@ -436,6 +490,7 @@ struct children *children_create(struct event_base *base)
 {
     struct children *cs = xcalloc(1, sizeof(*cs));
     cs->base = base;
+    cs->guard = program_find("magpie-guard");
     list_init(&cs->all);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     cs->sigchld = evsignal_new(base, SIGCHLD, on_sigchld, cs);
@@ -472,5 +527,6 @@ void children_destroy(struct children *cs)
     (void)event_del(cs->sigchld);
     kill_all(cs);
     event_free(cs->sigchld);
+    free(cs->guard);
     free(cs);
 }

@@ -90,7 +90,9 @@ class Lives(harness.Case):
     def test_a_killed_workers_programs_end_with_it(self):
         d = self.start()
         w = self.join(d, "--slots", "2")
-        x = d.submit(spec(trials=2, budget=10000, kind="command"))
+        s = spec(trials=2, budget=10000)
+        s["trial"] = {"command": [PYTHON, PROGRAM, "silent"]}
+        x = d.submit(s)
         self.at_step(d, x, 1, 2)
         pids = [self.ran(n)[0]["pid"] for n in (1, 2)]
         w.kill()
