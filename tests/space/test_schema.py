@@ -9,8 +9,10 @@ import copy
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import unittest
 
 import jsonschema
@@ -56,6 +58,31 @@ class Schema(unittest.TestCase):
             out = subprocess.run([RESOLVE, name], capture_output=True, text=True, check=False, timeout=60)
             self.assertEqual(out.returncode, 0, out.stderr)
             self.assertEqual(self.errors(json.loads(out.stdout)), [], name)
+
+    def resolve(self, doc):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
+            json.dump(doc, f)
+            f.flush()
+            return subprocess.run([RESOLVE, f.name], capture_output=True, text=True, check=False, timeout=60)
+
+    def test_the_page_about_the_file_names_every_key_and_its_json_is_right(self):
+        with open(os.path.join(ROOT, "docs", "EXPERIMENT.md"), encoding="utf-8") as f:
+            page = f.read()
+        keys = list(self.schema["properties"])
+        keys += self.schema["properties"]["limits"]["properties"]
+        for part in ("resource", "requires", "checkpoint", "notify"):
+            keys += self.schema["properties"][part]["properties"]
+        for key in keys:
+            self.assertIn(f"`{key}`", page)
+        blocks = re.findall(r"```json\n(.*?)```", page, re.S)
+        self.assertGreaterEqual(len(blocks), 3)
+        for block in blocks:
+            doc = json.loads(block)
+            if "objective" not in doc:
+                doc = merge(load("tests", "space", "data", "base.json"), doc)
+            self.assertEqual(self.errors(doc), [], block)
+            out = self.resolve(doc)
+            self.assertEqual(out.returncode, 0, out.stderr)
 
     def test_broken_files_are_refused_where_a_schema_can_tell(self):
         base = load("tests", "space", "data", "base.json")
