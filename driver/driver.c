@@ -135,7 +135,14 @@ static enum mag_status make_base(struct driver *d, struct mag_err *err)
     if (evthread_use_pthreads() != 0) {
         return mag_fail(err, MAG_UNSUPPORTED, "libevent has no threads");
     }
-    d->base = event_base_new();
+    /* A request turns reading off, writing on, off, and reading on again: one system call a turn. */
+    struct event_config *cfg = event_config_new();
+    if (cfg != NULL && event_config_set_flag(cfg, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0) {
+        d->base = event_base_new_with_config(cfg);
+    }
+    if (cfg != NULL) {
+        event_config_free(cfg);
+    }
     if (d->base == NULL || event_base_priority_init(d->base, PRIORITIES) != 0) {
         return mag_fail(err, MAG_NOMEM, "no event loop");
     }
