@@ -329,22 +329,11 @@ static enum mag_status post_until_answered(struct client *c, const char *path, c
 enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,
                               struct mag_err *err)
 {
-    size_t end = len;
-    while (end > 0 && text[end - 1] != '}') {
-        end--;
-    }
-    if (end == 0) {
-        return mag_fail(err, MAG_INVALID, "an experiment is one JSON object");
-    }
     char key[40];
+    char path[128];
     request_key(key);
-    struct buf b = {0};
-    buf_add(&b, text, end - 1);
-    buf_addf(&b, ",\"client\":\"magpie\",\"request\":\"%s\"", key);
-    buf_add(&b, text + end - 1, len - end + 1);
-    enum mag_status st = post_until_answered(c, "/api/v1/experiments", b.data, b.len, ret, err);
-    buf_fini(&b);
-    return st;
+    (void)snprintf(path, sizeof(path), "/api/v1/experiments?client=magpie&request=%s", key);
+    return post_until_answered(c, path, text, len, ret, err);
 }
 
 enum mag_status client_post_once(struct client *c, const char *path, json_t *body_take,

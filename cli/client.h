@@ -61,8 +61,8 @@ enum mag_status client_list(struct client *c, const char *path, const char *quer
 char *client_experiment(const struct client *c, const char *key, const char *suffix);
 /* "sort=…&filter=…" with what is not NULL, escaped, malloc'ed. */
 char *client_query(const struct client *c, const char *sort, const char *filter);
-/* An experiment file to the driver, byte for byte, with an idempotency key put in at its very end,
- * so that lines and columns hold; tried again while nobody answers. The experiment in *ret. */
+/* An experiment file to the driver, byte for byte, with an idempotency key beside it; tried again
+ * while nobody answers. The experiment in *ret. */
 enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,
                               struct mag_err *err) MAG_MUSTCHECK;
 /* As client_post, with an idempotency key, tried again while nobody answers. */

@@ -37,7 +37,7 @@ int cmd_begin(const struct flags_usage *u, int argc, char **argv, struct flags_a
 int cmd_fail(const struct mag_err *err)
 {
     (void)fprintf(stderr, "%s: %s\n", program, err->text);
-    return err->code == MAG_INVALID || err->code == MAG_LIMIT ? CMD_USAGE : CMD_FAILED;
+    return err->code == MAG_INVALID ? CMD_USAGE : CMD_FAILED;
 }
 
 int cmd_failf(int status, const char *fmt, ...)

@@ -3,6 +3,7 @@
 #include "cli/cmd.h"
 #include "cli/commands.h"
 #include "cli/format.h"
+#include "cli/status.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -10,77 +11,119 @@
 #include <string.h>
 
 #define LOOK_MS 500
+#define PAGE (1 << 20) /* bytes in one answer of the driver */
 
-static bool trial_is_over(struct client *c, const char *path)
+struct log {
+    struct client *client;
+    const char *experiment; /* path */
+    char *trial;            /* path */
+    int64_t attempt;        /* 0 = the newest */
+    struct buf shown;       /* what the driver last had */
+};
+
+/* Ended, waiting in an experiment that has, or no such trial: nothing more will come. */
+static bool is_over(const struct log *l)
 {
     json_t *trial = NULL;
-    if (client_call(c, "GET", path, NULL, 0, &trial, NULL) != MAG_OK) {
-        return false;
-    }
-    static const char *const open[] = {"waiting", "running", "paused"};
-    bool over = true;
-    for (size_t i = 0; i < 3; i++) {
-        over = over && strcmp(format_string(trial, "state"), open[i]) != 0;
+    json_t *experiment = NULL;
+    enum mag_status st = client_call(l->client, "GET", l->trial, NULL, 0, &trial, NULL);
+    bool over = st == MAG_NOTFOUND;
+    if (st == MAG_OK && strcmp(format_string(trial, "state"), "running") != 0) {
+        over = !json_is_null(json_object_get(trial, "ended"));
+        over = over || (client_call(l->client, "GET", l->experiment, NULL, 0, &experiment, NULL) ==
+                            MAG_OK &&
+                        status_is_over(experiment));
     }
     json_decref(trial);
+    json_decref(experiment);
     return over;
 }
 
-/* Where in `text` that begins what `old` did not have: a tail that moved on is matched by its end.
+/* Everything that the driver has of the output: all of an ended attempt, the tail of a running one.
  */
-static size_t new_from(const char *old, size_t old_len, const char *text, size_t len)
+static enum mag_status fetch(const struct log *l, struct buf *out, struct mag_err *err)
 {
-    if (old_len == 0) {
+    char attempt[40] = "";
+    if (l->attempt > 0) {
+        (void)snprintf(attempt, sizeof(attempt), "&attempt=%" PRId64, l->attempt);
+    }
+    size_t len = PAGE;
+    while (len == PAGE) {
+        char *text = NULL;
+        enum mag_status st =
+            client_get_text(l->client, &text, &len, err, "%s/log?offset=%zu&limit=%d%s", l->trial,
+                            out->len, PAGE, attempt);
+        if (st != MAG_OK) {
+            return st;
+        }
+        buf_add(out, text, len);
+        free(text);
+    }
+    return MAG_OK;
+}
+
+/* Where in `now` that begins which `old` did not have: `old` may be a tail of it from the middle,
+ * or a tail that has moved on since. */
+static size_t new_from(const struct buf *old, const struct buf *now)
+{
+    if (old->len == 0 || now->len == 0) {
         return 0;
     }
-    if (len >= old_len && memcmp(old, text, old_len) == 0) {
-        return old_len;
+    for (size_t at = now->len >= old->len ? now->len - old->len + 1 : 0; at > 0; at--) {
+        if (memcmp(now->data + at - 1, old->data, old->len) == 0) {
+            return at - 1 + old->len;
+        }
     }
-    for (size_t keep = old_len < len ? old_len : len; keep > 0; keep--) {
-        if (memcmp(old + old_len - keep, text, keep) == 0) {
+    for (size_t keep = old->len < now->len ? old->len : now->len; keep > 0; keep--) {
+        if (memcmp(old->data + old->len - keep, now->data, keep) == 0) {
             return keep;
         }
     }
     return 0;
 }
 
-static enum mag_status print_log(struct client *c, const char *trial_path, bool follow,
-                                 struct mag_err *err)
+static enum mag_status show_new(struct log *l, struct mag_err *err)
 {
-    char *old = NULL;
-    size_t old_len = 0;
-    enum mag_status st = MAG_OK;
-    bool last = !follow;
-    do {
-        char *text = NULL;
-        size_t len = 0;
-        bool over =
-            last ||
-            trial_is_over(c, trial_path); /* asked before the log, so that no line is missed */
-        st = client_get_text(c, &text, &len, err, "%s/log", trial_path);
-        if (st == MAG_OK) {
-            size_t from = new_from(old, old_len, text, len);
-            (void)fwrite(text + from, 1, len - from, stdout);
+    struct buf now = {0};
+    enum mag_status st = fetch(l, &now, err);
+    if (st == MAG_OK) {
+        size_t from = new_from(&l->shown, &now);
+        if (now.len > from) {
+            (void)fwrite(now.data + from, 1, now.len - from, stdout);
             (void)fflush(stdout);
-            free(old);
-            old = text;
-            old_len = len;
         }
-        last = over;
-        if (!last && st == MAG_OK) {
-            (void)poll(NULL, 0, LOOK_MS);
-        }
-    } while (!last && st == MAG_OK);
-    free(old);
+        buf_fini(&l->shown);
+        l->shown = now;
+    } else {
+        buf_fini(&now);
+    }
     return st;
+}
+
+/* Output that is not there yet is no failure while the trial goes on. */
+static enum mag_status print_log(struct log *l, bool follow, struct mag_err *err)
+{
+    for (;;) {
+        bool last = !follow || is_over(l); /* asked before the output, so that no line is missed */
+        struct mag_err one = {0};
+        enum mag_status st = show_new(l, &one);
+        if (last || (st != MAG_OK && st != MAG_NOTFOUND)) {
+            *err = one;
+            return st;
+        }
+        (void)poll(NULL, 0, LOOK_MS);
+    }
 }
 
 int cmd_logs(int argc, char **argv)
 {
     struct client c = {0};
+    struct log l = {.client = &c};
     bool follow = false;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
+        FLAG(FLAG_INT, "attempt", &l.attempt, "N", "which attempt [the newest]", .min = 1,
+             .max = INT32_MAX),
         FLAG(FLAG_BOOL, "follow", &follow, NULL, "go on until the trial ends", .letter = 'f'),
         {0},
     };
@@ -104,9 +147,13 @@ int cmd_logs(int argc, char **argv)
     if (st == MAG_OK) {
         char suffix[64];
         (void)snprintf(suffix, sizeof(suffix), "/trials/%" PRId64, trial);
-        char *path = client_experiment(&c, args.items[0], suffix);
-        st = print_log(&c, path, follow, &err);
+        char *path = client_experiment(&c, args.items[0], "");
+        l.experiment = path;
+        l.trial = client_experiment(&c, args.items[0], suffix);
+        st = print_log(&l, follow, &err);
+        free(l.trial);
         free(path);
+        buf_fini(&l.shown);
     }
     client_close(&c);
     return st == MAG_OK ? CMD_OK : cmd_fail(&err);

@@ -73,9 +73,10 @@ class TwoTerminals(harness.Case):
         self.assertEqual([e["id"] for e in listed], [1])
         self.assertRegex(self.magpie("list", *url).stdout(), r"(?m)^ *1  asha +completed")
         self.assertEqual(json.loads(self.magpie("list", "--json", "--filter", "tag=b", *url).stdout())["experiments"], [])
-        log = self.magpie("logs", "1", "1", *url).stdout()
-        self.assertIn('::magpie {"step": 1', log)
-        self.assertEqual(self.magpie("logs", "1", "1", "-f", *url).stdout(), log)
+        log = self.magpie("logs", "1", "1", "--attempt", "1", *url).stdout()
+        self.assertTrue(log.startswith('::magpie {"step": 1'), log)
+        self.assertEqual(self.magpie("logs", "1", "1", "--attempt", "1", "-f", *url).stdout(), log)
+        self.magpie("logs", "1", "1", "--attempt", "99", *url, status=1)
         self.export(d, trials)
         v = json.loads(self.magpie("verify", "1", "--data", d.data, "--json").stdout())
         self.assertTrue(v["verified"])
@@ -140,16 +141,37 @@ class TwoTerminals(harness.Case):
         self.assertEqual(json.loads(self.magpie("cancel", "1", "--json", *url, status=None).stdout() or "{}").get("state",
                          "cancelled"), "cancelled")
         # A trial that failed is run again by hand, under a new number.
-        bad = spec("bad", 1)
+        bad = spec("bad", 2)
+        bad["limits"]["failures"] = 1
         bad["trial"]["command"] = ["sh", "-c", "echo broken pipe organ; exit 3"]
         self.assertIn("experiment 2", self.magpie("submit", self.write("bad.json", bad), *url).stdout())
-        self.magpie("watch", "2", *url, status=None)
+        p = self.magpie("watch", "2", "--until-paused", *url, status=1)
+        self.assertIn('"bad" paused: 1 failed', p.stdout())
         t = d.trials(2)[0]
         self.assertEqual(t["state"], "failed")
-        self.assertIn("3", t["reason"])
+        self.assertIn("exit status 3", t["reason"])
         self.assertIn("trial 2 runs trial 1's parameters again", self.magpie("retry", "2", "1", *url).stdout())
+        p = self.magpie("retry", "2", "1", *url, status=2)
+        self.assertIn("extend the experiment first", p.stderr())
         again = harness.wait_until(lambda: [t for t in d.trials(2) if t["trial"] == 2], what="trial 2")[0]
         self.assertEqual(again["params"], t["params"])
+
+    def test_logs_follow_a_trial_to_its_end(self):
+        d = self.driver("--heartbeat", "200ms", "--lease", "5s")
+        s = spec(trials=1)
+        s["trial"]["command"] = ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.3; done; "
+                                 "echo '::magpie {\"step\": 1, \"metrics\": {\"loss\": 1}}'"]
+        self.magpie("submit", self.write("q.json", s), "--url", d.http)
+        p = self.start([harness.MAGPIE, "logs", "1", "1", "-f", "--url", d.http])
+        self.assertEqual(p.wait(), 1, "there is no trial 1 yet")
+        self.worker(d)
+        harness.wait_until(lambda: d.trials(1), what="a trial")
+        p = self.start([harness.MAGPIE, "logs", "1", "1", "-f", "--url", d.http])
+        harness.wait_until(lambda: "line 2" in p.stdout(), what="a line while it runs")
+        self.assertNotIn("line 5", p.stdout())
+        self.assertEqual(p.wait(), 0)
+        self.assertEqual(p.stdout(), "".join(f"line {i}\n" for i in range(1, 6)) +
+                         '::magpie {"step": 1, "metrics": {"loss": 1}}\n')
 
     def test_what_is_not_there_is_one_message(self):
         d = self.driver()
