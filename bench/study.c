@@ -26,7 +26,8 @@ struct run {
     struct row *rows;
     int64_t n_rows;
     int dims;
-    bool keyed; /* asks carry requests, as our own clients' do */
+    int64_t worst_ns; /* the slowest trial */
+    bool keyed;       /* asks carry requests, as our own clients' do */
 };
 
 static struct spec *make_spec(int64_t trials, const char *algorithm)
@@ -97,11 +98,14 @@ static int64_t cpu_ns(void)
 /* Microseconds a trial over the trials of [from, to). */
 static double measure(struct run *r, int64_t from, int64_t to)
 {
-    int64_t start = cpu_ns();
+    int64_t start = cpu_ns(), at = start;
     for (int64_t i = from; i < to; i++) {
         one_trial(r, i);
+        int64_t now = cpu_ns();
+        r->worst_ns = now - at > r->worst_ns ? now - at : r->worst_ns;
+        at = now;
     }
-    return (double)(cpu_ns() - start) / 1e3 / (double)(to - from);
+    return (double)(at - start) / 1e3 / (double)(to - from);
 }
 
 static double replay(const struct run *r, struct spec *spec_take)
@@ -144,10 +148,11 @@ static void run(int64_t trials, const char *algorithm, bool keyed)
     double us = replay(&r, make_spec(trials, algorithm));
     printf("{\"bench\":\"study\",\"algorithm\":\"%s\",\"requests\":%s,\"trials\":%lld,\"first_us\":"
            "%.3f,\"mean_us\":%.3f,"
-           "\"last_us\":%.3f,\"bytes_per_trial\":%.0f,\"row_bytes_per_trial\":%.0f,\"replay_us_per_"
+           "\"last_us\":%.3f,\"worst_us\":%.0f,\"bytes_per_trial\":%.0f,\"row_bytes_per_trial\":%."
+           "0f,\"replay_us_per_"
            "event\":%.3f}\n",
-           algorithm, keyed ? "true" : "false", (long long)trials, first, middle, last, bytes,
-           (double)r.text.len / (double)trials, us);
+           algorithm, keyed ? "true" : "false", (long long)trials, first, middle, last,
+           (double)r.worst_ns / 1e3, bytes, (double)r.text.len / (double)trials, us);
     study_destroy(r.s);
     buf_fini(&r.text);
     free(r.rows);

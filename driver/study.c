@@ -361,8 +361,14 @@ static void decide_completed(const struct study *s, struct event *ev)
         return;
     }
     if (!study_may_create(s)) {
-        study_decide(ev, STUDY_COMPLETED, "trials-done", "all %lld trials have run",
-                     (long long)s->n_trials);
+        int64_t resting = s->counts[TRIAL_PAUSED];
+        char tail[80] = "";
+        if (resting > 0) {
+            (void)snprintf(tail, sizeof(tail), "; %lld rest, no rung promotes them any more",
+                           (long long)resting);
+        }
+        study_decide(ev, STUDY_COMPLETED, "trials-done", "all %lld trials have run%s",
+                     (long long)s->n_trials, tail);
     } else {
         study_decide(ev, STUDY_COMPLETED, next->why_code != NULL ? next->why_code : "search-done",
                      "%s", next->why[0] != '\0' ? next->why : "the search is exhausted");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Verify: a second study that is given only what was asked. It decides every event again, and its
- * decision must be the recorded one, byte for byte.
+ * decision must be the recorded one, byte for byte but for the sentences that explain it.
  */
 #include "driver/study_impl.h"
 
@@ -58,6 +58,16 @@ static char *contrast(const char *a, const char *b)
                      from > 0 ? "…" : "", SHOWN, b + from);
 }
 
+/* Sentences are words for a decision, and a later version may find better ones; the codes beside
+ * them are compared. */
+static void same_words(char **derived, const char *recorded)
+{
+    if (*derived != NULL && recorded != NULL) {
+        free(*derived);
+        *derived = xstrdup(recorded);
+    }
+}
+
 bool verifier_feed(struct verifier *v, const struct event *ev, struct verify_result *res)
 {
     struct study *s = v->study;
@@ -88,6 +98,8 @@ bool verifier_feed(struct verifier *v, const struct event *ev, struct verify_res
     } else if (again.seq != ev->seq) {
         differs(v, ev, res, "it changes nothing when it is derived again");
     } else {
+        same_words(&again.why, ev->why);
+        same_words(&again.study_why, ev->study_why);
         buf_reset(&v->derived);
         event_encode(&again, dims, &v->derived);
         if (strcmp(v->recorded.data, v->derived.data) != 0) {
