@@ -51,6 +51,8 @@ export class ExperimentPage implements Page {
         const kind = this.exp.json ? 'body' : load.state;
         if (kind !== this.shownState) {
             this.shownState = kind;
+            this.body?.destroy();
+            this.body = null;
             if (kind === 'body') {
                 this.body = new Body(this.exp);
                 replace(this.el, this.body.children);

@@ -78,10 +78,19 @@ export class OpenExperiment {
             this.meanwhile.splice(0).forEach((c) => this.apply(c));
         } catch (error) {
             if (signal.aborted) return;
-            this.load = { state: 'error', error: asApiError(error) };
             this.loadingTrials = false;
+            this.load = { state: 'error', error: asApiError(error) };
+            if (this.load.error.status === 404) this.json = null;
         }
         this.changed();
+    }
+
+    /** Somebody deleted it. */
+    gone(): void {
+        this.close();
+        this.json = null;
+        this.loadingTrials = false;
+        this.load = { state: 'error', error: new ApiError(404, 'This experiment was deleted', 'Its trials and their record are gone.') };
     }
 
     close(): void {
@@ -168,7 +177,10 @@ export class Store {
     private apply(change: Change): void {
         if (change.kind === 'reset') return this.reloadAll();
         if (change.kind === 'experiment') this.mergeExperiment(change.experiment);
-        if (change.kind === 'gone') this.experiments.delete(change.id);
+        if (change.kind === 'gone') {
+            this.experiments.delete(change.id);
+            if (this.open?.id === change.id) this.open.gone();
+        }
         if (change.kind === 'worker') this.workersChanged();
         if (this.open && isAbout(change, this.open.id)) this.open.apply(change);
         for (const listener of this.messageListeners) listener(change);

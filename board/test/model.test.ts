@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TrialJson } from '../src/api';
 import { bestCurve, focusRange } from '../src/best';
-import { bestRow, Row, rowDuration, topRows, total, TrialTable } from '../src/model';
+import { bestRow, Row, rowDuration, ROWS_MAX, topRows, total, TrialTable } from '../src/model';
 import { rungBudgets, rungTable } from '../src/rungs';
 import { scrollTo, windowOf } from '../src/window';
 
@@ -62,6 +62,16 @@ test('garbage costs nothing', () => {
     assert.ok(!table.put(trial(1.5)));
     assert.ok(table.put({ trial: 3, attempt: 1, state: 'odd', params: null, value: 'NaN' } as unknown as TrialJson));
     assert.deepEqual([table.get(3)?.value, table.get(3)?.state], [null, 'waiting']);
+});
+
+test('the table is bounded and says when it is full', () => {
+    const table = tableOf();
+    for (let id = 1; id <= ROWS_MAX; id++) table.put(trial(id));
+    assert.ok(!table.full);
+    assert.ok(!table.put(trial(ROWS_MAX + 1)));
+    assert.ok(table.full);
+    assert.equal(table.size, ROWS_MAX);
+    assert.ok(table.put(trial(5, { attempt: 2 })), 'known trials still change');
 });
 
 test('a duration runs while the trial runs', () => {

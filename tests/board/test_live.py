@@ -137,6 +137,20 @@ class Live(Board):
         self.b.wait_text(".exp-head .pill", "cancelled")
         self.quiet()
 
+    def test_a_deleted_experiment_says_so(self):
+        i = self.d.submit(spec())
+        self.open(i)
+        self.b.wait_text("h1", "asked")
+        self.d.post(f"/api/v1/experiments/{i}:cancel")
+        self.b.wait_text(".exp-head .pill", "cancelled")
+        self.d.call("DELETE", f"/api/v1/experiments/{i}")
+        self.b.wait_text(".failure", "was deleted")
+        self.b.js("location.hash = '#/experiments/77'")
+        self.b.wait_text(".failure", "[Nn]o(t Found| experiment)")
+        self.b.js("location.hash = '#/'")
+        self.b.wait_text(".empty", "No experiments yet")
+        self.quiet("status of 404")
+
     def test_a_real_search_runs_before_the_eyes(self):
         w = self.worker(self.d, "--slots", "2", "--name", "eyes")
         self.b.js("location.hash = '#/workers'")
