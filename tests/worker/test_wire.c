@@ -191,3 +191,16 @@ Test(wire, mutated_messages_do_no_harm)
         free(text);
     }
 }
+
+Test(wire, the_protocol_page_shows_these_tables)
+{
+    char *page = NULL;
+    size_t len = 0;
+    struct mag_err err = {0};
+    struct buf tables = {0};
+    cr_assert_eq(mjson_read_file(MAGPIE_ROOT "/PROTOCOL.md", 1 << 20, &page, &len, &err), MAG_OK, "%s", err.text);
+    wire_describe(&tables);
+    cr_assert_not_null(strstr(page, tables.data), "PROTOCOL.md, section 2, Messages should read:\n%s", tables.data);
+    buf_fini(&tables);
+    free(page);
+}
