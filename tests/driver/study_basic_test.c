@@ -97,3 +97,46 @@ Test(study_basic, a_repeated_request_gets_the_same_trials)
     cr_assert_null(study_request(l.s, "d", "r1"));
     lab_close(&l);
 }
+
+/* Trial by trial, whatever the order of asking, telling, dying and restarting. */
+Test(study_basic, random_and_grid_give_the_same_trials_in_any_order_of_events)
+{
+    static const char *const searches[] = {
+        RANDOM "{'trials': 24}}",
+        "{'objective': {'metric': 'loss', 'direction': 'min'}, 'searchspace': {'a': ['INTEGER', "
+        "[1, 6]],"
+        " 'b': ['CATEGORICAL', ['p', 'q', 'r', 's']]}, 'optimizer': {'algorithm': 'grid'}}",
+    };
+    for (int k = 0; k < 2; k++) {
+        struct lab calm, wild;
+        lab_open(&calm, searches[k], true);
+        for (int i = 1; i <= 24; i++) {
+            cr_assert_eq(lab_ask(&calm, "c", 1), 1);
+            lab_tell(&calm, i, 1, i);
+        }
+        cr_assert_eq(study_state(calm.s), STUDY_COMPLETED);
+        lab_open(&wild, searches[k], true);
+        while (study_trials(wild.s) < 24) {
+            lab_ask_lease(&wild, "w", 7, 1000);
+            lab_advance(&wild, 2);
+            lab_tick(&wild); /* all seven are lost */
+            lab_restart(&wild);
+            cr_assert_gt(lab_ask_lease(&wild, "v", 9, 0), 0);
+            for (int64_t id = study_trials(wild.s); id >= 1; id--) {
+                const struct trial *t = study_trial(wild.s, id);
+                if (t->state == TRIAL_RUNNING) {
+                    lab_tell(&wild, id, t->attempt, (double)id);
+                }
+            }
+        }
+        cr_assert_eq(study_state(wild.s), STUDY_COMPLETED);
+        for (int64_t id = 1; id <= 24; id++) {
+            const double *a = study_trial(calm.s, id)->point, *b = study_trial(wild.s, id)->point;
+            cr_assert_eq(memcmp(a, b, 2 * sizeof(double)), 0, "trial %lld of search %d",
+                         (long long)id, k);
+        }
+        cr_assert_eq(study_best(calm.s)->id, study_best(wild.s)->id);
+        lab_close(&calm);
+        lab_close(&wild);
+    }
+}

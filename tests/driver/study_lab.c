@@ -15,6 +15,8 @@ static char *unquoted(const char *text)
     return json;
 }
 
+bool lab_replaying;
+
 const char *lab_search(int which)
 {
 #define SEARCH(x, rest)                                                                            \
@@ -118,7 +120,9 @@ void lab_follow(struct lab *l)
     struct event ev;
     struct mag_err err = {0};
     decode_row(l, row, &ev);
+    lab_replaying = true;
     enum mag_status st = study_apply(l->shadow, &ev, 0, &err);
+    lab_replaying = false;
     MAG_ASSERT(st == MAG_OK, "%s: %s", err.text, row->text);
     MAG_ASSERT(study_digest(l->shadow) == study_digest(l->s), "after %s %s",
                event_kind_name(row->kind), row->text);
@@ -162,6 +166,7 @@ enum mag_status lab_apply(struct lab *l)
 struct study *lab_replay(const struct lab *l, int n)
 {
     struct study *s = study_create(lab_spec(l->spec));
+    lab_replaying = true;
     for (int i = 0; i < n; i++) {
         struct event ev;
         struct mag_err err = {0};
@@ -170,6 +175,7 @@ struct study *lab_replay(const struct lab *l, int n)
         MAG_ASSERT(st == MAG_OK, "%s: %s", err.text, l->rows[i].text);
         event_fini(&ev);
     }
+    lab_replaying = false;
     return s;
 }
 

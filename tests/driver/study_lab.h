@@ -26,6 +26,8 @@ struct lab {
     struct mag_err err;
 };
 
+/* True while a record is replayed: nothing may be decided then. */
+extern bool lab_replaying;
 /* One search for each algorithm, with short rungs and limits that bite; any number, modulo. */
 #define LAB_SEARCHES 5
 const char *lab_search(int which);

@@ -53,6 +53,18 @@ void __real_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcom
 void __wrap_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
                              bool has_value, double value);
 
+void __real_optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
+                              struct opt_suggestion *out);
+void __wrap_optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
+                              struct opt_suggestion *out);
+
+void __wrap_optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
+                              struct opt_suggestion *out)
+{
+    MAG_ASSERT(!lab_replaying, "a replay asked the optimizer");
+    __real_optimizer_suggest(o, ask, out);
+}
+
 void __wrap_optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s)
 {
     if (counting && watched != NULL && s->answer == OPT_TRIAL && s->trial < TRIALS_MAX) {

@@ -78,13 +78,15 @@ Test(study_states, the_protocols_table_of_moves_is_the_codes)
     char *text = NULL;
     size_t len = 0;
     struct mag_err err = {0};
-    cr_assert_eq(mjson_read_file(MAG_SOURCE_ROOT "/PROTOCOL.md", 1 << 20, &text, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_read_file(MAG_SOURCE_ROOT "/PROTOCOL.md", 1 << 20, &text, &len, &err),
+                 MAG_OK, "%s", err.text);
     for (int from = 0; from < TRIAL_STATES; from++) {
         char *row = protocol_row(text, trial_state_name((enum trial_state)from));
         cr_assert_not_null(row, "%s", trial_state_name((enum trial_state)from));
         for (int to = 0; to < TRIAL_STATES; to++) {
             char *name = xasprintf("`%s`", trial_state_name((enum trial_state)to));
-            cr_assert_eq(strstr(row, name) != NULL, trial_may_move((enum trial_state)from, (enum trial_state)to), "%d to %d",
+            cr_assert_eq(strstr(row, name) != NULL,
+                         trial_may_move((enum trial_state)from, (enum trial_state)to), "%d to %d",
                          from, to);
             free(name);
         }

@@ -172,6 +172,32 @@ Test(study_verify, replay_refuses_decisions_that_the_state_machine_forbids)
     }
 }
 
+Test(study_verify, replay_follows_the_record_where_it_would_decide_otherwise)
+{
+    struct lab l;
+    history(&l);
+    struct study *s = study_create(lab_spec(ASHA));
+    for (int i = 0; i < 5; i++) {
+        struct event ev;
+        struct mag_err err = {0};
+        decode(&l, i, l.rows[i].text, &ev);
+        if (i == 0) {
+            ev.grants[1].point[0] = 0.5;
+        }
+        if (i == 1) { /* trial 1 was paused; here it was stopped */
+            ev.action = ACT_STOP;
+            ev.state = TRIAL_STOPPED;
+        }
+        cr_assert_eq(study_apply(s, &ev, 0, &err), MAG_OK, "%s", err.text);
+        event_fini(&ev);
+    }
+    cr_assert_eq(study_trial(s, 2)->point[0], 0.5);
+    cr_assert_eq(study_trial(s, 1)->state, TRIAL_STOPPED);
+    cr_assert_eq(study_trial(s, 2)->state, TRIAL_PAUSED);
+    study_destroy(s);
+    lab_close(&l);
+}
+
 Test(study_verify, a_record_cut_anywhere_replays_to_the_state_of_that_moment)
 {
     struct lab l;
