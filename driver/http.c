@@ -301,7 +301,8 @@ static enum mag_status listen_on(struct http *h, const char *host, ev_uint16_t p
     }
     unsigned real = ss.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&ss)->sin6_port)
                                              : ntohs(((struct sockaddr_in *)(void *)&ss)->sin_port);
-    h->url = xasprintf(strchr(host, ':') != NULL ? "http://[%s]:%u" : "http://%s:%u", host, real);
+    bool six = strchr(host, ':') != NULL;
+    h->url = xasprintf("http%s://%s%s%s:%u", h->tls != NULL ? "s" : "", six ? "[" : "", host, six ? "]" : "", real);
     return MAG_OK;
 }
 
@@ -337,15 +338,20 @@ enum mag_status http_start(struct http **ret, struct driver *d, struct mag_err *
         allow_hosts(h, host, d->cfg.allow_hosts);
         auth_open(h);
         set_limits(h);
+    }
+    if (st == MAG_OK && d->cfg.tls_cert != NULL) {
+        st = tls_start(h, d->cfg.tls_cert, d->cfg.tls_key != NULL ? d->cfg.tls_key : d->cfg.tls_cert, err);
+    }
+    if (st == MAG_OK) {
         st = listen_on(h, host, port, err);
     }
     if (st != MAG_OK) {
         http_stop(h);
         return st;
     }
-    if (!h->loopback) {
+    if (!h->loopback && h->tls == NULL) {
         log_warn("http", "no-tls", "address=%s advice=%s", h->url,
-                 log_quote("other hosts can read what is sent; put a TLS proxy in front"));
+                 log_quote("other hosts can read what is sent; start it with --tls-cert and --tls-key"));
     }
     *ret = h;
     return MAG_OK;
@@ -375,6 +381,7 @@ void http_stop(struct http *h)
     }
     http_end_waits(h);
     evhttp_free(h->server);
+    tls_stop(h);
     auth_close(h);
     free(h->conns);
     free(h->url);

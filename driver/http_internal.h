@@ -32,6 +32,7 @@ struct http {
     char token[2 * HTTP_TOKEN_BYTES + 1];
     char *hosts[HTTP_HOSTS_MAX]; /* allowed in Host, without port, lower case */
     int n_hosts;
+    void *tls;           /* SSL_CTX, NULL = plain HTTP */
     int diag_fd;         /* sock_diag, -1 = not there */
     struct http_conn **conns; /* index = descriptor */
     int conns_cap;
@@ -50,6 +51,11 @@ bool auth_check(struct http *h, struct http_call *c);
 bool auth_equal(const char *a, const char *b);
 /* The user of the process at the other end of a loopback connection; false when it cannot be told. */
 bool auth_peer_uid(int diag_fd, int fd, uid_t *ret);
+
+/* ---- http_tls.c ---- */
+/* Connections accepted from now on speak TLS. */
+enum mag_status tls_start(struct http *h, const char *cert, const char *key, struct mag_err *err) MAG_MUSTCHECK;
+void tls_stop(struct http *h);
 
 /* ---- http_route.c ---- */
 /* Finds the route of a call and cuts its path up; else a problem was sent. */

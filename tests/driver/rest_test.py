@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import sys
 import threading
 import unittest
@@ -401,6 +402,30 @@ class Rest(harness.Case):
         self.assertEqual(harness.request(local, "GET", "/api/v1/experiments")[0], 401)
         self.assertEqual(harness.request(local, "GET", "/api/v1/experiments", headers={"Authorization": "Bearer " + d.token()})[0], 200)
 
+    def test_https(self):
+        cert, key = self.path("cert.pem"), self.path("key.pem")
+        made = self.start(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+                           "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert])
+        self.assertEqual(made.wait(), 0, made.stderr())
+        os.chmod(key, 0o644)
+        refused = self.magpie("driver", "--data", self.path("data"), "--http", "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0",
+                              "--tls-cert", cert, "--tls-key", key, status=None)
+        self.assertNotEqual(refused.wait(), 0)
+        self.assertIn("chmod 600", refused.stderr())
+        os.chmod(key, 0o600)
+        d = self.driver("--tls-cert", cert, "--tls-key", key)
+        self.assertTrue(d.http.startswith("https://127.0.0.1:"))
+        u = urllib.parse.urlsplit(d.http)
+        c = http.client.HTTPSConnection(u.hostname, u.port, context=ssl.create_default_context(cafile=cert), timeout=20)
+        c.request("POST", "/api/v1/experiments", json.dumps(SPEC), {"Content-Type": "application/json"})
+        r = c.getresponse()
+        self.assertEqual((r.status, json.loads(r.read())["id"]), (201, 1))
+        for n in range(1, 4):
+            c.request("POST", "/api/v1/experiments/1/ask", "{}", {"Content-Type": "application/json"})
+            self.assertEqual(json.loads(c.getresponse().read())["trials"][0]["trial"], n)
+        c.close()
+        self.assertEqual(d.stop(), 0)
+
     def test_pipelined_requests_are_answered_in_order(self):
         d, x = self.begin({"limits": {"trials": 5, "parallel": 1}})
         d.post(x + "/ask")
@@ -528,6 +553,10 @@ class Rest(harness.Case):
                 filled = path.replace("{id}", "999").replace("{trial}", "1").replace("{worker}", "w")
                 code = d.raw(method.upper(), filled, {} if method == "post" else None)[0] if path != "/api/v1/events" else 200
                 self.assertNotEqual(code, 405, path)
+        with open(os.path.join(harness.ROOT, "PROTOCOL.md")) as f:
+            written = f.read()
+        for path in doc["paths"]:
+            self.assertIn(re.sub(r"^.*(/|:)(?=[^/:]*$)", r"\1", path), written, f"{path} is not in PROTOCOL.md")
         ids = [op["operationId"] for item in doc["paths"].values() for op in item.values()]
         self.assertEqual(len(ids), len(set(ids)))
         with open(os.path.join(harness.ROOT, "docs", "experiment.schema.json")) as f:
