@@ -176,7 +176,7 @@ export class Drawer {
         show(this.why, row.text !== '');
         this.why.classList.toggle('bad', row.state === 'failed');
         const unit = this.exp.spec?.resource?.unit ?? 'step';
-        const key = `${row.state}:${row.attempt}:${row.step}:${row.value}:${row.worker}:${f.duration(rowDuration(row, now))}`;
+        const key = `${this.exp.json?.state}:${row.state}:${row.attempt}:${row.step}:${row.value}:${row.worker}:${f.duration(rowDuration(row, now))}`;
         if (key === this.lastVersion) return;
         this.lastVersion = key;
         const fact = (name: string, text: string): HTMLElement => h('div', null, h('dt', null, name), h('dd', null, text));
@@ -201,7 +201,8 @@ export class Drawer {
             void act(`Trial ${this.trial} will run again`, () => post(`${url}:retry`));
         });
         const cancel = one('stop', 'Cancel trial', 'End it now; its parameters are not tried again', () => void this.cancel(url));
-        replace(this.actions, !ended ? cancel : null, ended && state !== 'completed' ? again : null);
+        const open = this.exp.json?.state === 'running' || this.exp.json?.state === 'paused';
+        replace(this.actions, !ended && open ? cancel : null, ended && state !== 'completed' ? again : null);
     }
 
     private async cancel(url: string): Promise<void> {

@@ -13,6 +13,8 @@ import { colour } from './theme';
 
 /** Lines of the parallel picture: the best ones and an even sample of the rest. */
 const LINES_MAX = 800;
+/** Axes of it: more would be a hatching. */
+const AXES_MAX = 14;
 
 export class ScatterPanel {
     readonly el: HTMLElement;
@@ -109,14 +111,15 @@ export class ParallelPanel {
         const every = Math.max(1, Math.ceil(rest.length / (LINES_MAX - best.length)));
         const sample = rest.filter((_, i) => i % every === 0);
         const left = rows.length > sample.length + best.length ? ` (${f.count(sample.length + best.length)} of ${f.count(rows.length)} drawn)` : '';
-        setText(this.note, rows.length === 0 ? 'No value yet.' : `The best ${best.length > 1 ? `${f.count(best.length)} ` : ''}in colour${left}. Drag along an axis to keep a part of it.`);
+        const axes = table.params.length > AXES_MAX ? ` The first ${AXES_MAX} of ${table.params.length} parameters.` : '';
+        setText(this.note, rows.length === 0 ? 'No value yet.' : `The best ${best.length > 1 ? `${f.count(best.length)} ` : ''}in colour${left}. Drag along an axis to keep a part of it.${axes}`);
         this.chart.set(this.option(sample, best), force);
     }
 
     private option(rest: Row[], best: Row[]): Option {
-        const names = this.exp.table.params;
+        const names = this.exp.table.params.slice(0, AXES_MAX);
         const category = names.map((name) => isCategory(this.exp.spec, name));
-        const line = (r: Row): (number | string | undefined)[] => [...r.params.map((v, i) => (v === undefined ? '-' : category[i] ? String(v) : v)), r.value as number];
+        const line = (r: Row): (number | string | undefined)[] => [...r.params.slice(0, AXES_MAX).map((v, i) => (v === undefined ? '-' : category[i] ? String(v) : v)), r.value as number];
         const series = (rows: Row[], color: string, opacity: number, width: number, z: number): Option => ({
             type: 'parallel', data: rows.map(line), silent: true, z, lineStyle: { color, opacity, width }, inactiveOpacity: 0.03, activeOpacity: opacity,
             progressive: 0, smooth: 0.15,
