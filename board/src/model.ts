@@ -154,8 +154,8 @@ export function progress(counts: Counts, limit: number | null, rungs: boolean): 
     const all = total(counts);
     const ended = (counts.completed ?? 0) + (counts.stopped ?? 0) + (counts.failed ?? 0) + (counts.cancelled ?? 0);
     const done = rungs ? all - (counts.waiting ?? 0) : ended;
-    const whole = limit === null ? all : limit;
-    return { done, ended, text: `of ${plural(whole, 'trial')} ${rungs ? 'started' : 'ended'}` };
+    const what = limit === null ? (done === 1 ? 'trial' : 'trials') : `of ${plural(limit, 'trial')}`;
+    return { done, ended, text: `${what} ${rungs ? 'started' : 'ended'}` };
 }
 
 /** Whether a is the better value. */

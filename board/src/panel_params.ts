@@ -127,7 +127,7 @@ export class ParallelPanel {
         return {
             parallel: { left: 48, right: 60, top: 38, bottom: 26, axisExpandable: false,
                 parallelAxisDefault: {
-                    nameTextStyle: { color: colour('muted'), fontSize: 11 }, nameGap: 14, nameTruncate: { maxWidth: 90 },
+                    nameTextStyle: { color: colour('muted'), fontSize: 11 }, nameGap: 14, nameTruncate: { maxWidth: Math.max(28, 480 / (names.length + 1)) },
                     axisLine: { lineStyle: { color: colour('line') } }, axisTick: { show: false }, minorTick: { show: false },
                     axisLabel: { color: colour('muted'), fontSize: 10, textBorderColor: colour('surface'), textBorderWidth: 3, formatter: (v: number | string) => (typeof v === 'number' ? f.num(v, 3) : v) },
                     areaSelectStyle: { width: 14, color: colour('accent'), opacity: 0.25, borderWidth: 0 },

@@ -53,7 +53,8 @@ test('progress counts started trials where most pause, ended ones elsewhere', ()
     const counts = { completed: 3, stopped: 1, failed: 1, paused: 90, running: 4, waiting: 1 };
     assert.deepEqual(progress(counts, 200, true), { done: 99, ended: 5, text: 'of 200 trials started' });
     assert.deepEqual(progress(counts, 200, false), { done: 5, ended: 5, text: 'of 200 trials ended' });
-    assert.deepEqual(progress({ completed: 1 }, null, false), { done: 1, ended: 1, text: 'of 1 trial ended' });
+    assert.deepEqual(progress({ completed: 1, running: 2 }, null, false), { done: 1, ended: 1, text: 'trial ended' });
+    assert.deepEqual(progress({ completed: 2 }, null, false).text, 'trials ended');
 });
 
 test('both forms of a search space are read', () => {
