@@ -111,8 +111,10 @@ static enum mag_status set_paths(struct driver *d, struct mag_err *err)
         return mag_fail(err, MAG_IO, "data folder %s: %s", dir, strerror(errno));
     }
     d->data_dir = real;
-    d->store_url = d->cfg.store_url != NULL ? xstrdup(d->cfg.store_url) : xasprintf("sqlite:%s/magpie.db", real);
-    d->storage_url = d->cfg.storage_url != NULL ? xstrdup(d->cfg.storage_url) : xasprintf("file:%s/storage", real);
+    d->store_url = d->cfg.store_url != NULL ? xstrdup(d->cfg.store_url)
+                                            : xasprintf("sqlite:%s/magpie.db", real);
+    d->storage_url = d->cfg.storage_url != NULL ? xstrdup(d->cfg.storage_url)
+                                                : xasprintf("file:%s/storage", real);
     d->cfg.data_dir = d->data_dir;
     d->cfg.store_url = d->store_url;
     d->cfg.storage_url = d->storage_url;
@@ -135,7 +137,8 @@ static enum mag_status make_base(struct driver *d, struct mag_err *err)
     if (evthread_use_pthreads() != 0) {
         return mag_fail(err, MAG_UNSUPPORTED, "libevent has no threads");
     }
-    /* A request turns reading off, writing on, off, and reading on again: one system call a turn. */
+    /* A request turns reading off, writing on, off, and reading on again: one system call a turn.
+     */
     struct event_config *cfg = event_config_new();
     if (cfg != NULL && event_config_set_flag(cfg, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0) {
         d->base = event_base_new_with_config(cfg);
@@ -167,7 +170,8 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
     return st;
 }
 
-enum mag_status driver_start(struct driver **ret, const struct driver_config *cfg, struct mag_err *err)
+enum mag_status driver_start(struct driver **ret, const struct driver_config *cfg,
+                             struct mag_err *err)
 {
     struct driver *d = xcalloc(1, sizeof(*d));
     d->cfg = *cfg;
@@ -199,9 +203,9 @@ enum mag_status driver_start(struct driver **ret, const struct driver_config *cf
         driver_destroy(d);
         return st;
     }
-    log_info("driver", "started", "data=%s http=%s experiments=%lld events=%llu replay_ms=%lld", log_quote(d->data_dir),
-             http_url(d->http), (long long)d->n_experiments, (unsigned long long)d->stats.replay_events,
-             (long long)d->stats.replay_ms);
+    log_info("driver", "started", "data=%s http=%s experiments=%lld events=%llu replay_ms=%lld",
+             log_quote(d->data_dir), http_url(d->http), (long long)d->n_experiments,
+             (unsigned long long)d->stats.replay_events, (long long)d->stats.replay_ms);
     *ret = d;
     return MAG_OK;
 }

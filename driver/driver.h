@@ -33,19 +33,19 @@ struct experiment {
     int64_t id;
     struct study *study;
     int64_t created_ms;
-    char *spec_text;         /* as sent */
+    char *spec_text; /* as sent */
     size_t spec_len;
-    int dims;                /* space->n */
-    char *request;           /* "client\nkey\nhash" of its idempotent POST, or NULL */
-    char *broken;            /* why its record cannot be replayed; it is read-only then, NULL = sound */
-    struct list_node node;   /* driver's list, by id */
-    struct list_node waiters; /* held asks of REST clients, FIFO (struct http_call) */
+    int dims;      /* space->n */
+    char *request; /* "client\nkey\nhash" of its idempotent POST, or NULL */
+    char *broken;  /* why its record cannot be replayed; it is read-only then, NULL = sound */
+    struct list_node node;     /* driver's list, by id */
+    struct list_node waiters;  /* held asks of REST clients, FIFO (struct http_call) */
     struct heap_node deadline; /* in the driver's heap, by study_deadline */
-    struct list_node dirty;  /* in the driver's list when it changed since the last turn's end */
-    int64_t shown_seq;       /* commit_seq of its last entry in the event stream */
-    uint64_t unsaved;        /* number of the commit that holds its newest row */
+    struct list_node dirty;    /* in the driver's list when it changed since the last turn's end */
+    int64_t shown_seq;         /* commit_seq of its last entry in the event stream */
+    uint64_t unsaved;          /* number of the commit that holds its newest row */
     enum study_state notified; /* state that the webhook knows */
-    bool deleted;            /* it is about to be freed */
+    bool deleted;              /* it is about to be freed */
 };
 
 /* A reply that waits for a commit. Embed it; `fn` runs on the loop thread exactly once: ok = true
@@ -55,7 +55,8 @@ struct deferred {
     void (*fn)(struct deferred *d, bool ok);
 };
 
-enum mag_status driver_start(struct driver **ret, const struct driver_config *cfg, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status driver_start(struct driver **ret, const struct driver_config *cfg,
+                             struct mag_err *err) MAG_MUSTCHECK;
 /* Runs until driver_stop; returns the process's exit status. */
 int driver_run(struct driver *d);
 /* Async-signal-unsafe; call from the loop (signal events) or through event_active. Drains: no new
@@ -68,7 +69,7 @@ const char *driver_nng_url(const struct driver *d);
 
 struct event_base *driver_base(struct driver *d);
 const struct driver_config *driver_config(const struct driver *d);
-int64_t driver_now_ns(const struct driver *d);   /* monotonic */
+int64_t driver_now_ns(const struct driver *d);    /* monotonic */
 bool driver_is_read_only(const struct driver *d); /* the store cannot be written */
 struct store *driver_store(struct driver *d);
 /* The secret of the data folder's `token` file, NULL while there is none. */
@@ -77,19 +78,24 @@ const char *driver_token(const struct driver *d);
 /* Sound experiments only (`broken` is NULL, `study` is not). The pointer lives until the callback
  * returns: a failed commit may replace the study, a delete frees it. */
 struct experiment *driver_experiment(struct driver *d, int64_t id); /* NULL = none */
-struct experiment *driver_next(struct driver *d, const struct experiment *prev); /* by id; NULL starts */
+struct experiment *driver_next(struct driver *d,
+                               const struct experiment *prev); /* by id; NULL starts */
 /* Parses, stores, creates. Issues in `is` on MAG_INVALID. `request` as in store_experiment. */
 enum mag_status driver_submit(struct driver *d, const char *text, size_t len, const char *request,
-                              struct experiment **ret, struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;
-enum mag_status driver_delete(struct driver *d, struct experiment *x, struct mag_err *err) MAG_MUSTCHECK;
+                              struct experiment **ret, struct mjson_issues *is,
+                              struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status driver_delete(struct driver *d, struct experiment *x,
+                              struct mag_err *err) MAG_MUSTCHECK;
 
 /* study_apply plus the row in this turn's batch plus the event stream's entry. ev->wall_ms is set
  * here. MAG_UNSUPPORTED while read-only. */
-enum mag_status driver_apply(struct driver *d, struct experiment *x, struct event *ev, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status driver_apply(struct driver *d, struct experiment *x, struct event *ev,
+                             struct mag_err *err) MAG_MUSTCHECK;
 /* Runs `df->fn` when all that was applied up to now is durable: at once (before returning) when it
  * already is. */
 void driver_after_commit(struct driver *d, struct deferred *df);
-/* Takes a deferred that waits out of the queue (its owner goes); nothing happens when it does not. */
+/* Takes a deferred that waits out of the queue (its owner goes); nothing happens when it does not.
+ */
 void driver_forget(struct driver *d, struct deferred *df);
 
 /* Called at the end of each turn that changed studies, before its commit, so that held polls can be

@@ -16,14 +16,15 @@
  * both before the turn's end hands the batch over. New events get PRIORITY_IO by default. */
 enum { PRIORITY_COMMIT = 1, PRIORITY_IO = 2, PRIORITY_TICK = 3, PRIORITY_TURN = 4, PRIORITIES = 5 };
 
-#define DRIVER_EXPERIMENTS_MAX 100000   /* experiments of one driver */
-#define DRIVER_BATCH_EVENTS 4096        /* rows after which a batch leaves within the turn */
-#define DRIVER_BATCH_NS (2 * MAG_NS_PER_MS) /* age after which it does */
-#define DRIVER_TICK_MS 500              /* longest time between looks at the deadlines */
+#define DRIVER_EXPERIMENTS_MAX 100000        /* experiments of one driver */
+#define DRIVER_BATCH_EVENTS 4096             /* rows after which a batch leaves within the turn */
+#define DRIVER_BATCH_NS (2 * MAG_NS_PER_MS)  /* age after which it does */
+#define DRIVER_TICK_MS 500                   /* longest time between looks at the deadlines */
 #define DRIVER_LATE_NS (250 * MAG_NS_PER_MS) /* a tick so late extends every lease */
-#define DRIVER_PROBE_MS 1000            /* between tries to write again */
+#define DRIVER_PROBE_MS 1000                 /* between tries to write again */
 
-#define MAG_ON_LOOP(d) MAG_ASSERT(pthread_equal((d)->loop_thread, pthread_self()), "not on the loop thread")
+#define MAG_ON_LOOP(d)                                                                             \
+    MAG_ASSERT(pthread_equal((d)->loop_thread, pthread_self()), "not on the loop thread")
 
 struct http;
 struct sse;
@@ -32,7 +33,7 @@ struct notify;
 
 struct driver_stats {
     uint64_t commits, commit_failures, events, replay_events;
-    uint64_t commit_ns;     /* in the store, in all */
+    uint64_t commit_ns; /* in the store, in all */
     uint64_t turns_late;
     int64_t replay_ms;
 };
@@ -54,25 +55,25 @@ struct driver {
     int64_t by_id_cap;
     int64_t n_experiments;
     int64_t last_experiment;
-    struct strmap requests;       /* "client\nkey" -> experiment */
-    int64_t *deleted;             /* ids whose delete is not durable yet */
+    struct strmap requests; /* "client\nkey" -> experiment */
+    int64_t *deleted;       /* ids whose delete is not durable yet */
     size_t n_deleted;
     struct list_node dirty;
     struct heap deadlines;
 
     /* commits */
-    struct store_batch *batch;    /* being collected */
+    struct store_batch *batch; /* being collected */
     int64_t batch_since_ns;
-    int64_t commit_seq;           /* last given */
-    int64_t durable_seq;          /* last committed */
-    uint64_t commit;              /* last handed over */
-    int64_t flying_seq;           /* last commit_seq of the batch in flight */
+    int64_t commit_seq;  /* last given */
+    int64_t durable_seq; /* last committed */
+    uint64_t commit;     /* last handed over */
+    int64_t flying_seq;  /* last commit_seq of the batch in flight */
     int64_t flying_since_ns;
     bool flying;
-    bool probing;                 /* the batch in flight is a probe */
+    bool probing;                                  /* the batch in flight is a probe */
     struct list_node flying_replies, next_replies; /* struct deferred */
-    int done_fd;                  /* eventfd: the store's thread wakes the loop */
-    enum mag_status done_status;  /* written by the store's thread before the wake-up */
+    int done_fd;                                   /* eventfd: the store's thread wakes the loop */
+    enum mag_status done_status; /* written by the store's thread before the wake-up */
     char done_text[512];
     bool read_only;
     char read_only_why[512];
@@ -101,13 +102,15 @@ int64_t loop_next_seq(struct driver *d);
 void loop_collected(struct driver *d, struct experiment *x);
 /* `x` changed or came: its deadline and its held asks are looked at at the turn's end. */
 void loop_mark_dirty(struct driver *d, struct experiment *x);
-/* Between two requests: hands a batch over that is large or old, so that a busy loop cannot hold it. */
+/* Between two requests: hands a batch over that is large or old, so that a busy loop cannot hold
+ * it. */
 void loop_between(struct driver *d);
 /* Waits for the commit in flight and commits what is left; for the end. */
 void loop_drain(struct driver *d);
 
 /* ---- record.c ---- */
-/* Replays every experiment of the store. One that cannot be is marked broken and said on the log. */
+/* Replays every experiment of the store. One that cannot be is marked broken and said on the log.
+ */
 enum mag_status record_load(struct driver *d, struct mag_err *err) MAG_MUSTCHECK;
 /* After a failed commit: brings every experiment with unsaved rows back to what the store holds. */
 void record_rebuild(struct driver *d);

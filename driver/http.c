@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The HTTP server: connections and the life of a call. libevent's evhttp parses and writes; it does not
- * read from a connection while its request is being answered, so one connection has one call.
+ * The HTTP server: connections and the life of a call. libevent's evhttp parses and writes; it does
+ * not read from a connection while its request is being answered, so one connection has one call.
  */
 #include "driver/http_internal.h"
 
@@ -63,7 +63,8 @@ static struct http_conn *conn_of(struct http *h, struct evhttp_connection *evcon
             cap *= 2;
         }
         h->conns = xreallocarray(h->conns, (size_t)cap, sizeof(struct http_conn *));
-        memset(h->conns + h->conns_cap, 0, (size_t)(cap - h->conns_cap) * sizeof(struct http_conn *));
+        memset(h->conns + h->conns_cap, 0,
+               (size_t)(cap - h->conns_cap) * sizeof(struct http_conn *));
         h->conns_cap = cap;
     }
     struct http_conn *conn = h->conns[fd];
@@ -139,7 +140,8 @@ static void on_durable(struct deferred *df, bool ok)
         c->status = 503;
         c->content_type = "application/problem+json";
         char detail[600];
-        (void)snprintf(detail, sizeof(detail), "the answer could not be stored, so nothing of it counts: %s",
+        (void)snprintf(detail, sizeof(detail),
+                       "the answer could not be stored, so nothing of it counts: %s",
                        c->d->read_only_why);
         http_problem_open(&c->out, 503, detail);
         buf_addc(&c->out, '}');
@@ -236,7 +238,8 @@ static void on_request(struct evhttp_request *req, void *arg)
         return;
     }
     read_body(c);
-    if (route_find(c, path != NULL ? path : "/", method_of(req)) && auth_check(h, c) && route_prepare(c)) {
+    if (route_find(c, path != NULL ? path : "/", method_of(req)) && auth_check(h, c) &&
+        route_prepare(c)) {
         c->route->handler(c);
     } else {
         h->stats.refused++;
@@ -246,14 +249,17 @@ static void on_request(struct evhttp_request *req, void *arg)
 /* ---- start and end ---- */
 
 /* "127.0.0.1:8470", "[::1]:0", "localhost:8470". */
-static enum mag_status split_address(const char *text, char host[256], ev_uint16_t *port, struct mag_err *err)
+static enum mag_status split_address(const char *text, char host[256], ev_uint16_t *port,
+                                     struct mag_err *err)
 {
     const char *colon = strrchr(text, ':');
     char *end = NULL;
     long n = colon != NULL ? strtol(colon + 1, &end, 10) : -1;
     size_t len = colon != NULL ? (size_t)(colon - text) : 0;
-    if (colon == NULL || colon[1] == '\0' || *end != '\0' || n < 0 || n > 65535 || len == 0 || len > 255) {
-        return mag_fail(err, MAG_INVALID, "HTTP address '%s': expected ADDR:PORT, such as 127.0.0.1:8470", text);
+    if (colon == NULL || colon[1] == '\0' || *end != '\0' || n < 0 || n > 65535 || len == 0 ||
+        len > 255) {
+        return mag_fail(err, MAG_INVALID,
+                        "HTTP address '%s': expected ADDR:PORT, such as 127.0.0.1:8470", text);
     }
     bool bracket = text[0] == '[' && text[len - 1] == ']';
     (void)snprintf(host, 256, "%.*s", (int)(bracket ? len - 2 : len), bracket ? text + 1 : text);
@@ -263,7 +269,8 @@ static enum mag_status split_address(const char *text, char host[256], ev_uint16
 
 static bool host_is_loopback(const char *host)
 {
-    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0;
+    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+           strcmp(host, "::1") == 0;
 }
 
 static void allow_hosts(struct http *h, const char *host, const char *more)
@@ -287,29 +294,34 @@ static void allow_hosts(struct http *h, const char *host, const char *more)
     free(copy);
 }
 
-static enum mag_status listen_on(struct http *h, const char *host, ev_uint16_t port, struct mag_err *err)
+static enum mag_status listen_on(struct http *h, const char *host, ev_uint16_t port,
+                                 struct mag_err *err)
 {
     h->bound = evhttp_bind_socket_with_handle(h->server, host, port);
     if (h->bound == NULL) {
         return mag_fail(err, MAG_IO, "HTTP address %s:%u: %s", host, port,
-                        errno == EADDRINUSE ? "another program listens there; choose another port" : strerror(errno));
+                        errno == EADDRINUSE ? "another program listens there; choose another port"
+                                            : strerror(errno));
     }
     struct sockaddr_storage ss;
     socklen_t len = sizeof(ss);
     if (getsockname(evhttp_bound_socket_get_fd(h->bound), (struct sockaddr *)&ss, &len) != 0) {
         return mag_fail(err, MAG_IO, "HTTP address: %s", strerror(errno));
     }
-    unsigned real = ss.ss_family == AF_INET6 ? ntohs(((struct sockaddr_in6 *)(void *)&ss)->sin6_port)
-                                             : ntohs(((struct sockaddr_in *)(void *)&ss)->sin_port);
+    unsigned real = ss.ss_family == AF_INET6
+                        ? ntohs(((struct sockaddr_in6 *)(void *)&ss)->sin6_port)
+                        : ntohs(((struct sockaddr_in *)(void *)&ss)->sin_port);
     bool six = strchr(host, ':') != NULL;
-    h->url = xasprintf("http%s://%s%s%s:%u", h->tls != NULL ? "s" : "", six ? "[" : "", host, six ? "]" : "", real);
+    h->url = xasprintf("http%s://%s%s%s:%u", h->tls != NULL ? "s" : "", six ? "[" : "", host,
+                       six ? "]" : "", real);
     return MAG_OK;
 }
 
 static void set_limits(struct http *h)
 {
-    evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_DELETE |
-                                              EVHTTP_REQ_PATCH | EVHTTP_REQ_PUT | EVHTTP_REQ_OPTIONS);
+    evhttp_set_allowed_methods(h->server, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST |
+                                              EVHTTP_REQ_DELETE | EVHTTP_REQ_PATCH |
+                                              EVHTTP_REQ_PUT | EVHTTP_REQ_OPTIONS);
     evhttp_set_max_headers_size(h->server, HTTP_HEADERS_MAX);
     evhttp_set_max_body_size(h->server, HTTP_BODY_MAX);
     evhttp_set_timeout(h->server, HTTP_TIMEOUT_S);
@@ -340,7 +352,8 @@ enum mag_status http_start(struct http **ret, struct driver *d, struct mag_err *
         set_limits(h);
     }
     if (st == MAG_OK && d->cfg.tls_cert != NULL) {
-        st = tls_start(h, d->cfg.tls_cert, d->cfg.tls_key != NULL ? d->cfg.tls_key : d->cfg.tls_cert, err);
+        st = tls_start(h, d->cfg.tls_cert,
+                       d->cfg.tls_key != NULL ? d->cfg.tls_key : d->cfg.tls_cert, err);
     }
     if (st == MAG_OK) {
         st = listen_on(h, host, port, err);
@@ -350,8 +363,9 @@ enum mag_status http_start(struct http **ret, struct driver *d, struct mag_err *
         return st;
     }
     if (!h->loopback && h->tls == NULL) {
-        log_warn("http", "no-tls", "address=%s advice=%s", h->url,
-                 log_quote("other hosts can read what is sent; start it with --tls-cert and --tls-key"));
+        log_warn(
+            "http", "no-tls", "address=%s advice=%s", h->url,
+            log_quote("other hosts can read what is sent; start it with --tls-cert and --tls-key"));
     }
     *ret = h;
     return MAG_OK;

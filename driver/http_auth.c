@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Who may speak: loopback is no protection from a web page (which can make a browser send requests)
- * nor from other users of the host. So the Host header must be on a list, a foreign Origin is refused, and
- * a request carries the data folder's token or comes from a process of the driver's own user.
+ * nor from other users of the host. So the Host header must be on a list, a foreign Origin is
+ * refused, and a request carries the data folder's token or comes from a process of the driver's
+ * own user.
  */
 #include "driver/http_internal.h"
 
@@ -41,7 +42,8 @@ static enum mag_status make_token(const char *path, char *token, size_t size, st
     (void)unlink(fresh);
     int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     size_t n = strlen(token);
-    bool ok = fd >= 0 && write(fd, token, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
+    bool ok =
+        fd >= 0 && write(fd, token, n) == (ssize_t)n && write(fd, "\n", 1) == 1 && fsync(fd) == 0;
     ok = (fd < 0 || close(fd) == 0) && ok && rename(fresh, path) == 0;
     enum mag_status st = ok ? MAG_OK : mag_fail(err, MAG_IO, "%s: %s", path, strerror(errno));
     free(fresh);
@@ -65,7 +67,8 @@ enum mag_status auth_token(const char *data_dir, char *token, size_t size, struc
     token[n] = '\0';
     token[strcspn(token, " \t\r\n")] = '\0';
     if (strlen(token) < 16) {
-        st = mag_fail(err, MAG_INVALID, "%s: a token has 16 characters at least; delete the file to get a new one",
+        st = mag_fail(err, MAG_INVALID,
+                      "%s: a token has 16 characters at least; delete the file to get a new one",
                       path);
     }
 out:
@@ -161,11 +164,12 @@ void auth_close(struct http *h)
 /* The two ends of a connection as the other process has them. */
 struct ends {
     int family;
-    uint8_t near[16], far[16]; /* its address, ours */
+    uint8_t near[16], far[16];    /* its address, ours */
     uint16_t near_port, far_port; /* network order */
 };
 
-static bool one_end(const struct sockaddr_storage *ss, int *family, uint8_t address[16], uint16_t *port)
+static bool one_end(const struct sockaddr_storage *ss, int *family, uint8_t address[16],
+                    uint16_t *port)
 {
     *family = ss->ss_family;
     if (ss->ss_family == AF_INET) {
@@ -192,7 +196,8 @@ static bool both_ends(int fd, struct ends *e)
     int family = 0;
     return getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 &&
            getsockname(fd, (struct sockaddr *)&self, &self_len) == 0 &&
-           one_end(&peer, &e->family, e->near, &e->near_port) && one_end(&self, &family, e->far, &e->far_port);
+           one_end(&peer, &e->family, e->near, &e->near_port) &&
+           one_end(&self, &family, e->far, &e->far_port);
 }
 
 static bool is_loopback(const struct ends *e)
@@ -209,8 +214,12 @@ static bool uid_by_diag(int diag_fd, const struct ends *e, uid_t *ret)
         struct nlmsghdr head;
         struct inet_diag_req_v2 req;
     } ask = {
-        .head = {.nlmsg_len = sizeof(ask), .nlmsg_type = SOCK_DIAG_BY_FAMILY, .nlmsg_flags = NLM_F_REQUEST},
-        .req = {.sdiag_family = (uint8_t)e->family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = ~0U},
+        .head = {.nlmsg_len = sizeof(ask),
+                 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                 .nlmsg_flags = NLM_F_REQUEST},
+        .req = {.sdiag_family = (uint8_t)e->family,
+                .sdiag_protocol = IPPROTO_TCP,
+                .idiag_states = ~0U},
     };
     ask.req.id.idiag_sport = e->near_port;
     ask.req.id.idiag_dport = e->far_port;
@@ -224,10 +233,12 @@ static bool uid_by_diag(int diag_fd, const struct ends *e, uid_t *ret)
     _Alignas(struct nlmsghdr) char answer[4096];
     ssize_t n = recv(diag_fd, answer, sizeof(answer), 0);
     const struct nlmsghdr *head = (const struct nlmsghdr *)(const void *)answer;
-    if (n < (ssize_t)(NLMSG_HDRLEN + sizeof(struct inet_diag_msg)) || head->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
+    if (n < (ssize_t)(NLMSG_HDRLEN + sizeof(struct inet_diag_msg)) ||
+        head->nlmsg_type != SOCK_DIAG_BY_FAMILY) {
         return false;
     }
-    const struct inet_diag_msg *msg = (const struct inet_diag_msg *)(const void *)(answer + NLMSG_HDRLEN);
+    const struct inet_diag_msg *msg =
+        (const struct inet_diag_msg *)(const void *)(answer + NLMSG_HDRLEN);
     if (msg->id.idiag_sport != e->near_port || msg->id.idiag_dport != e->far_port) {
         return false;
     }
@@ -245,8 +256,8 @@ static bool uid_by_proc(const char *path, const struct ends *e, uid_t *ret)
         unsigned near_port = 0;
         unsigned far_port = 0;
         unsigned uid = 0;
-        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%x %*x %*x:%*x %*x:%*x %*x %u", &near_port, &far_port,
-                   &uid) == 3 &&
+        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%x %*x %*x:%*x %*x:%*x %*x %u",
+                   &near_port, &far_port, &uid) == 3 &&
             near_port == ntohs(e->near_port) && far_port == ntohs(e->far_port)) {
             *ret = uid;
             found = true;
@@ -264,8 +275,8 @@ bool auth_peer_uid(int diag_fd, int fd, uid_t *ret)
     if (!both_ends(fd, &e) || !is_loopback(&e)) {
         return false;
     }
-    return (diag_fd >= 0 && uid_by_diag(diag_fd, &e, ret)) || uid_by_proc("/proc/net/tcp", &e, ret) ||
-           uid_by_proc("/proc/net/tcp6", &e, ret);
+    return (diag_fd >= 0 && uid_by_diag(diag_fd, &e, ret)) ||
+           uid_by_proc("/proc/net/tcp", &e, ret) || uid_by_proc("/proc/net/tcp6", &e, ret);
 }
 
 /* ---- the check ---- */
@@ -294,8 +305,11 @@ bool auth_check(struct http *h, struct http_call *c)
 {
     const char *host = http_header(c, "Host");
     if (host == NULL || !host_allowed(h, host)) {
-        http_problem(c, 403, "the Host header %s%s%s is not one of this driver's names; name it with --allow-host",
-                     host != NULL ? "'" : "", host != NULL ? host : "is missing and", host != NULL ? "'" : "");
+        http_problem(
+            c, 403,
+            "the Host header %s%s%s is not one of this driver's names; name it with --allow-host",
+            host != NULL ? "'" : "", host != NULL ? host : "is missing and",
+            host != NULL ? "'" : "");
         return false;
     }
     const char *origin = http_header(c, "Origin");
@@ -314,9 +328,10 @@ bool auth_check(struct http *h, struct http_call *c)
         return true;
     }
     http_add_header(c, "WWW-Authenticate", "Bearer realm=\"magpie\"");
-    http_problem(c, 401, "%s",
-                 http_header(c, "Authorization") != NULL
-                     ? "this is not the driver's token"
-                     : "send the token in the data folder's file 'token' as \"Authorization: Bearer …\"");
+    http_problem(
+        c, 401, "%s",
+        http_header(c, "Authorization") != NULL
+            ? "this is not the driver's token"
+            : "send the token in the data folder's file 'token' as \"Authorization: Bearer …\"");
     return false;
 }

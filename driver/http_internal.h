@@ -27,34 +27,37 @@ struct http {
     struct evhttp *server;
     struct evhttp_bound_socket *bound;
     char *url;
-    bool loopback;       /* the address it listens on */
-    bool needs_token;    /* also from our own user */
+    bool loopback;    /* the address it listens on */
+    bool needs_token; /* also from our own user */
     char token[2 * HTTP_TOKEN_BYTES + 1];
     char *hosts[HTTP_HOSTS_MAX]; /* allowed in Host, without port, lower case */
     int n_hosts;
-    void *tls;           /* SSL_CTX, NULL = plain HTTP */
-    int diag_fd;         /* sock_diag, -1 = not there */
+    void *tls;                /* SSL_CTX, NULL = plain HTTP */
+    int diag_fd;              /* sock_diag, -1 = not there */
     struct http_conn **conns; /* index = descriptor */
     int conns_cap;
-    struct list_node kept;    /* calls that are kept */
+    struct list_node kept; /* calls that are kept */
     struct http_stats stats;
 };
 
 /* ---- http_auth.c ---- */
 /* Reads the token of the data folder, or makes one (mode 0600). */
-enum mag_status auth_token(const char *data_dir, char *token, size_t size, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status auth_token(const char *data_dir, char *token, size_t size,
+                           struct mag_err *err) MAG_MUSTCHECK;
 void auth_allow_host(struct http *h, const char *host);
 void auth_open(struct http *h);
 void auth_close(struct http *h);
 /* True when the call may go on; else a problem was sent and the call has ended. */
 bool auth_check(struct http *h, struct http_call *c);
 bool auth_equal(const char *a, const char *b);
-/* The user of the process at the other end of a loopback connection; false when it cannot be told. */
+/* The user of the process at the other end of a loopback connection; false when it cannot be told.
+ */
 bool auth_peer_uid(int diag_fd, int fd, uid_t *ret);
 
 /* ---- http_tls.c ---- */
 /* Connections accepted from now on speak TLS. */
-enum mag_status tls_start(struct http *h, const char *cert, const char *key, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status tls_start(struct http *h, const char *cert, const char *key,
+                          struct mag_err *err) MAG_MUSTCHECK;
 void tls_stop(struct http *h);
 
 /* ---- http_route.c ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Answers: JSON values, problems (RFC 9457), and the small things that handlers read from a request.
+ * Answers: JSON values, problems (RFC 9457), and the small things that handlers read from a
+ * request.
  */
 #include "driver/http_internal.h"
 
@@ -89,7 +90,8 @@ static void add_safe_string(struct buf *out, const char *text)
 
 void http_problem_open(struct buf *out, int status, const char *detail)
 {
-    buf_addf(out, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d", http_reason(status), status);
+    buf_addf(out, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d", http_reason(status),
+             status);
     if (detail != NULL && detail[0] != '\0') {
         buf_adds(out, ",\"detail\":");
         add_safe_string(out, detail);
@@ -116,7 +118,8 @@ void http_problem(struct http_call *c, int status, const char *fmt, ...)
     http_reply(c);
 }
 
-void http_problem_issues(struct http_call *c, int status, const char *detail, struct mjson_issues *is)
+void http_problem_issues(struct http_call *c, int status, const char *detail,
+                         struct mjson_issues *is)
 {
     problem(c, status, detail);
     json_t *list = mjson_issues_json(is);
@@ -149,8 +152,8 @@ const char *http_query(const struct http_call *c, const char *key)
     return evhttp_find_header(&c->query, key);
 }
 
-int64_t http_query_int(const struct http_call *c, const char *key, int64_t lo, int64_t hi, int64_t def,
-                       struct mjson_issues *is)
+int64_t http_query_int(const struct http_call *c, const char *key, int64_t lo, int64_t hi,
+                       int64_t def, struct mjson_issues *is)
 {
     const char *text = http_query(c, key);
     if (text == NULL) {
@@ -160,8 +163,8 @@ int64_t http_query_int(const struct http_call *c, const char *key, int64_t lo, i
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || v < lo || v > hi) {
-        mjson_issue(is, "", "query parameter '%s' must be a whole number from %lld to %lld", key, (long long)lo,
-                    (long long)hi);
+        mjson_issue(is, "", "query parameter '%s' must be a whole number from %lld to %lld", key,
+                    (long long)lo, (long long)hi);
         return def;
     }
     return v;
@@ -169,7 +172,8 @@ int64_t http_query_int(const struct http_call *c, const char *key, int64_t lo, i
 
 const char *http_header(const struct http_call *c, const char *name)
 {
-    return c->req != NULL ? evhttp_find_header(evhttp_request_get_input_headers(c->req), name) : NULL;
+    return c->req != NULL ? evhttp_find_header(evhttp_request_get_input_headers(c->req), name)
+                          : NULL;
 }
 
 void http_add_header(struct http_call *c, const char *name, const char *value)

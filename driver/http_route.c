@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * From a path to a row of the table of routes, and what the row asks for: the experiment, the trial,
- * the JSON body.
+ * From a path to a row of the table of routes, and what the row asks for: the experiment, the
+ * trial, the JSON body.
  */
 #include "driver/http_internal.h"
 
@@ -13,7 +13,8 @@
 #include <string.h>
 
 /* Matches "/a/{x}/b/{y}:verb" against a path; args get the parts' places and lengths. */
-static bool match(const char *pattern, const char *path, const char *at[HTTP_ARGS_MAX], size_t len[HTTP_ARGS_MAX])
+static bool match(const char *pattern, const char *path, const char *at[HTTP_ARGS_MAX],
+                  size_t len[HTTP_ARGS_MAX])
 {
     int n = 0;
     while (*pattern != '\0') {
@@ -40,7 +41,8 @@ static void say_allowed(struct http_call *c, unsigned allowed)
     static const struct {
         unsigned bit;
         const char *name;
-    } names[] = {{HTTP_GET, "GET"}, {HTTP_POST, "POST"}, {HTTP_DELETE, "DELETE"}, {HTTP_PATCH, "PATCH"}};
+    } names[] = {
+        {HTTP_GET, "GET"}, {HTTP_POST, "POST"}, {HTTP_DELETE, "DELETE"}, {HTTP_PATCH, "PATCH"}};
     char list[64] = "";
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (allowed & names[i].bit) {
@@ -53,7 +55,8 @@ static void say_allowed(struct http_call *c, unsigned allowed)
 }
 
 /* Takes the parts out of the path and decodes them. */
-static bool keep_args(struct http_call *c, const char *at[HTTP_ARGS_MAX], const size_t len[HTTP_ARGS_MAX], int n)
+static bool keep_args(struct http_call *c, const char *at[HTTP_ARGS_MAX],
+                      const size_t len[HTTP_ARGS_MAX], int n)
 {
     char *to = c->path;
     for (int i = 0; i < n; i++) {
@@ -132,8 +135,9 @@ static bool parse_body(struct http_call *c)
         return true;
     }
     struct mag_err err = {0};
-    enum mag_status st = c->route->flags & HTTP_F_NAN ? mjson_parse_nan(c->raw, c->raw_len, &c->body, &err)
-                                                      : mjson_parse(c->raw, c->raw_len, &c->body, &err);
+    enum mag_status st = c->route->flags & HTTP_F_NAN
+                             ? mjson_parse_nan(c->raw, c->raw_len, &c->body, &err)
+                             : mjson_parse(c->raw, c->raw_len, &c->body, &err);
     if (st != MAG_OK) {
         http_problem(c, 400, "the body is no JSON: %s", err.text);
         return false;

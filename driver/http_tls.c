@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * HTTPS: evhttp's connections over OpenSSL. TLS 1.2 at least; the private key must not be readable by
- * others.
+ * HTTPS: evhttp's connections over OpenSSL. TLS 1.2 at least; the private key must not be readable
+ * by others.
  */
 #include "driver/http_internal.h"
 
@@ -29,7 +29,8 @@ static enum mag_status tls_fail(const char *doing, const char *path, struct mag_
 static struct bufferevent *new_connection(struct event_base *base, void *arg)
 {
     SSL *ssl = SSL_new(arg);
-    return ssl != NULL ? bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE)
+    return ssl != NULL ? bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                        BEV_OPT_CLOSE_ON_FREE)
                        : NULL;
 }
 
@@ -40,7 +41,8 @@ static enum mag_status check_key_mode(const char *path, struct mag_err *err)
         return mag_fail(err, MAG_NOTFOUND, "TLS key %s: %s", path, strerror(errno));
     }
     if ((sb.st_mode & 077) != 0) {
-        return mag_fail(err, MAG_INVALID, "TLS key %s may be read by others (mode %o): chmod 600 it", path,
+        return mag_fail(err, MAG_INVALID,
+                        "TLS key %s may be read by others (mode %o): chmod 600 it", path,
                         sb.st_mode & 0777);
     }
     return MAG_OK;
@@ -57,7 +59,8 @@ enum mag_status tls_start(struct http *h, const char *cert, const char *key, str
         st = tls_fail("starting", "TLS", err);
     } else if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1) {
         st = tls_fail("TLS certificate", cert, err);
-    } else if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
+    } else if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
+               SSL_CTX_check_private_key(ctx) != 1) {
         st = tls_fail("TLS key", key, err);
     }
     if (st != MAG_OK) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The turn: everything that came in is applied, the rows of the turn become one batch, the batch one
- * commit, and only then do its replies leave. While the store commits batch n, the loop collects
- * batch n + 1; there are never more than these two. No reply is sent for what is not durable.
+ * The turn: everything that came in is applied, the rows of the turn become one batch, the batch
+ * one commit, and only then do its replies leave. While the store commits batch n, the loop
+ * collects batch n + 1; there are never more than these two. No reply is sent for what is not
+ * durable.
  */
 #include "driver/driver_internal.h"
 
@@ -163,8 +164,8 @@ static void commit_ended(struct driver *d)
         d->n_deleted = 0;
     }
     (void)fault_hit("driver.reply");
-    /* These replies first into a list of their own: the store goes on with the next batch while they are
-     * written. */
+    /* These replies first into a list of their own: the store goes on with the next batch while
+     * they are written. */
     struct list_node ready;
     list_init(&ready);
     splice(&ready, &d->flying_replies);
@@ -201,15 +202,18 @@ void driver_forget(struct driver *d, struct deferred *df)
 
 /* ---- applying ---- */
 
-enum mag_status driver_apply(struct driver *d, struct experiment *x, struct event *ev, struct mag_err *err)
+enum mag_status driver_apply(struct driver *d, struct experiment *x, struct event *ev,
+                             struct mag_err *err)
 {
     MAG_ON_LOOP(d);
     if (d->read_only) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the driver serves reads only, its store cannot be written: %s",
+        return mag_fail(err, MAG_UNSUPPORTED,
+                        "the driver serves reads only, its store cannot be written: %s",
                         d->read_only_why);
     }
     if (x->broken != NULL) {
-        return mag_fail(err, MAG_CONFLICT, "the experiment's record cannot be replayed: %s", x->broken);
+        return mag_fail(err, MAG_CONFLICT, "the experiment's record cannot be replayed: %s",
+                        x->broken);
     }
     ev->wall_ms = clock_wall_ms();
     enum mag_status st = study_apply(x->study, ev, clock_mono_ns(), err);
@@ -279,7 +283,8 @@ static void turn_end(evutil_socket_t fd, short what, void *arg)
     int64_t due = heap_min(&d->deadlines) != NULL ? heap_min(&d->deadlines)->key : INT64_MAX;
     for (struct list_node *n; (n = list_first(&d->dirty)) != NULL;) {
         struct experiment *x = container_of(n, struct experiment, dirty);
-        /* Out of the list first: serving a held ask may change it again, then it is looked at again. */
+        /* Out of the list first: serving a held ask may change it again, then it is looked at
+         * again. */
         list_remove(n);
         look_at(d, x);
     }
@@ -311,8 +316,9 @@ static void expire(struct driver *d, struct experiment *x, int64_t now)
         int64_t trial = ev.trial;
         event_fini(&ev);
         if (st != MAG_OK) {
-            log_error("driver", "tick-refused", "experiment=%lld event=%s trial=%lld reason=%s", (long long)x->id,
-                      event_kind_name(kind), (long long)trial, log_quote(err.text));
+            log_error("driver", "tick-refused", "experiment=%lld event=%s trial=%lld reason=%s",
+                      (long long)x->id, event_kind_name(kind), (long long)trial,
+                      log_quote(err.text));
             return;
         }
     }
@@ -354,7 +360,8 @@ void driver_on_turn_end(struct driver *d, driver_turn_fn fn, void *arg)
 
 /* ---- start and end ---- */
 
-static struct event *make_event(struct driver *d, int fd, short what, event_callback_fn fn, int priority)
+static struct event *make_event(struct driver *d, int fd, short what, event_callback_fn fn,
+                                int priority)
 {
     struct event *ev = event_new(d->base, fd, what, fn, d);
     MAG_ASSERT(ev != NULL && event_priority_set(ev, priority) == 0, "no event");

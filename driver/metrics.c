@@ -15,7 +15,8 @@ static void family(struct buf *out, const char *name, const char *type, const ch
     buf_addf(out, "# HELP magpie_%s %s\n# TYPE magpie_%s %s\n", name, help, name, type);
 }
 
-static void single(struct buf *out, const char *name, const char *type, const char *help, double value)
+static void single(struct buf *out, const char *name, const char *type, const char *help,
+                   double value)
 {
     family(out, name, type, help);
     buf_addf(out, "magpie_%s ", name);
@@ -39,8 +40,8 @@ static void add_experiments(struct buf *out, struct driver *d)
     }
     family(out, "experiments", "gauge", "Experiments by state.");
     for (int i = 0; i <= STUDY_FAILED; i++) {
-        buf_addf(out, "magpie_experiments{state=\"%s\"} %lld\n", study_state_name((enum study_state)i),
-                 (long long)states[i]);
+        buf_addf(out, "magpie_experiments{state=\"%s\"} %lld\n",
+                 study_state_name((enum study_state)i), (long long)states[i]);
     }
     family(out, "trials", "gauge", "Trials by state, over all experiments.");
     for (int i = 0; i < TRIAL_STATES; i++) {
@@ -53,15 +54,20 @@ static void add_store(struct buf *out, const struct driver *d)
 {
     const struct driver_stats *s = &d->stats;
     single(out, "commits_total", "counter", "Commits of the store.", (double)s->commits);
-    single(out, "commit_failures_total", "counter", "Commits that failed.", (double)s->commit_failures);
-    single(out, "commit_seconds_total", "counter", "Time spent in commits.", (double)s->commit_ns / 1e9);
+    single(out, "commit_failures_total", "counter", "Commits that failed.",
+           (double)s->commit_failures);
+    single(out, "commit_seconds_total", "counter", "Time spent in commits.",
+           (double)s->commit_ns / 1e9);
     single(out, "events_total", "counter", "Events recorded since the start.", (double)s->events);
-    single(out, "commit_sequence", "gauge", "Newest durable commit sequence.", (double)d->durable_seq);
+    single(out, "commit_sequence", "gauge", "Newest durable commit sequence.",
+           (double)d->durable_seq);
     single(out, "read_only", "gauge", "1 while the store cannot be written.", d->read_only ? 1 : 0);
     single(out, "late_turns_total", "counter", "Turns that came so late that leases were extended.",
            (double)s->turns_late);
-    single(out, "replay_events", "gauge", "Events replayed at the start.", (double)s->replay_events);
-    single(out, "replay_seconds", "gauge", "Time that the replay took.", (double)s->replay_ms / 1e3);
+    single(out, "replay_events", "gauge", "Events replayed at the start.",
+           (double)s->replay_events);
+    single(out, "replay_seconds", "gauge", "Time that the replay took.",
+           (double)s->replay_ms / 1e3);
 }
 
 static void add_http(struct buf *out, const struct driver *d)
@@ -70,7 +76,8 @@ static void add_http(struct buf *out, const struct driver *d)
     single(out, "http_requests_total", "counter", "HTTP requests.", (double)h->requests);
     family(out, "http_replies_total", "counter", "HTTP replies by class of status.");
     for (int i = 2; i < 6; i++) {
-        buf_addf(out, "magpie_http_replies_total{class=\"%dxx\"} %llu\n", i, (unsigned long long)h->by_class[i]);
+        buf_addf(out, "magpie_http_replies_total{class=\"%dxx\"} %llu\n", i,
+                 (unsigned long long)h->by_class[i]);
     }
     single(out, "http_connections", "gauge", "Open HTTP connections.", (double)h->open);
     single(out, "event_viewers", "gauge", "Connections to the event stream.", sse_viewers(d->sse));
@@ -107,7 +114,8 @@ void rest_healthz(struct http_call *c)
 void rest_readyz(struct http_call *c)
 {
     if (c->d->read_only) {
-        http_problem(c, 503, "the driver serves reads only, its store cannot be written: %s", c->d->read_only_why);
+        http_problem(c, 503, "the driver serves reads only, its store cannot be written: %s",
+                     c->d->read_only_why);
     } else if (c->d->stopping) {
         http_problem(c, 503, "the driver is stopping");
     } else {

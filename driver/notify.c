@@ -203,7 +203,8 @@ void notify_look(struct driver *d, struct experiment *x)
     if (code != NULL && strcmp(code, "target-reached") == 0) {
         send_event(d, x, "target");
     }
-    if (now == STUDY_FAILED || (now == STUDY_PAUSED && code != NULL && strcmp(code, "experiment-paused") != 0)) {
+    if (now == STUDY_FAILED ||
+        (now == STUDY_PAUSED && code != NULL && strcmp(code, "experiment-paused") != 0)) {
         send_event(d, x, "failure");
     }
     if (study_state_is_final(now)) {

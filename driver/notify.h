@@ -14,7 +14,8 @@
 #define NOTIFY_WAITING_MAX 1000
 
 struct notify;
-enum mag_status notify_start(struct notify **ret, struct driver *d, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status notify_start(struct notify **ret, struct driver *d,
+                             struct mag_err *err) MAG_MUSTCHECK;
 void notify_stop(struct notify *n);
 /* At the turn's end: has `x` come to a state that somebody waits for? */
 void notify_look(struct driver *d, struct experiment *x);

@@ -13,8 +13,8 @@
 
 static json_t *parameter(const char *name, const char *in, bool integer)
 {
-    return json_pack("{s:s, s:s, s:b, s:{s:s}}", "name", name, "in", in, "required", strcmp(in, "path") == 0,
-                     "schema", "type", integer ? "integer" : "string");
+    return json_pack("{s:s, s:s, s:b, s:{s:s}}", "name", name, "in", in, "required",
+                     strcmp(in, "path") == 0, "schema", "type", integer ? "integer" : "string");
 }
 
 static json_t *parameters_of(const struct http_route *r)
@@ -60,10 +60,11 @@ static json_t *operation(const struct http_route *r)
     (void)json_object_set_new(failure, "description", json_string("What is wrong (RFC 9457)"));
     json_t *success = content(type_of(r), schema_of(r, "answers"));
     (void)json_object_set_new(success, "description", json_string(r->summary));
-    const char *status = json_string_value(json_object_get(json_object_get(embed_openapi(), "statuses"), r->id));
-    json_t *op = json_pack("{s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->id, "summary", r->summary, "parameters",
-                           parameters_of(r), "responses", status != NULL ? status : "200", success, "default",
-                           failure);
+    const char *status =
+        json_string_value(json_object_get(json_object_get(embed_openapi(), "statuses"), r->id));
+    json_t *op = json_pack("{s:s, s:s, s:o, s:{s:o, s:o}}", "operationId", r->id, "summary",
+                           r->summary, "parameters", parameters_of(r), "responses",
+                           status != NULL ? status : "200", success, "default", failure);
     if (r->method == HTTP_POST || r->method == HTTP_PATCH) {
         json_t *body = content("application/json", schema_of(r, "bodies"));
         (void)json_object_set_new(body, "required", json_true());
@@ -102,11 +103,11 @@ static json_t *document(void)
         (void)json_object_set_new(item, method_name(r->method), operation(r));
     }
     json_t *schemas = json_deep_copy(json_object_get(embed_openapi(), "schemas"));
-    return json_pack("{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {}], s:{s:{s:{s:s, s:s}}, s:o}, s:o}", "openapi", "3.1.0",
-                     "info", "title", "magpie", "version", MAGPIE_VERSION, "summary",
-                     "Asynchronous hyperparameter optimization", "security", "token", "components",
-                     "securitySchemes", "token", "type", "http", "scheme", "bearer", "schemas", schemas, "paths",
-                     paths);
+    return json_pack("{s:s, s:{s:s, s:s, s:s}, s:[{s:[]}, {}], s:{s:{s:{s:s, s:s}}, s:o}, s:o}",
+                     "openapi", "3.1.0", "info", "title", "magpie", "version", MAGPIE_VERSION,
+                     "summary", "Asynchronous hyperparameter optimization", "security", "token",
+                     "components", "securitySchemes", "token", "type", "http", "scheme", "bearer",
+                     "schemas", schemas, "paths", paths);
 }
 
 void rest_openapi(struct http_call *c)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The reader thread: scans of the record and reads of files, which may block, away from the loop. It
- * has a store connection of its own; each job is one short read transaction or one file.
+ * The reader thread: scans of the record and reads of files, which may block, away from the loop.
+ * It has a store connection of its own; each job is one short read transaction or one file.
  */
 #ifndef MAG_DRIVER_READER_H
 #define MAG_DRIVER_READER_H
@@ -22,7 +22,8 @@ struct reader_job {
     void (*done)(struct reader_job *job);
 };
 
-enum mag_status reader_start(struct reader **ret, struct driver *d, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status reader_start(struct reader **ret, struct driver *d,
+                             struct mag_err *err) MAG_MUSTCHECK;
 /* Ends the thread after its present job; `done` is called for all that wait. */
 void reader_stop(struct reader *r);
 /* Loop thread. False: too many jobs wait. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Experiments coming in (submit), going (delete) and coming back from the store (replay at the start,
- * rebuild after a failed commit). An experiment whose record cannot be replayed is kept as `broken`
- * with the place and the reason; it never stops the driver.
+ * Experiments coming in (submit), going (delete) and coming back from the store (replay at the
+ * start, rebuild after a failed commit). An experiment whose record cannot be replayed is kept as
+ * `broken` with the place and the reason; it never stops the driver.
  */
 #include "driver/driver_internal.h"
 
@@ -83,7 +83,8 @@ static void put(struct driver *d, struct experiment *x)
             cap *= 2;
         }
         d->by_id = xreallocarray(d->by_id, (size_t)cap, sizeof(struct experiment *));
-        memset(d->by_id + d->by_id_cap, 0, (size_t)(cap - d->by_id_cap) * sizeof(struct experiment *));
+        memset(d->by_id + d->by_id_cap, 0,
+               (size_t)(cap - d->by_id_cap) * sizeof(struct experiment *));
         d->by_id_cap = cap;
     }
     d->by_id[x->id] = x;
@@ -166,7 +167,8 @@ static bool replay_event(void *arg, const struct store_event *row)
     struct replay *r = arg;
     struct event ev;
     r->bad_seq = row->seq;
-    enum mag_status st = event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, r->x->dims, &ev, &r->err);
+    enum mag_status st = event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len,
+                                      r->x->dims, &ev, &r->err);
     if (st != MAG_OK) {
         return false;
     }
@@ -185,11 +187,14 @@ static bool replay_event(void *arg, const struct store_event *row)
 
 static void mark_broken(struct experiment *x, const char *where, int64_t seq, const char *why)
 {
-    x->broken = seq > 0 ? xasprintf("event %lld: %s", (long long)seq, why) : xasprintf("%s: %s", where, why);
-    log_error("driver", "not-replayed", "experiment=%lld reason=%s", (long long)x->id, log_quote(x->broken));
+    x->broken = seq > 0 ? xasprintf("event %lld: %s", (long long)seq, why)
+                        : xasprintf("%s: %s", where, why);
+    log_error("driver", "not-replayed", "experiment=%lld reason=%s", (long long)x->id,
+              log_quote(x->broken));
 }
 
-/* The study as the resolved experiment file describes it, NULL (and x->broken set) when it does not. */
+/* The study as the resolved experiment file describes it, NULL (and x->broken set) when it does
+ * not. */
 static struct study *study_from_text(struct experiment *x, const char *resolved)
 {
     json_t *doc = NULL;
@@ -284,7 +289,8 @@ enum mag_status record_load(struct driver *d, struct mag_err *err)
     if (st == MAG_OK) {
         st = store_read_experiments(r.reader, 0, load_row, &r, err);
     }
-    for (struct experiment *x = record_next(d, NULL); x != NULL && st == MAG_OK; x = record_next(d, x)) {
+    for (struct experiment *x = record_next(d, NULL); x != NULL && st == MAG_OK;
+         x = record_next(d, x)) {
         bring_back(&r, x);
     }
     store_reader_close(r.reader);
@@ -302,7 +308,8 @@ static void rebuild_one(struct replay *r, int64_t id)
     r->found = NULL;
     struct mag_err err = {0};
     if (store_read_experiments(r->reader, id, load_row, r, &err) != MAG_OK) {
-        log_error("driver", "rebuild-failed", "experiment=%lld reason=%s", (long long)id, log_quote(err.text));
+        log_error("driver", "rebuild-failed", "experiment=%lld reason=%s", (long long)id,
+                  log_quote(err.text));
         if (x != NULL && x->broken == NULL) {
             mark_broken(x, "reading it again after a failed commit", 0, err.text);
         }
@@ -346,11 +353,12 @@ static uint64_t draw_seed(void)
     return seed >> 11;
 }
 
-static enum mag_status parse_spec(const char *text, size_t len, struct spec **ret, struct mjson_issues *is,
-                                  struct mag_err *err)
+static enum mag_status parse_spec(const char *text, size_t len, struct spec **ret,
+                                  struct mjson_issues *is, struct mag_err *err)
 {
     if (len > SPEC_BYTES_MAX) {
-        return mag_fail(err, MAG_LIMIT, "the experiment file has %zu bytes, %d are allowed", len, SPEC_BYTES_MAX);
+        return mag_fail(err, MAG_LIMIT, "the experiment file has %zu bytes, %d are allowed", len,
+                        SPEC_BYTES_MAX);
     }
     json_t *doc = NULL;
     enum mag_status st = mjson_parse(text, len, &doc, err);
@@ -364,7 +372,8 @@ static enum mag_status parse_spec(const char *text, size_t len, struct spec **re
     json_decref(doc);
     if (*ret == NULL) {
         mjson_issues_place(is, text, len);
-        return mag_fail(err, MAG_INVALID, "the experiment file has %d fault%s", is->total, is->total == 1 ? "" : "s");
+        return mag_fail(err, MAG_INVALID, "the experiment file has %d fault%s", is->total,
+                        is->total == 1 ? "" : "s");
     }
     return MAG_OK;
 }
@@ -374,7 +383,8 @@ enum mag_status driver_submit(struct driver *d, const char *text, size_t len, co
 {
     MAG_ON_LOOP(d);
     if (d->read_only) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the driver serves reads only, its store cannot be written: %s",
+        return mag_fail(err, MAG_UNSUPPORTED,
+                        "the driver serves reads only, its store cannot be written: %s",
                         d->read_only_why);
     }
     if (d->n_experiments >= DRIVER_EXPERIMENTS_MAX || d->last_experiment >= STORE_EXPERIMENT_MAX) {
@@ -417,12 +427,13 @@ enum mag_status driver_delete(struct driver *d, struct experiment *x, struct mag
 {
     MAG_ON_LOOP(d);
     if (d->read_only) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the driver serves reads only, its store cannot be written: %s",
+        return mag_fail(err, MAG_UNSUPPORTED,
+                        "the driver serves reads only, its store cannot be written: %s",
                         d->read_only_why);
     }
     if (!study_state_is_final(record_state(x))) {
-        return mag_fail(err, MAG_CONFLICT, "experiment %lld is %s; cancel it first", (long long)x->id,
-                        study_state_name(record_state(x)));
+        return mag_fail(err, MAG_CONFLICT, "experiment %lld is %s; cancel it first",
+                        (long long)x->id, study_state_name(record_state(x)));
     }
     int64_t seq = loop_next_seq(d);
     store_batch_delete(d->batch, x->id, seq);

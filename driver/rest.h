@@ -34,16 +34,19 @@ void rest_add_why(struct buf *out, const char *code, const char *text);
 /* True when the call's experiment cannot be replayed: the problem was sent. */
 bool rest_refuse_broken(struct http_call *c);
 /* Each adds an issue under "/key" when the value is wrong; absent keys leave the default. */
-int64_t body_int(const json_t *body, const char *key, int64_t lo, int64_t hi, int64_t def, struct mjson_issues *is);
+int64_t body_int(const json_t *body, const char *key, int64_t lo, int64_t hi, int64_t def,
+                 struct mjson_issues *is);
 bool body_bool(const json_t *body, const char *key, bool def, struct mjson_issues *is);
 /* Borrowed from the body; NULL when absent or null. */
 const char *body_text(const json_t *body, const char *key, size_t max, struct mjson_issues *is);
 /* Milliseconds of a duration ("30s", 30); 0 and "0" are 0. */
-int64_t body_duration(const json_t *body, const char *key, int64_t max_ms, int64_t def, struct mjson_issues *is);
+int64_t body_duration(const json_t *body, const char *key, int64_t max_ms, int64_t def,
+                      struct mjson_issues *is);
 /* A number as trials send it: null, "NaN" and "inf" become NaN. */
 bool body_number(const json_t *value, double *ret);
 /* "client" and "request" of an idempotent POST and the hash of its body, into the event. */
-void body_request(struct http_call *c, const json_t *body, struct event *ev, struct mjson_issues *is);
+void body_request(struct http_call *c, const json_t *body, struct event *ev,
+                  struct mjson_issues *is);
 /* FNV-1a 128 of the body's canonical text, 32 hex digits. */
 void body_hash(const json_t *body, char out[33]);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Ask: giving trials to clients. An ask that finds nothing may wait; held asks stand in a queue of their
- * experiment and are served in order, in the turn in which something changed.
+ * Ask: giving trials to clients. An ask that finds nothing may wait; held asks stand in a queue of
+ * their experiment and are served in order, in the turn in which something changed.
  */
 #include "driver/rest.h"
 
@@ -58,8 +58,8 @@ static void add_resume(struct buf *out, int64_t step, const char *uri)
     buf_addc(out, '}');
 }
 
-static void add_given(struct buf *out, const struct experiment *x, const struct trial *t, int64_t attempt,
-                      int64_t budget, int64_t resume_step, const char *resume_uri)
+static void add_given(struct buf *out, const struct experiment *x, const struct trial *t,
+                      int64_t attempt, int64_t budget, int64_t resume_step, const char *resume_uri)
 {
     buf_adds(out, "{\"trial\":");
     buf_add_int(out, t->id);
@@ -97,7 +97,8 @@ static void answer_event(struct http_call *c, const struct experiment *x, const 
         if (i > 0) {
             buf_addc(&c->out, ',');
         }
-        add_given(&c->out, x, study_trial(x->study, g->trial), g->attempt, g->budget, g->resume_step, g->resume_uri);
+        add_given(&c->out, x, study_trial(x->study, g->trial), g->attempt, g->budget,
+                  g->resume_step, g->resume_uri);
     }
     buf_adds(&c->out, "]}");
     http_reply(c);
@@ -116,13 +117,15 @@ static void answer_nothing(struct http_call *c, const struct experiment *x)
 /* The client's open trials, each with a fresh lease. */
 static void answer_reclaim(struct http_call *c, const struct experiment *x, const struct ask *a)
 {
-    open_answer(&c->out, study_state_is_final(study_state(x->study)) ? "done" : "running", NULL, NULL);
+    open_answer(&c->out, study_state_is_final(study_state(x->study)) ? "done" : "running", NULL,
+                NULL);
     int64_t n = study_trials(x->study);
     int64_t now = clock_mono_ns();
     bool first = true;
     for (int64_t id = 1; id <= n; id++) {
         const struct trial *t = study_trial(x->study, id);
-        if (t->state != TRIAL_RUNNING || t->from_worker || t->holder == NULL || strcmp(t->holder, a->client) != 0) {
+        if (t->state != TRIAL_RUNNING || t->from_worker || t->holder == NULL ||
+            strcmp(t->holder, a->client) != 0) {
             continue;
         }
         (void)study_renew(x->study, id, t->attempt, now);
@@ -143,7 +146,8 @@ static bool serve(struct http_call *c, struct experiment *x, struct ask *a, bool
 {
     if (a->request != NULL) {
         const struct event *before = study_request(x->study, a->client, a->request);
-        if (before != NULL && before->body_hash != NULL && strcmp(before->body_hash, a->hash) != 0) {
+        if (before != NULL && before->body_hash != NULL &&
+            strcmp(before->body_hash, a->hash) != 0) {
             http_problem(c, 409, "request '%s' was sent before with another body", a->request);
             return true;
         }
@@ -256,14 +260,16 @@ void rest_drop_waiters(struct driver *d, struct experiment *x)
         if (a->call->req == NULL) {
             http_call_free(a->call);
         } else {
-            http_problem(a->call, 503, "the experiment was taken back: its creation could not be stored");
+            http_problem(a->call, 503,
+                         "the experiment was taken back: its creation could not be stored");
         }
     }
 }
 
 /* ---- the handler ---- */
 
-static const char *const ask_keys[] = {"count", "client", "request", "wait", "lease", "reclaim", "where", NULL};
+static const char *const ask_keys[] = {"count", "client",  "request", "wait",
+                                       "lease", "reclaim", "where",   NULL};
 
 static struct ask *parse(struct http_call *c, struct mjson_issues *is)
 {
@@ -281,7 +287,8 @@ static struct ask *parse(struct http_call *c, struct mjson_issues *is)
         mjson_issue(is, "/where", "is %s, expected an object", mjson_kind(a->where));
     }
     if (id.holder == NULL && (a->reclaim || a->lease_ms == 0)) {
-        mjson_issue(is, "/client", "is needed %s", a->reclaim ? "to reclaim its trials" : "for trials without a lease");
+        mjson_issue(is, "/client", "is needed %s",
+                    a->reclaim ? "to reclaim its trials" : "for trials without a lease");
     }
     /* Taken over from the event, whose other fields are empty. */
     a->client = id.holder;

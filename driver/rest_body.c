@@ -21,14 +21,16 @@ bool rest_refuse_broken(struct http_call *c)
     return false;
 }
 
-int64_t body_int(const json_t *body, const char *key, int64_t lo, int64_t hi, int64_t def, struct mjson_issues *is)
+int64_t body_int(const json_t *body, const char *key, int64_t lo, int64_t hi, int64_t def,
+                 struct mjson_issues *is)
 {
     const json_t *v = json_object_get(body, key);
     if (v == NULL) {
         return def;
     }
     if (!json_is_integer(v) || json_integer_value(v) < lo || json_integer_value(v) > hi) {
-        mjson_issue_at(is, "", key, "must be a whole number from %lld to %lld", (long long)lo, (long long)hi);
+        mjson_issue_at(is, "", key, "must be a whole number from %lld to %lld", (long long)lo,
+                       (long long)hi);
         return def;
     }
     return json_integer_value(v);
@@ -64,20 +66,23 @@ const char *body_text(const json_t *body, const char *key, size_t max, struct mj
     return json_string_value(v);
 }
 
-int64_t body_duration(const json_t *body, const char *key, int64_t max_ms, int64_t def, struct mjson_issues *is)
+int64_t body_duration(const json_t *body, const char *key, int64_t max_ms, int64_t def,
+                      struct mjson_issues *is)
 {
     const json_t *v = json_object_get(body, key);
     if (v == NULL || json_is_null(v)) {
         return def;
     }
     int64_t ms = -1;
-    if (json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) <= (double)max_ms / 1000) {
+    if (json_is_number(v) && json_number_value(v) >= 0 &&
+        json_number_value(v) <= (double)max_ms / 1000) {
         ms = llround(json_number_value(v) * 1000);
     } else if (json_is_string(v) && duration_parse(json_string_value(v), &ms) != MAG_OK) {
         ms = -1;
     }
     if (ms < 0 || ms > max_ms) {
-        mjson_issue_at(is, "", key, "must be seconds or a duration such as \"30s\", at most %lld seconds",
+        mjson_issue_at(is, "", key,
+                       "must be seconds or a duration such as \"30s\", at most %lld seconds",
                        (long long)(max_ms / 1000));
         return def;
     }
@@ -94,7 +99,8 @@ bool body_number(const json_t *v, double *ret)
         *ret = NAN;
         return true;
     }
-    static const char *const words[] = {"nan", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"};
+    static const char *const words[] = {"nan",  "-nan",     "inf",       "-inf",
+                                        "+inf", "infinity", "-infinity", "+infinity"};
     for (size_t i = 0; json_is_string(v) && i < sizeof(words) / sizeof(words[0]); i++) {
         if (strcasecmp(json_string_value(v), words[i]) == 0) {
             *ret = NAN;
@@ -116,7 +122,8 @@ void body_hash(const json_t *body, char out[33])
     (void)snprintf(out, 33, "%016llx%016llx", (unsigned long long)(h >> 64), (unsigned long long)h);
 }
 
-void body_request(struct http_call *c, const json_t *body, struct event *ev, struct mjson_issues *is)
+void body_request(struct http_call *c, const json_t *body, struct event *ev,
+                  struct mjson_issues *is)
 {
     const char *client = body_text(body, "client", EVENT_CLIENT_MAX, is);
     const char *request = body_text(body, "request", EVENT_REQUEST_MAX, is);

@@ -24,7 +24,8 @@ static void answer_created(struct http_call *c, const struct experiment *x)
     http_reply(c);
 }
 
-/* "client\nkey\nhash" from the body, the query or the header Idempotency-Key; NULL = not idempotent. */
+/* "client\nkey\nhash" from the body, the query or the header Idempotency-Key; NULL = not
+ * idempotent. */
 static char *request_of(struct http_call *c, struct mjson_issues *is)
 {
     const char *key = body_text(c->body, "request", EVENT_REQUEST_MAX, is);
@@ -38,8 +39,8 @@ static char *request_of(struct http_call *c, struct mjson_issues *is)
     }
     if (key[0] == '\0' || strlen(key) > EVENT_REQUEST_MAX || strlen(client) > EVENT_CLIENT_MAX ||
         strchr(key, '\n') != NULL || strchr(client, '\n') != NULL) {
-        mjson_issue(is, "/request", "must have 1 to %d bytes, \"client\" at most %d", EVENT_REQUEST_MAX,
-                    EVENT_CLIENT_MAX);
+        mjson_issue(is, "/request", "must have 1 to %d bytes, \"client\" at most %d",
+                    EVENT_REQUEST_MAX, EVENT_CLIENT_MAX);
         return NULL;
     }
     char hash[33];
@@ -86,7 +87,8 @@ void rest_experiments_post(struct http_call *c)
 {
     struct mjson_issues is = {0};
     if (c->raw_len > SPEC_BYTES_MAX) {
-        http_problem(c, 413, "the experiment file has %zu bytes, %d are allowed", c->raw_len, SPEC_BYTES_MAX);
+        http_problem(c, 413, "the experiment file has %zu bytes, %d are allowed", c->raw_len,
+                     SPEC_BYTES_MAX);
         return;
     }
     char *request = request_of(c, &is);
@@ -103,8 +105,8 @@ void rest_experiments_post(struct http_call *c)
 static void add_origin(json_t *doc, const char *what, int64_t id)
 {
     const char *old = json_string_value(json_object_get(doc, "notes"));
-    char *notes = xasprintf("%s%s%s experiment %lld", old != NULL ? old : "", old != NULL && *old != '\0' ? "\n" : "",
-                            what, (long long)id);
+    char *notes = xasprintf("%s%s%s experiment %lld", old != NULL ? old : "",
+                            old != NULL && *old != '\0' ? "\n" : "", what, (long long)id);
     (void)json_object_set_new(doc, "notes", json_string(notes));
     free(notes);
 }
@@ -119,7 +121,8 @@ static json_t *source_of(const struct experiment *x)
     (void)json_object_del(doc, "request");
     (void)json_object_del(doc, "client");
     if (json_object_get(doc, "seed") == NULL) {
-        (void)json_object_set_new(doc, "seed", json_integer((json_int_t)study_spec(x->study)->seed));
+        (void)json_object_set_new(doc, "seed",
+                                  json_integer((json_int_t)study_spec(x->study)->seed));
     }
     return doc;
 }
@@ -196,7 +199,8 @@ static json_t *repeat_of(const struct experiment *x, const int64_t *ids, int k, 
     json_t *points = json_array();
     const struct space *space = study_spec(x->study)->space;
     for (int i = 0; i < k; i++) {
-        (void)json_array_append_new(points, space_point_to_json(space, study_trial(x->study, ids[i])->point));
+        (void)json_array_append_new(
+            points, space_point_to_json(space, study_trial(x->study, ids[i])->point));
     }
     (void)json_object_set_new(doc, "points", points);
     (void)json_object_set_new(doc, "seed", json_integer((json_int_t)seed));
@@ -234,7 +238,8 @@ void rest_experiment_repeat(struct http_call *c)
     }
     k = best_trials(c->x, k, ids);
     if (k == 0) {
-        http_problem(c, 409, "experiment %lld has no completed trial to repeat", (long long)c->x->id);
+        http_problem(c, 409, "experiment %lld has no completed trial to repeat",
+                     (long long)c->x->id);
         return;
     }
     buf_adds(&c->out, "{\"experiments\":[");
@@ -318,7 +323,8 @@ static void check_fields(const struct filter *f, const char *sort, struct mjson_
         }
         if (!found || (i < 0 && strcmp(field, "id") != 0 && strcmp(field, "created") != 0)) {
             mjson_issue(is, "", "%s '%s': experiments are %s", i < 0 ? "sort" : "filter", field,
-                        i < 0 ? "sorted by id or created" : "filtered by id, created, state, name, project or tag");
+                        i < 0 ? "sorted by id or created"
+                              : "filtered by id, created, state, name, project or tag");
         }
     }
 }

@@ -41,11 +41,14 @@ static void parse_all(const char *text, struct filter *ret, struct mjson_issues 
     while (*text != '\0') {
         size_t len = strcspn(text, ",");
         if (ret->n == FILTER_CONDITIONS_MAX) {
-            mjson_issue(is, "", "query parameter 'filter' has more than %d conditions", FILTER_CONDITIONS_MAX);
+            mjson_issue(is, "", "query parameter 'filter' has more than %d conditions",
+                        FILTER_CONDITIONS_MAX);
             return;
         }
         if (!parse_condition(text, len, &ret->items[ret->n])) {
-            mjson_issue(is, "", "query parameter 'filter': '%.*s' is no condition such as state=running or value>0.9",
+            mjson_issue(is, "",
+                        "query parameter 'filter': '%.*s' is no condition such as state=running or "
+                        "value>0.9",
                         (int)len, text);
             return;
         }
@@ -89,7 +92,8 @@ static bool is_one_of(const char *list, const char *text)
 
 bool filter_holds(const struct filter_condition *f, const struct filter_value *v)
 {
-    bool equal = v->text != NULL ? is_one_of(f->text, v->text) : !isnan(v->number) && v->number == f->number;
+    bool equal =
+        v->text != NULL ? is_one_of(f->text, v->text) : !isnan(v->number) && v->number == f->number;
     if (strcmp(f->op, "=") == 0) {
         return equal;
     }
@@ -106,8 +110,8 @@ bool filter_holds(const struct filter_condition *f, const struct filter_value *v
 
 /* ---- page ---- */
 
-void page_init(struct page *p, const struct http_call *c, const char *default_field, const char **ret_field,
-               struct mjson_issues *is)
+void page_init(struct page *p, const struct http_call *c, const char *default_field,
+               const char **ret_field, struct mjson_issues *is)
 {
     *p = (struct page){0};
     p->limit = (int)http_query_int(c, "limit", 1, REST_LIMIT_MAX, REST_LIMIT_DEFAULT, is);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What lists have in common: limit, cursor, sort and filter. A filter is conditions joined by commas,
- * all of which must hold: "state=running|paused,value>0.9,param.lr<0.01". A list is walked once; the
- * page holds the first `limit` entries after the cursor in the order asked for.
+ * What lists have in common: limit, cursor, sort and filter. A filter is conditions joined by
+ * commas, all of which must hold: "state=running|paused,value>0.9,param.lr<0.01". A list is walked
+ * once; the page holds the first `limit` entries after the cursor in the order asked for.
  */
 #ifndef MAG_DRIVER_REST_FILTER_H
 #define MAG_DRIVER_REST_FILTER_H
@@ -42,15 +42,15 @@ struct page_entry {
 struct page {
     struct page_entry *items; /* in order */
     int n, limit;
-    bool down;      /* largest key first */
+    bool down; /* largest key first */
     bool has_cursor;
     struct page_entry cursor; /* the last entry of the page before */
-    bool more;      /* entries follow the page */
+    bool more;                /* entries follow the page */
 };
 
 /* Reads ?limit=, ?cursor= and the direction of ?sort= ("-name" = down); *ret_field is the name. */
-void page_init(struct page *p, const struct http_call *c, const char *default_field, const char **ret_field,
-               struct mjson_issues *is);
+void page_init(struct page *p, const struct http_call *c, const char *default_field,
+               const char **ret_field, struct mjson_issues *is);
 /* Offers an entry; kept when it belongs to the page. */
 void page_offer(struct page *p, double key, int64_t id);
 /* ,"next":"cursor" or null */

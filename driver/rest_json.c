@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Experiments and trials as JSON. Written by hand into a buffer: these are what lists, events and every
- * answer are made of.
+ * Experiments and trials as JSON. Written by hand into a buffer: these are what lists, events and
+ * every answer are made of.
  */
 #include "driver/rest.h"
 
@@ -278,7 +278,8 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     buf_add_json_string(out, spec->metric);
     buf_addf(out, ",\"direction\":\"%s\"}", spec->maximize ? "max" : "min");
     add_text(out, "algorithm",
-             json_string_value(json_object_get(json_object_get(spec->resolved, "optimizer"), "algorithm")));
+             json_string_value(
+                 json_object_get(json_object_get(spec->resolved, "optimizer"), "algorithm")));
     key(out, "tags");
     rest_add_json(out, study_tags(x->study));
     add_text(out, "notes", study_notes(x->study));

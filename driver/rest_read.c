@@ -136,7 +136,8 @@ static bool on_event(void *arg, const struct store_event *row)
         return false;
     }
     struct event ev;
-    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev, NULL) != MAG_OK) {
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev,
+                     NULL) != MAG_OK) {
         return true; /* replay says so; a curve just lacks it */
     }
     ev.wall_ms = row->wall_ms;
@@ -150,7 +151,8 @@ static bool on_event(void *arg, const struct store_event *row)
     return true;
 }
 
-static void run_metrics(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
+static void run_metrics(struct reader_job *job, struct store_reader *store,
+                        const struct mag_err *why)
 {
     struct read_job *j = container_of(job, struct read_job, job);
     struct mag_err err = *why;
@@ -227,7 +229,8 @@ static bool on_curve_event(void *arg, const struct store_event *row)
         j->more = true;
         return false;
     }
-    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev, NULL) != MAG_OK) {
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev,
+                     NULL) != MAG_OK) {
         return true; /* replay says so; a curve just lacks it */
     }
     for (int i = 0; i < ev.n_points && !ev.late; i++) {
@@ -249,7 +252,8 @@ static void add_curve(struct read_job *j, int64_t trial, bool first)
     buf_adds(&j->out, j->more ? "],\"cut\":true}" : "]}");
 }
 
-static void run_curves(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
+static void run_curves(struct reader_job *job, struct store_reader *store,
+                       const struct mag_err *why)
 {
     struct read_job *j = container_of(job, struct read_job, job);
     struct mag_err err = *why;
@@ -286,7 +290,8 @@ static bool read_trials(struct http_call *c, struct read_job *j)
     while (text != NULL && *text != '\0') {
         char *end = NULL;
         long long id = strtoll(text, &end, 10);
-        bool sound = end != text && (*end == ',' || *end == '\0') && study_trial(c->x->study, id) != NULL;
+        bool sound =
+            end != text && (*end == ',' || *end == '\0') && study_trial(c->x->study, id) != NULL;
         if (!sound || j->n_trials == CURVES_MAX) {
             return false;
         }
@@ -307,7 +312,9 @@ void rest_experiment_curves(struct http_call *c)
     j->job.done = done_metrics;
     if (!read_trials(c, j)) {
         job_free(j);
-        http_problem(c, 422, "query parameter 'trials' must name 1 to %d trials of this experiment, such as trials=3,7",
+        http_problem(c, 422,
+                     "query parameter 'trials' must name 1 to %d trials of this experiment, such "
+                     "as trials=3,7",
                      CURVES_MAX);
         return;
     }
@@ -327,8 +334,9 @@ static void run_log(struct reader_job *job, struct store_reader *store, const st
     if (fd < 0 || fstat(fd, &sb) != 0) {
         if (errno != ENOENT || j->out.len == 0) {
             j->status = errno == ENOENT ? 404 : 503;
-            j->fault = errno == ENOENT ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
-                                       : xasprintf("the output cannot be read: %s", strerror(errno));
+            j->fault = errno == ENOENT
+                           ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
+                           : xasprintf("the output cannot be read: %s", strerror(errno));
         }
         goto out;
     }
@@ -382,7 +390,8 @@ void rest_trial_log(struct http_call *c)
     const char *url = c->d->storage_url;
     const char *folder = strncmp(url, "file:", 5) == 0 ? url + 5 : url;
     j->path = xasprintf("%s/%s/experiments/%lld/trials/%lld/attempts/%lld/output.log", folder,
-                        store_uuid(c->d->store), (long long)c->x->id, (long long)c->trial, (long long)j->attempt);
+                        store_uuid(c->d->store), (long long)c->x->id, (long long)c->trial,
+                        (long long)j->attempt);
     const char *tail = c->d->pool != NULL && j->attempt == t->attempt
                            ? pool_log_tail(c->d->pool, c->x->id, c->trial)
                            : NULL;

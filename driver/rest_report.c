@@ -25,7 +25,8 @@ static void add_issue(struct mjson_issues *is, size_t at, const char *text)
 static int count_values(const json_t *item)
 {
     const json_t *values = json_object_get(item, "values");
-    return (json_object_get(item, "value") != NULL) + (json_is_object(values) ? (int)json_object_size(values) : 0);
+    return (json_object_get(item, "value") != NULL) +
+           (json_is_object(values) ? (int)json_object_size(values) : 0);
 }
 
 static bool set_values(const json_t *item, const char *metric, struct event_point *p)
@@ -66,7 +67,8 @@ static const char *point_fault(const json_t *item)
     return count_values(item) == 0 ? "needs \"value\" or \"values\"" : NULL;
 }
 
-static void read_metrics(const json_t *body, const char *metric, struct event *ev, struct mjson_issues *is)
+static void read_metrics(const json_t *body, const char *metric, struct event *ev,
+                         struct mjson_issues *is)
 {
     static const char *const keys[] = {"step", "value", "values", NULL};
     const json_t *list = json_object_get(body, "metrics");
@@ -89,10 +91,12 @@ static void read_metrics(const json_t *body, const char *metric, struct event *e
         char pointer[64];
         (void)snprintf(pointer, sizeof(pointer), "/metrics/%zu", i);
         mjson_check_keys(item, keys, pointer, is);
-        struct event_point *p =
-            event_add_point(ev, json_integer_value(json_object_get(item, "step")), count_values(item));
+        struct event_point *p = event_add_point(
+            ev, json_integer_value(json_object_get(item, "step")), count_values(item));
         if (!set_values(item, metric, p)) {
-            add_issue(is, i, "values must be numbers; null, \"NaN\" and \"Infinity\" say that there is none");
+            add_issue(
+                is, i,
+                "values must be numbers; null, \"NaN\" and \"Infinity\" say that there is none");
         }
     }
 }
@@ -108,7 +112,9 @@ static void read_checkpoint(const json_t *body, struct event *ev, struct mjson_i
     const json_t *uri = json_object_get(c, "uri");
     if (!json_is_object(c) || !json_is_integer(step) || json_integer_value(step) < 0 ||
         (uri != NULL && (!json_is_string(uri) || json_string_length(uri) > URI_MAX))) {
-        mjson_issue(is, "/checkpoint", "must be {\"step\": whole number, \"uri\": string of at most %d bytes}", URI_MAX);
+        mjson_issue(is, "/checkpoint",
+                    "must be {\"step\": whole number, \"uri\": string of at most %d bytes}",
+                    URI_MAX);
         return;
     }
     mjson_check_keys(c, keys, "/checkpoint", is);
@@ -116,7 +122,8 @@ static void read_checkpoint(const json_t *body, struct event *ev, struct mjson_i
     ev->checkpoint_uri = uri != NULL ? xstrdup(json_string_value(uri)) : NULL;
 }
 
-static void read_common(const json_t *body, struct event *ev, const char *metric, struct mjson_issues *is)
+static void read_common(const json_t *body, struct event *ev, const char *metric,
+                        struct mjson_issues *is)
 {
     if (json_object_get(body, "attempt") == NULL) {
         mjson_issue(is, "/attempt", "is missing: send the attempt that the ask gave");
@@ -134,7 +141,8 @@ static void read_common(const json_t *body, struct event *ev, const char *metric
 
 /* ---- report ---- */
 
-static void read_report(const json_t *body, struct event *ev, const char *metric, struct mjson_issues *is)
+static void read_report(const json_t *body, struct event *ev, const char *metric,
+                        struct mjson_issues *is)
 {
     static const char *const keys[] = {"attempt", "metrics", "checkpoint", "where", "trial", NULL};
     mjson_check_keys(body, keys, "", is);
@@ -185,7 +193,8 @@ static void read_told(const json_t *body, struct event *ev, struct mjson_issues 
     } else if (strcmp(state, "lost") == 0) {
         ev->told = TRIAL_WAITING;
     } else {
-        mjson_issue(is, "/state", "is '%s'; it must be \"completed\", \"failed\" or \"lost\"", state);
+        mjson_issue(is, "/state", "is '%s'; it must be \"completed\", \"failed\" or \"lost\"",
+                    state);
     }
     const char *cause = body_text(body, "cause", 32, is);
     if (cause != NULL && (ev->told != TRIAL_FAILED || !fail_cause_from_name(cause, &ev->cause))) {
@@ -193,10 +202,11 @@ static void read_told(const json_t *body, struct event *ev, struct mjson_issues 
     }
 }
 
-static void read_tell(const json_t *body, struct event *ev, const char *metric, struct mjson_issues *is)
+static void read_tell(const json_t *body, struct event *ev, const char *metric,
+                      struct mjson_issues *is)
 {
-    static const char *const keys[] = {"attempt",    "state", "value", "reason", "retry", "cause", "metrics",
-                                       "checkpoint", "where", "trial", NULL};
+    static const char *const keys[] = {"attempt", "state",      "value", "reason", "retry", "cause",
+                                       "metrics", "checkpoint", "where", "trial",  NULL};
     mjson_check_keys(body, keys, "", is);
     read_common(body, ev, metric, is);
     read_told(body, ev, is);
@@ -214,7 +224,8 @@ static void answer_tell(struct buf *out, const struct event *ev)
 
 /* ---- one ---- */
 
-typedef void (*read_fn)(const json_t *body, struct event *ev, const char *metric, struct mjson_issues *is);
+typedef void (*read_fn)(const json_t *body, struct event *ev, const char *metric,
+                        struct mjson_issues *is);
 typedef void (*answer_fn)(struct buf *out, const struct event *ev);
 
 static int64_t trial_number(const char *text)
@@ -270,7 +281,8 @@ void rest_tell(struct http_call *c)
 
 /* ---- many ---- */
 
-static void add_problem(struct buf *out, int64_t trial, int status, const char *detail, struct mjson_issues *is)
+static void add_problem(struct buf *out, int64_t trial, int status, const char *detail,
+                        struct mjson_issues *is)
 {
     http_problem_open(out, status, detail);
     buf_adds(out, ",\"trial\":");
@@ -284,7 +296,8 @@ static void add_problem(struct buf *out, int64_t trial, int status, const char *
     buf_addc(out, '}');
 }
 
-static void one_of_many(struct http_call *c, json_t *item, enum event_kind kind, read_fn read, answer_fn answer)
+static void one_of_many(struct http_call *c, json_t *item, enum event_kind kind, read_fn read,
+                        answer_fn answer)
 {
     struct mjson_issues is = {0};
     struct mag_err err = {0};
@@ -318,7 +331,8 @@ static void one_of_many(struct http_call *c, json_t *item, enum event_kind kind,
     event_fini(&ev);
 }
 
-static void many(struct http_call *c, const char *key, enum event_kind kind, read_fn read, answer_fn answer)
+static void many(struct http_call *c, const char *key, enum event_kind kind, read_fn read,
+                 answer_fn answer)
 {
     const char *const keys[] = {key, NULL};
     struct mjson_issues is = {0};
@@ -333,7 +347,8 @@ static void many(struct http_call *c, const char *key, enum event_kind kind, rea
     }
     if (c->x->broken != NULL || c->d->read_only) {
         http_problem(c, c->d->read_only ? 503 : 409, "%s",
-                     c->d->read_only ? c->d->read_only_why : "the experiment's record cannot be replayed");
+                     c->d->read_only ? c->d->read_only_why
+                                     : "the experiment's record cannot be replayed");
         return;
     }
     buf_addf(&c->out, "{\"%s\":[", key);

@@ -5,8 +5,8 @@
 #include "driver/rest.h"
 
 #include "board/board_assets.h"
-#include "driver/embed.h"
 #include "driver/driver_internal.h"
+#include "driver/embed.h"
 #include "driver/http_internal.h"
 
 #include <stdio.h>
@@ -17,7 +17,8 @@ const json_t *embed_openapi(void)
     static json_t *doc;
     if (doc == NULL) {
         struct mag_err err = {0};
-        enum mag_status st = mjson_parse((const char *)embed_openapi_text, embed_openapi_text_len, &doc, &err);
+        enum mag_status st =
+            mjson_parse((const char *)embed_openapi_text, embed_openapi_text_len, &doc, &err);
         MAG_ASSERT(st == MAG_OK, "openapi_parts.json: %s", err.text);
     }
     return doc;
@@ -47,7 +48,8 @@ static void serve(struct http_call *c)
     http_add_header(c, "Cross-Origin-Resource-Policy", "same-origin");
     http_add_header(c, "ETag", a->etag);
     http_add_header(c, "Vary", "Accept-Encoding");
-    http_add_header(c, "Cache-Control", a->immutable ? "public, max-age=31536000, immutable" : "no-cache");
+    http_add_header(c, "Cache-Control",
+                    a->immutable ? "public, max-age=31536000, immutable" : "no-cache");
     if (has_already(c, a->etag)) {
         c->status = 304;
     } else {

@@ -10,102 +10,126 @@
 #include <math.h>
 #include <string.h>
 
-static struct filter_value param_of(const struct experiment *x, const struct trial *t, const char *name)
-{
-    const struct space *s = study_spec(x->study)->space;
-    struct filter_value v = {.number = NAN};
-    int i = space_find(s, name);
-    if (i < 0 || isnan(t->point[i])) {
-        return v;
-    }
-    const struct param *p = &s->params[i];
-    if (p->type == PARAM_CATEGORICAL) {
-        v.text = p->labels[(uint32_t)t->point[i]];
-    } else {
-        v.number = p->type == PARAM_DISCRETE ? p->values[(uint32_t)t->point[i]] : t->point[i];
-    }
-    return v;
-}
+/* ---- fields: looked up by name once, then read from many trials ---- */
 
 static double or_nan(int64_t v, int64_t lowest)
 {
     return v >= lowest ? (double)v : NAN;
 }
 
-static struct filter_value field_of(const struct experiment *x, const struct trial *t, const char *field)
+#define NUMBER(name, expression)                                                                   \
+    static double get_##name(const struct trial *t)                                                \
+    {                                                                                              \
+        return (expression);                                                                       \
+    }
+NUMBER(trial, (double)t->id)
+NUMBER(value, t->value)
+NUMBER(step, or_nan(t->step, 0))
+NUMBER(budget, or_nan(t->budget, 1))
+NUMBER(attempt, (double)t->attempt)
+NUMBER(bracket, (double)t->bracket)
+NUMBER(rung, (double)t->rung)
+NUMBER(failures, (double)t->failures)
+NUMBER(losses, (double)t->losses)
+NUMBER(created, or_nan(t->created_ms, 1))
+NUMBER(started, or_nan(t->started_ms, 1))
+NUMBER(ended, or_nan(t->ended_ms, 1))
+NUMBER(duration, t->ended_ms > 0 && t->started_ms > 0 ? (double)(t->ended_ms - t->started_ms) : NAN)
+
+static const char *get_state(const struct trial *t)
 {
-    struct filter_value v = {.number = NAN};
-    const struct {
-        const char *name;
-        double number;
-    } numbers[] = {
-        {"trial", (double)t->id},
-        {"value", t->value},
-        {"step", or_nan(t->step, 0)},
-        {"budget", or_nan(t->budget, 1)},
-        {"attempt", (double)t->attempt},
-        {"bracket", (double)t->bracket},
-        {"rung", (double)t->rung},
-        {"failures", (double)t->failures},
-        {"losses", (double)t->losses},
-        {"created", or_nan(t->created_ms, 1)},
-        {"started", or_nan(t->started_ms, 1)},
-        {"ended", or_nan(t->ended_ms, 1)},
-        {"duration", t->ended_ms > 0 && t->started_ms > 0 ? (double)(t->ended_ms - t->started_ms) : NAN},
-    };
-    if (strcmp(field, "state") == 0) {
-        v.text = trial_state_name(t->state);
-        return v;
-    }
-    if (strcmp(field, "worker") == 0) {
-        v.text = t->holder;
-        return v;
-    }
-    if (strncmp(field, "param.", 6) == 0) {
-        return param_of(x, t, field + 6);
-    }
-    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
-        if (strcmp(numbers[i].name, field) == 0) {
-            v.number = numbers[i].number;
-        }
-    }
-    return v;
+    return trial_state_name(t->state);
 }
 
-static bool is_field(const struct experiment *x, const char *field)
+static const char *get_worker(const struct trial *t)
 {
-    static const char *const known[] = {"trial",   "value",    "step",   "budget",  "attempt", "bracket",
-                                        "rung",    "failures", "losses", "created", "started", "ended",
-                                        "duration", "state",   "worker", NULL};
-    if (strncmp(field, "param.", 6) == 0) {
-        return space_find(study_spec(x->study)->space, field + 6) >= 0;
+    return t->holder;
+}
+
+struct field {
+    const char *name;
+    double (*number)(const struct trial *t);
+    const char *(*text)(const struct trial *t);
+    const struct param *param; /* with its place in a point */
+    int index;
+};
+
+static const struct field fields[] = {
+    {"trial", get_trial, NULL, NULL, 0},       {"value", get_value, NULL, NULL, 0},
+    {"step", get_step, NULL, NULL, 0},         {"budget", get_budget, NULL, NULL, 0},
+    {"attempt", get_attempt, NULL, NULL, 0},   {"bracket", get_bracket, NULL, NULL, 0},
+    {"rung", get_rung, NULL, NULL, 0},         {"failures", get_failures, NULL, NULL, 0},
+    {"losses", get_losses, NULL, NULL, 0},     {"created", get_created, NULL, NULL, 0},
+    {"started", get_started, NULL, NULL, 0},   {"ended", get_ended, NULL, NULL, 0},
+    {"duration", get_duration, NULL, NULL, 0}, {"state", NULL, get_state, NULL, 0},
+    {"worker", NULL, get_worker, NULL, 0},
+};
+
+static bool find_field(const struct experiment *x, const char *name, struct field *ret)
+{
+    const struct space *s = study_spec(x->study)->space;
+    if (strncmp(name, "param.", 6) == 0) {
+        int i = space_find(s, name + 6);
+        *ret = (struct field){.name = name, .param = i >= 0 ? &s->params[i] : NULL, .index = i};
+        return i >= 0;
     }
-    for (int i = 0; known[i] != NULL; i++) {
-        if (strcmp(known[i], field) == 0) {
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        if (strcmp(fields[i].name, name) == 0) {
+            *ret = fields[i];
             return true;
         }
     }
     return false;
 }
 
-static void check_fields(const struct experiment *x, const struct filter *f, const char *sort, struct mjson_issues *is)
+static struct filter_value read_field(const struct field *f, const struct trial *t)
 {
-    if (!is_field(x, sort) || strcmp(sort, "state") == 0 || strcmp(sort, "worker") == 0) {
-        mjson_issue(is, "", "sort '%s': trials are sorted by trial, value, step, budget, attempt, bracket, rung, "
-                            "failures, losses, created, started, ended, duration or param.NAME", sort);
+    struct filter_value v = {.number = NAN};
+    if (f->number != NULL) {
+        v.number = f->number(t);
+    } else if (f->text != NULL) {
+        v.text = f->text(t);
+    } else if (!isnan(t->point[f->index])) {
+        double raw = t->point[f->index];
+        if (f->param->type == PARAM_CATEGORICAL) {
+            v.text = f->param->labels[(uint32_t)raw];
+        } else {
+            v.number = f->param->type == PARAM_DISCRETE ? f->param->values[(uint32_t)raw] : raw;
+        }
     }
-    for (int i = 0; i < f->n; i++) {
-        if (!is_field(x, f->items[i].field)) {
-            mjson_issue(is, "", "filter '%s': no such field of a trial", f->items[i].field);
+    return v;
+}
+
+/* ---- the list ---- */
+
+struct query {
+    struct filter filter;
+    struct field by[FILTER_CONDITIONS_MAX]; /* of each condition */
+    struct field sort;
+};
+
+static void find_fields(const struct experiment *x, const char *sort, struct query *q,
+                        struct mjson_issues *is)
+{
+    if (!find_field(x, sort, &q->sort) || q->sort.text != NULL) {
+        mjson_issue(is, "",
+                    "sort '%s': trials are sorted by trial, value, step, budget, attempt, bracket, "
+                    "rung, failures, "
+                    "losses, created, started, ended, duration or param.NAME",
+                    sort);
+    }
+    for (int i = 0; i < q->filter.n; i++) {
+        if (!find_field(x, q->filter.items[i].field, &q->by[i])) {
+            mjson_issue(is, "", "filter '%s': no such field of a trial", q->filter.items[i].field);
         }
     }
 }
 
-static bool passes(const struct experiment *x, const struct trial *t, const struct filter *f)
+static bool passes(const struct trial *t, const struct query *q)
 {
-    for (int i = 0; i < f->n; i++) {
-        struct filter_value v = field_of(x, t, f->items[i].field);
-        if (!filter_holds(&f->items[i], &v)) {
+    for (int i = 0; i < q->filter.n; i++) {
+        struct filter_value v = read_field(&q->by[i], t);
+        if (!filter_holds(&q->filter.items[i], &v)) {
             return false;
         }
     }
@@ -113,27 +137,27 @@ static bool passes(const struct experiment *x, const struct trial *t, const stru
 }
 
 /* By id, the usual case, only the page's own trials are looked at. */
-static void collect_by_id(const struct experiment *x, const struct filter *f, struct page *p)
+static void collect_by_id(const struct experiment *x, const struct query *q, struct page *p)
 {
     int64_t n = study_trials(x->study);
     int64_t id = p->has_cursor ? p->cursor.id + (p->down ? -1 : 1) : p->down ? n : 1;
     for (; id >= 1 && id <= n && !p->more; id += p->down ? -1 : 1) {
-        if (f->n == 0 || passes(x, study_trial(x->study, id), f)) {
+        if (passes(study_trial(x->study, id), q)) {
             page_offer(p, (double)id, id);
         }
     }
 }
 
-static void collect(const struct experiment *x, const struct filter *f, const char *sort, struct page *p)
+static void collect(const struct experiment *x, const struct query *q, struct page *p)
 {
-    if (strcmp(sort, "trial") == 0) {
-        collect_by_id(x, f, p);
+    if (q->sort.number == get_trial) {
+        collect_by_id(x, q, p);
         return;
     }
     for (int64_t id = 1; id <= study_trials(x->study); id++) {
         const struct trial *t = study_trial(x->study, id);
-        if (passes(x, t, f)) {
-            page_offer(p, field_of(x, t, sort).number, id);
+        if (passes(t, q)) {
+            page_offer(p, read_field(&q->sort, t).number, id);
         }
     }
 }
@@ -141,22 +165,21 @@ static void collect(const struct experiment *x, const struct filter *f, const ch
 void rest_trials_list(struct http_call *c)
 {
     struct mjson_issues is = {0};
-    struct filter f = {0};
+    struct query q = {0};
     struct page p;
     const char *sort = NULL;
-    if (c->x->broken != NULL) {
-        http_problem(c, 409, "the experiment's record cannot be replayed: %s", c->x->broken);
+    if (rest_refuse_broken(c)) {
         return;
     }
-    filter_parse(c, &f, &is);
+    filter_parse(c, &q.filter, &is);
     page_init(&p, c, "trial", &sort, &is);
-    check_fields(c->x, &f, sort, &is);
+    find_fields(c->x, sort, &q, &is);
     if (is.total > 0) {
         page_fini(&p);
         http_problem_issues(c, 422, "the query is not valid", &is);
         return;
     }
-    collect(c->x, &f, sort, &p);
+    collect(c->x, &q, &p);
     buf_adds(&c->out, "{\"trials\":[");
     for (int i = 0; i < p.n; i++) {
         buf_adds(&c->out, i > 0 ? "," : "");

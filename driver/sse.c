@@ -16,7 +16,8 @@
 
 /* ---- the ring ---- */
 
-static void ring_add(struct sse *s, enum change kind, int64_t experiment, int64_t trial, int64_t seq)
+static void ring_add(struct sse *s, enum change kind, int64_t experiment, int64_t trial,
+                     int64_t seq)
 {
     s->ring[s->added++ % SSE_RING_MAX] =
         (struct sse_entry){.kind = kind, .experiment = experiment, .trial = trial, .seq = seq};
@@ -53,7 +54,8 @@ static void add_values(struct buf *out, const struct event_point *p, const char 
 }
 
 /* Metric points are drawn now, since only the event has them. */
-static void note_points(struct sse *s, const struct experiment *x, const struct event *ev, int64_t seq)
+static void note_points(struct sse *s, const struct experiment *x, const struct event *ev,
+                        int64_t seq)
 {
     struct sse_points *to = points_of(s, x->id);
     const char *metric = study_spec(x->study)->metric;
@@ -109,7 +111,8 @@ void sse_note_deleted(struct sse *s, int64_t experiment, int64_t seq)
 
 static uint64_t slot_of(int64_t experiment, int64_t trial, size_t n)
 {
-    uint64_t h = ((uint64_t)experiment * 0x9e3779b97f4a7c15ULL) ^ ((uint64_t)trial * 0xc2b2ae3d27d4eb4fULL);
+    uint64_t h =
+        ((uint64_t)experiment * 0x9e3779b97f4a7c15ULL) ^ ((uint64_t)trial * 0xc2b2ae3d27d4eb4fULL);
     return (h ^ h >> 29) & (n - 1);
 }
 
@@ -158,7 +161,8 @@ static void close_event(struct buf *out, int64_t id)
 static void draw(struct sse *s, struct buf *out, const struct sse_entry *e, bool live, int64_t id)
 {
     struct experiment *x = record_by_id(s->d, e->experiment);
-    const struct trial *t = x != NULL && x->study != NULL && e->trial > 0 ? study_trial(x->study, e->trial) : NULL;
+    const struct trial *t =
+        x != NULL && x->study != NULL && e->trial > 0 ? study_trial(x->study, e->trial) : NULL;
     if (e->kind == CHANGE_DELETED) {
         open_event(out, "deleted");
         buf_addf(out, "{\"id\":%lld}", (long long)e->experiment);
@@ -184,7 +188,8 @@ static void draw(struct sse *s, struct buf *out, const struct sse_entry *e, bool
 }
 
 /* Counts and best of every experiment with a change, where no entry of its own says it. */
-static void draw_experiments(struct sse *s, struct buf *out, uint64_t from, uint64_t to, int64_t only)
+static void draw_experiments(struct sse *s, struct buf *out, uint64_t from, uint64_t to,
+                             int64_t only)
 {
     int64_t done[64];
     int n = 0;

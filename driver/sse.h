@@ -9,10 +9,10 @@
 
 #include "driver/driver.h"
 
-#define SSE_RING_MAX 100000          /* changes that a viewer may have missed and resume after */
-#define SSE_UNSENT_MAX (1 << 20)     /* bytes that a viewer may be behind */
+#define SSE_RING_MAX 100000      /* changes that a viewer may have missed and resume after */
+#define SSE_UNSENT_MAX (1 << 20) /* bytes that a viewer may be behind */
 #define SSE_VIEWERS_MAX 256
-#define SSE_FLUSH_MS 100             /* changes are gathered for so long */
+#define SSE_FLUSH_MS 100 /* changes are gathered for so long */
 #define SSE_COMMENT_S 15
 
 struct sse;

@@ -13,9 +13,9 @@ enum change {
     CHANGE_NONE = 0,
     CHANGE_EXPERIMENT = 1,
     CHANGE_TRIAL = 2,
-    CHANGE_POINTS = 3,  /* a trial got metric points and nothing else */
+    CHANGE_POINTS = 3, /* a trial got metric points and nothing else */
     CHANGE_DELETED = 4,
-    CHANGE_ALL = 5,     /* too much to tell */
+    CHANGE_ALL = 5, /* too much to tell */
 };
 
 struct sse_entry {
@@ -33,10 +33,10 @@ struct sse_points {
 struct sse {
     struct driver *d;
     struct sse_entry *ring;
-    uint64_t added;       /* entries ever; entry i is ring[i % SSE_RING_MAX] */
-    int64_t known_after;  /* changes after this one are in the ring */
-    uint64_t flushed;     /* entries told to the viewers (or handed over to be) */
-    bool armed;           /* the flush timer runs */
+    uint64_t added;      /* entries ever; entry i is ring[i % SSE_RING_MAX] */
+    int64_t known_after; /* changes after this one are in the ring */
+    uint64_t flushed;    /* entries told to the viewers (or handed over to be) */
+    bool armed;          /* the flush timer runs */
     struct event *flush, *comment;
     struct sse_points *points;
     size_t n_points;

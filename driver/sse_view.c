@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Viewers of the event stream: connections that only ever receive. What is drawn waits for the commit
- * of what it shows; a viewer that does not read is dropped before anybody waits for it.
+ * Viewers of the event stream: connections that only ever receive. What is drawn waits for the
+ * commit of what it shows; a viewer that does not read is dropped before anybody waits for it.
  */
 #include "driver/sse_internal.h"
 
@@ -74,7 +74,8 @@ static void send_text(struct viewer *v, const char *text, size_t len)
     struct evhttp_connection *evcon = evhttp_request_get_connection(c->req);
     struct bufferevent *bev = evhttp_connection_get_bufferevent(evcon);
     if (evbuffer_get_length(bufferevent_get_output(bev)) > SSE_UNSENT_MAX) {
-        log_warn("sse", "viewer-dropped", "unsent=%zu", evbuffer_get_length(bufferevent_get_output(bev)));
+        log_warn("sse", "viewer-dropped", "unsent=%zu",
+                 evbuffer_get_length(bufferevent_get_output(bev)));
         drop(c);
         return;
     }
@@ -116,7 +117,8 @@ static void on_durable(struct deferred *df, bool ok)
     free(f);
 }
 
-static void launch(struct sse *s, struct viewer *v, int64_t only, uint64_t from, struct buf *text_take)
+static void launch(struct sse *s, struct viewer *v, int64_t only, uint64_t from,
+                   struct buf *text_take)
 {
     struct flight *f = xcalloc(1, sizeof(*f));
     f->sse = s;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The rows of one turn, copied into one block so that the store's thread shares nothing with the loop.
+ * The rows of one turn, copied into one block so that the store's thread shares nothing with the
+ * loop.
  */
 #include "driver/store_internal.h"
 
@@ -40,7 +41,8 @@ static struct batch_row *add_row(struct store_batch *b, enum batch_kind kind)
         b->rows = xreallocarray(b->rows, b->cap, sizeof(*b->rows));
     }
     struct batch_row *row = &b->rows[b->n++];
-    *row = (struct batch_row){.kind = kind, .text = -1, .resolved = -1, .request = -1, .summary = -1};
+    *row =
+        (struct batch_row){.kind = kind, .text = -1, .resolved = -1, .request = -1, .summary = -1};
     return row;
 }
 

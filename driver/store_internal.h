@@ -43,7 +43,8 @@ enum mag_status store_schema_check(sqlite3 *db, struct mag_err *err) MAG_MUSTCHE
 /* One text or number of the meta table; MAG_NOTFOUND when it is not there. */
 enum mag_status store_meta_text(sqlite3 *db, const char *key, char *ret, size_t size,
                                 struct mag_err *err) MAG_MUSTCHECK;
-enum mag_status store_meta_int(sqlite3 *db, const char *key, int64_t *ret, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status store_meta_int(sqlite3 *db, const char *key, int64_t *ret,
+                               struct mag_err *err) MAG_MUSTCHECK;
 
 /* ---- store_batch.c ---- */
 
@@ -67,7 +68,8 @@ struct store_batch {
 /* ---- store_sqlite.c ---- */
 const char *store_path(const struct store *s);
 /* The path in "sqlite:PATH", borrowed from `url`. */
-enum mag_status store_url_path(const char *url, const char **ret, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status store_url_path(const char *url, const char **ret,
+                               struct mag_err *err) MAG_MUSTCHECK;
 /* Checkpoints after so many frames of the log; before the first commit. Tests make it small. */
 void store_set_wal_full(struct store *s, int frames);
 

@@ -40,7 +40,8 @@ enum mag_status store_lock_take(const char *path, int *ret_fd, struct mag_err *e
     }
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         read_owner(fd, owner, sizeof(owner));
-        st = mag_fail(err, MAG_CONFLICT, "the store %s is in use by %s; stop that driver, or use another data folder",
+        st = mag_fail(err, MAG_CONFLICT,
+                      "the store %s is in use by %s; stop that driver, or use another data folder",
                       path, owner);
         goto out;
     }
@@ -67,10 +68,11 @@ const char *store_network_fs(unsigned long f_type)
         unsigned long type;
         const char *name;
     } network[] = {
-        {0x6969, "NFS"},         {0x517B, "SMB"},        {0xFF534D42, "CIFS"},   {0xFE534D42, "SMB2"},
-        {0x0BD00BD0, "Lustre"},  {0x00C36400, "Ceph"},   {0x5346414F, "AFS"},    {0x73757245, "Coda"},
-        {0x47504653, "GPFS"},    {0x19830326, "BeeGFS"}, {0xAAD7AAEA, "PanFS"},  {0x7461636F, "OCFS2"},
-        {0x01161970, "GFS2"},    {0x564C, "NCP"},
+        {0x6969, "NFS"},        {0x517B, "SMB"},        {0xFF534D42, "CIFS"},
+        {0xFE534D42, "SMB2"},   {0x0BD00BD0, "Lustre"}, {0x00C36400, "Ceph"},
+        {0x5346414F, "AFS"},    {0x73757245, "Coda"},   {0x47504653, "GPFS"},
+        {0x19830326, "BeeGFS"}, {0xAAD7AAEA, "PanFS"},  {0x7461636F, "OCFS2"},
+        {0x01161970, "GFS2"},   {0x564C, "NCP"},
     };
     for (size_t i = 0; i < sizeof(network) / sizeof(network[0]); i++) {
         if ((f_type & 0xFFFFFFFFUL) == network[i].type) {
@@ -97,10 +99,11 @@ enum mag_status store_check_fs(const char *path, struct mag_err *err)
             name = "NFS";
         }
         if (name != NULL) {
-            st = mag_fail(err, MAG_UNSUPPORTED,
-                          "%s lies on a network file system (%s), where the store cannot be kept safe; "
-                          "put the data folder on a local disk",
-                          path, name);
+            st = mag_fail(
+                err, MAG_UNSUPPORTED,
+                "%s lies on a network file system (%s), where the store cannot be kept safe; "
+                "put the data folder on a local disk",
+                path, name);
         }
     }
     free(folder);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Readers: connections of their own, for replay on the loop's start and for scans on reader threads.
+ * Readers: connections of their own, for replay on the loop's start and for scans on reader
+ * threads.
  */
 #include "driver/store_internal.h"
 
@@ -22,22 +23,26 @@ static enum mag_status prepare(struct store_reader *r, struct mag_err *err)
         sqlite3_stmt **q;
         const char *sql;
     } table[] = {
-        {&r->experiments, "SELECT id, created_ms, spec, resolved, request, summary, commit_seq FROM experiments "
-                          "WHERE id=?1 OR ?1=0 ORDER BY id"},
+        {&r->experiments,
+         "SELECT id, created_ms, spec, resolved, request, summary, commit_seq FROM experiments "
+         "WHERE id=?1 OR ?1=0 ORDER BY id"},
         {&r->events, "SELECT id, kind, trial, wall_ms, up_ms, text, commit_seq FROM events "
                      "WHERE id>?1 AND id<?2 ORDER BY id"},
-        {&r->trial, "SELECT id, kind, trial, wall_ms, up_ms, text, commit_seq FROM events INDEXED BY events_trial "
+        {&r->trial, "SELECT id, kind, trial, wall_ms, up_ms, text, commit_seq FROM events INDEXED "
+                    "BY events_trial "
                     "WHERE id>>36=?1 AND trial=?2 AND trial>0 AND id>?3 ORDER BY id"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        if (sqlite3_prepare_v3(r->db, table[i].sql, -1, SQLITE_PREPARE_PERSISTENT, table[i].q, NULL) != SQLITE_OK) {
+        if (sqlite3_prepare_v3(r->db, table[i].sql, -1, SQLITE_PREPARE_PERSISTENT, table[i].q,
+                               NULL) != SQLITE_OK) {
             return store_sql_fail(r->db, "reading the store", err);
         }
     }
     return MAG_OK;
 }
 
-static enum mag_status open_path(const char *path, bool check, struct store_reader **ret, struct mag_err *err)
+static enum mag_status open_path(const char *path, bool check, struct store_reader **ret,
+                                 struct mag_err *err)
 {
     struct store_reader *r = xcalloc(1, sizeof(*r));
     enum mag_status st = store_connect(path, false, STORE_FULL, &r->db, err);
@@ -60,7 +65,8 @@ enum mag_status store_reader_open(struct store *s, struct store_reader **ret, st
     return open_path(store_path(s), false, ret, err);
 }
 
-enum mag_status store_reader_open_url(const char *url, struct store_reader **ret, struct mag_err *err)
+enum mag_status store_reader_open_url(const char *url, struct store_reader **ret,
+                                      struct mag_err *err)
 {
     const char *path = NULL;
     enum mag_status st = store_url_path(url, &path, err);
@@ -104,13 +110,14 @@ enum mag_status store_read_experiments(struct store_reader *r, int64_t only, sto
             break;
         }
     }
-    enum mag_status st = rc == SQLITE_DONE ? MAG_OK : store_sql_fail(r->db, "reading experiments", err);
+    enum mag_status st =
+        rc == SQLITE_DONE ? MAG_OK : store_sql_fail(r->db, "reading experiments", err);
     (void)sqlite3_reset(q);
     return st;
 }
 
-static enum mag_status visit_events(struct store_reader *r, sqlite3_stmt *q, store_event_fn fn, void *arg,
-                                    struct mag_err *err)
+static enum mag_status visit_events(struct store_reader *r, sqlite3_stmt *q, store_event_fn fn,
+                                    void *arg, struct mag_err *err)
 {
     int rc = SQLITE_OK;
     while ((rc = sqlite3_step(q)) == SQLITE_ROW) {
@@ -136,16 +143,16 @@ static enum mag_status visit_events(struct store_reader *r, sqlite3_stmt *q, sto
     return st;
 }
 
-enum mag_status store_read_events(struct store_reader *r, int64_t experiment, int64_t after, store_event_fn fn,
-                                  void *arg, struct mag_err *err)
+enum mag_status store_read_events(struct store_reader *r, int64_t experiment, int64_t after,
+                                  store_event_fn fn, void *arg, struct mag_err *err)
 {
     (void)sqlite3_bind_int64(r->events, 1, STORE_KEY(experiment, after));
     (void)sqlite3_bind_int64(r->events, 2, STORE_KEY(experiment + 1, 0));
     return visit_events(r, r->events, fn, arg, err);
 }
 
-enum mag_status store_read_trial(struct store_reader *r, int64_t experiment, int64_t trial, int64_t after,
-                                 store_event_fn fn, void *arg, struct mag_err *err)
+enum mag_status store_read_trial(struct store_reader *r, int64_t experiment, int64_t trial,
+                                 int64_t after, store_event_fn fn, void *arg, struct mag_err *err)
 {
     (void)sqlite3_bind_int64(r->trial, 1, experiment);
     (void)sqlite3_bind_int64(r->trial, 2, trial);

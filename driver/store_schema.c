@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Connections and tables of the SQLite store. A data folder of this version must open in every later
- * one: a change of the tables raises STORE_SCHEMA_VERSION and adds a step that migrates the version
- * before; the tables below are never edited in place.
+ * Connections and tables of the SQLite store. A data folder of this version must open in every
+ * later one: a change of the tables raises STORE_SCHEMA_VERSION and adds a step that migrates the
+ * version before; the tables below are never edited in place.
  */
 #include "driver/store_internal.h"
 
@@ -14,9 +14,9 @@
 /* "mgpe": marks the file as ours, so that any other SQLite file is refused. */
 #define STORE_APPLICATION_ID 0x6d677065
 
-/* Version 1. An event's id is experiment * 2^36 + seq: one experiment's rows lie together, so that a
- * commit touches one page, replay reads in order and a delete takes one range. Only events that name
- * a trial are in the index; asks, which may give many, keep theirs in the text. */
+/* Version 1. An event's id is experiment * 2^36 + seq: one experiment's rows lie together, so that
+ * a commit touches one page, replay reads in order and a delete takes one range. Only events that
+ * name a trial are in the index; asks, which may give many, keep theirs in the text. */
 static const char schema_v1[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;"
     "CREATE TABLE experiments("
@@ -24,7 +24,8 @@ static const char schema_v1[] =
     "  request TEXT, summary TEXT, resolved TEXT NOT NULL, spec TEXT NOT NULL);"
     "CREATE TABLE events("
     "  id INTEGER PRIMARY KEY, commit_seq INTEGER NOT NULL, kind INTEGER NOT NULL,"
-    "  trial INTEGER NOT NULL, wall_ms INTEGER NOT NULL, up_ms INTEGER NOT NULL, text TEXT NOT NULL);"
+    "  trial INTEGER NOT NULL, wall_ms INTEGER NOT NULL, up_ms INTEGER NOT NULL, text TEXT NOT "
+    "NULL);"
     "CREATE INDEX events_trial ON events(id >> 36, trial) WHERE trial > 0;";
 
 enum mag_status store_sql_fail(sqlite3 *db, const char *doing, struct mag_err *err)
@@ -58,7 +59,8 @@ enum mag_status store_sql_fail(sqlite3 *db, const char *doing, struct mag_err *e
 
 enum mag_status store_exec(sqlite3 *db, const char *sql, struct mag_err *err)
 {
-    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? MAG_OK : store_sql_fail(db, "store", err);
+    return sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK ? MAG_OK
+                                                                : store_sql_fail(db, "store", err);
 }
 
 enum mag_status store_connect(const char *path, bool writer, enum store_durability durability,
@@ -78,12 +80,15 @@ enum mag_status store_connect(const char *path, bool writer, enum store_durabili
      * then has no new size to record. */
     int keep = 1;
     (void)sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
-    enum mag_status st =
-        store_exec(db, writer ? "PRAGMA journal_mode=WAL; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
-                              : "PRAGMA query_only=ON; PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY;",
-                   err);
+    enum mag_status st = store_exec(
+        db,
+        writer ? "PRAGMA journal_mode=WAL; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
+               : "PRAGMA query_only=ON; PRAGMA cache_size=-4096; PRAGMA temp_store=MEMORY;",
+        err);
     if (st == MAG_OK && writer) {
-        st = store_exec(db, durability == STORE_FULL ? "PRAGMA synchronous=FULL;" : "PRAGMA synchronous=NORMAL;",
+        st = store_exec(db,
+                        durability == STORE_FULL ? "PRAGMA synchronous=FULL;"
+                                                 : "PRAGMA synchronous=NORMAL;",
                         err);
     }
     if (st != MAG_OK) {
@@ -111,7 +116,8 @@ static enum mag_status one_int(sqlite3 *db, const char *sql, int64_t *ret, struc
     return st;
 }
 
-enum mag_status store_meta_text(sqlite3 *db, const char *key, char *ret, size_t size, struct mag_err *err)
+enum mag_status store_meta_text(sqlite3 *db, const char *key, char *ret, size_t size,
+                                struct mag_err *err)
 {
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(db, "SELECT value FROM meta WHERE key=?", -1, &q, NULL) != SQLITE_OK) {
@@ -157,7 +163,8 @@ static enum mag_status create(sqlite3 *db, struct mag_err *err)
     char sql[1024];
     (void)snprintf(sql, sizeof(sql),
                    "PRAGMA application_id=%d; PRAGMA user_version=%d;"
-                   "INSERT INTO meta VALUES('uuid','%s'),('last_commit_seq',0),('last_experiment',0),('probe',0);",
+                   "INSERT INTO meta "
+                   "VALUES('uuid','%s'),('last_commit_seq',0),('last_experiment',0),('probe',0);",
                    STORE_APPLICATION_ID, STORE_SCHEMA_VERSION, uuid);
     enum mag_status st = store_exec(db, "BEGIN IMMEDIATE", err);
     if (st == MAG_OK) {
@@ -196,13 +203,15 @@ static enum mag_status look(sqlite3 *db, bool *ret_empty, struct mag_err *err)
         return MAG_OK;
     }
     if (application != STORE_APPLICATION_ID) {
-        return mag_fail(err, MAG_UNSUPPORTED, "this SQLite file was not made by magpie; name another data folder");
+        return mag_fail(err, MAG_UNSUPPORTED,
+                        "this SQLite file was not made by magpie; name another data folder");
     }
     if (version > STORE_SCHEMA_VERSION) {
-        return mag_fail(err, MAG_UNSUPPORTED,
-                        "the store has schema version %lld, made by a newer magpie; this one reads versions up "
-                        "to %d: install the newer release",
-                        (long long)version, STORE_SCHEMA_VERSION);
+        return mag_fail(
+            err, MAG_UNSUPPORTED,
+            "the store has schema version %lld, made by a newer magpie; this one reads versions up "
+            "to %d: install the newer release",
+            (long long)version, STORE_SCHEMA_VERSION);
     }
     return version < 1 ? mag_fail(err, MAG_CORRUPT, "the store has no schema version") : MAG_OK;
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The SQLite store: one writing connection, used by the store's thread alone. One batch is in flight
- * at a time; it becomes one transaction, and its end is told only after the write-ahead log was
- * synced. The checkpointer is ours: it runs between commits, after the acknowledgement, so that no
- * commit ever waits for one that it did not need.
+ * The SQLite store: one writing connection, used by the store's thread alone. One batch is in
+ * flight at a time; it becomes one transaction, and its end is told only after the write-ahead log
+ * was synced. The checkpointer is ours: it runs between commits, after the acknowledgement, so that
+ * no commit ever waits for one that it did not need.
  */
 #include "driver/store_internal.h"
 
@@ -16,23 +16,38 @@
 #include <string.h>
 #include <unistd.h>
 
-#define WAL_BYTES (INT64_C(8) << 20) /* the log's file from the start: no commit has to lengthen it */
-#define WAL_FULL_FRAMES 1900         /* checkpoint now: 1,900 frames of 4,120 bytes fit in WAL_BYTES */
-#define WAL_IDLE_FRAMES 32           /* checkpoint when nothing was committed for WAL_IDLE_MS */
+#define WAL_BYTES                                                                                  \
+    (INT64_C(8) << 20)       /* the log's file from the start: no commit has to lengthen it */
+#define WAL_FULL_FRAMES 1900 /* checkpoint now: 1,900 frames of 4,120 bytes fit in WAL_BYTES */
+#define WAL_IDLE_FRAMES 32   /* checkpoint when nothing was committed for WAL_IDLE_MS */
 #define WAL_IDLE_MS 500
-#define PURGE_ROWS 2000              /* rows of a deleted experiment that go in one transaction */
+#define PURGE_ROWS 2000 /* rows of a deleted experiment that go in one transaction */
 
-enum { Q_BEGIN, Q_COMMIT, Q_EVENT, Q_EXPERIMENT, Q_DELETE, Q_DELETED, Q_PROBE, Q_PURGE_TO, Q_PURGE, N_QUERIES };
+enum {
+    Q_BEGIN,
+    Q_COMMIT,
+    Q_EVENT,
+    Q_EXPERIMENT,
+    Q_DELETE,
+    Q_DELETED,
+    Q_PROBE,
+    Q_PURGE_TO,
+    Q_PURGE,
+    N_QUERIES
+};
 
 static const char *const query_text[N_QUERIES] = {
     [Q_BEGIN] = "BEGIN IMMEDIATE",
     [Q_COMMIT] = "COMMIT",
-    [Q_EVENT] = "INSERT INTO events(id,commit_seq,kind,trial,wall_ms,up_ms,text) VALUES(?,?,?,?,?,?,?)",
-    [Q_EXPERIMENT] = "INSERT INTO experiments(id,commit_seq,created_ms,request,summary,resolved,spec) "
-                     "VALUES(?,?,?,?,?,?,?)",
+    [Q_EVENT] =
+        "INSERT INTO events(id,commit_seq,kind,trial,wall_ms,up_ms,text) VALUES(?,?,?,?,?,?,?)",
+    [Q_EXPERIMENT] =
+        "INSERT INTO experiments(id,commit_seq,created_ms,request,summary,resolved,spec) "
+        "VALUES(?,?,?,?,?,?,?)",
     [Q_DELETE] = "DELETE FROM experiments WHERE id=?",
-    [Q_DELETED] = "UPDATE meta SET value=max(value, CASE key WHEN 'last_experiment' THEN ?1 ELSE ?2 END) "
-                  "WHERE key IN ('last_experiment','last_commit_seq')",
+    [Q_DELETED] =
+        "UPDATE meta SET value=max(value, CASE key WHEN 'last_experiment' THEN ?1 ELSE ?2 END) "
+        "WHERE key IN ('last_experiment','last_commit_seq')",
     [Q_PROBE] = "UPDATE meta SET value=value+1 WHERE key='probe'",
     [Q_PURGE_TO] = "SELECT id FROM events WHERE id>=?1 AND id<?2 ORDER BY id LIMIT 1 OFFSET ?3",
     [Q_PURGE] = "DELETE FROM events WHERE id>=?1 AND id<?2",
@@ -48,8 +63,8 @@ struct store {
 
     /* store thread only */
     int wal_frames;
-    int wal_full; /* WAL_FULL_FRAMES */
-    int wal_tried; /* frames at the last checkpoint that could not finish */
+    int wal_full;   /* WAL_FULL_FRAMES */
+    int wal_tried;  /* frames at the last checkpoint that could not finish */
     int64_t *purge; /* deleted experiments whose rows are still there */
     size_t n_purge;
 
@@ -122,7 +137,8 @@ static int insert_event(struct store *s, const struct store_batch *b, const stru
     return run(q);
 }
 
-static int insert_experiment(struct store *s, const struct store_batch *b, const struct batch_row *row)
+static int insert_experiment(struct store *s, const struct store_batch *b,
+                             const struct batch_row *row)
 {
     sqlite3_stmt *q = s->q[Q_EXPERIMENT];
     (void)sqlite3_bind_int64(q, 1, row->experiment);
@@ -171,13 +187,15 @@ static void roll_back(struct store *s)
     }
 }
 
-static enum mag_status commit_batch(struct store *s, const struct store_batch *b, struct mag_err *err)
+static enum mag_status commit_batch(struct store *s, const struct store_batch *b,
+                                    struct mag_err *err)
 {
     if (fault_hit("store.commit")) {
         return mag_fail(err, MAG_IO, "storing: the disk is full (fault store.commit)");
     }
     enum mag_status st = MAG_OK;
-    if (run(s->q[Q_BEGIN]) != SQLITE_OK || write_rows(s, b) != SQLITE_OK || run(s->q[Q_COMMIT]) != SQLITE_OK) {
+    if (run(s->q[Q_BEGIN]) != SQLITE_OK || write_rows(s, b) != SQLITE_OK ||
+        run(s->q[Q_COMMIT]) != SQLITE_OK) {
         st = store_sql_fail(s->db, "storing", err);
         roll_back(s);
         return st;
@@ -309,7 +327,8 @@ static void *store_main(void *arg)
                 note_deleted(s, b);
             }
             store_batch_destroy(b);
-            /* Out of flight before the caller hears of it: it may hand in the next batch at once. */
+            /* Out of flight before the caller hears of it: it may hand in the next batch at once.
+             */
             (void)pthread_mutex_lock(&s->lock);
             uint64_t commit = s->commit;
             store_done_fn done = s->done;
@@ -329,7 +348,8 @@ static void *store_main(void *arg)
     return NULL;
 }
 
-void store_commit_take(struct store *s, struct store_batch *b, uint64_t commit, store_done_fn done, void *arg)
+void store_commit_take(struct store *s, struct store_batch *b, uint64_t commit, store_done_fn done,
+                       void *arg)
 {
     (void)pthread_mutex_lock(&s->lock);
     MAG_ASSERT(s->batch == NULL, "a batch is in flight already");
@@ -356,7 +376,8 @@ static enum mag_status survey(struct store *s, struct mag_err *err)
     }
     static const char sql[] =
         "SELECT x.id, max(x.commit_seq, coalesce((SELECT e.commit_seq FROM events e "
-        "WHERE e.id>=x.id<<36 AND e.id<(x.id+1)<<36 ORDER BY e.id DESC LIMIT 1), 0)) FROM experiments x";
+        "WHERE e.id>=x.id<<36 AND e.id<(x.id+1)<<36 ORDER BY e.id DESC LIMIT 1), 0)) FROM "
+        "experiments x";
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) != SQLITE_OK) {
         return store_sql_fail(s->db, "opening the store", err);
@@ -375,8 +396,9 @@ static enum mag_status survey(struct store *s, struct mag_err *err)
 
 static enum mag_status find_orphans(struct store *s, struct mag_err *err)
 {
-    static const char sql[] = "SELECT e.id>>36, EXISTS(SELECT 1 FROM experiments x WHERE x.id=e.id>>36) "
-                              "FROM events e WHERE e.id>=? ORDER BY e.id LIMIT 1";
+    static const char sql[] =
+        "SELECT e.id>>36, EXISTS(SELECT 1 FROM experiments x WHERE x.id=e.id>>36) "
+        "FROM events e WHERE e.id>=? ORDER BY e.id LIMIT 1";
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) != SQLITE_OK) {
         return store_sql_fail(s->db, "opening the store", err);
@@ -392,7 +414,8 @@ static enum mag_status find_orphans(struct store *s, struct mag_err *err)
         (void)sqlite3_reset(q);
         (void)sqlite3_bind_int64(q, 1, STORE_KEY(id + 1, 0));
     }
-    enum mag_status st = rc == SQLITE_DONE ? MAG_OK : store_sql_fail(s->db, "opening the store", err);
+    enum mag_status st =
+        rc == SQLITE_DONE ? MAG_OK : store_sql_fail(s->db, "opening the store", err);
     (void)sqlite3_finalize(q);
     return st;
 }
@@ -400,7 +423,8 @@ static enum mag_status find_orphans(struct store *s, struct mag_err *err)
 static enum mag_status prepare_all(struct store *s, struct mag_err *err)
 {
     for (int i = 0; i < N_QUERIES; i++) {
-        if (sqlite3_prepare_v3(s->db, query_text[i], -1, SQLITE_PREPARE_PERSISTENT, &s->q[i], NULL) != SQLITE_OK) {
+        if (sqlite3_prepare_v3(s->db, query_text[i], -1, SQLITE_PREPARE_PERSISTENT, &s->q[i],
+                               NULL) != SQLITE_OK) {
             return store_sql_fail(s->db, "opening the store", err);
         }
     }
@@ -423,7 +447,8 @@ static enum mag_status start_thread(struct store *s, struct mag_err *err)
     return MAG_OK;
 }
 
-static enum mag_status open_database(struct store *s, enum store_durability durability, struct mag_err *err)
+static enum mag_status open_database(struct store *s, enum store_durability durability,
+                                     struct mag_err *err)
 {
     enum mag_status st = store_check_fs(s->path, err);
     if (st == MAG_OK) {
@@ -468,7 +493,8 @@ enum mag_status store_url_path(const char *url, const char **ret, struct mag_err
     return MAG_OK;
 }
 
-enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret, struct mag_err *err)
+enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret,
+                           struct mag_err *err)
 {
     const char *path = NULL;
     if (store_url_path(url, &path, err) != MAG_OK) {

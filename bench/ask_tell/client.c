@@ -53,10 +53,13 @@ static int open_connection(int port)
     return fd;
 }
 
-static void put_request(struct buf *out, const char *method, const char *path, const char *body, size_t len)
+static void put_request(struct buf *out, const char *method, const char *path, const char *body,
+                        size_t len)
 {
     buf_reset(out);
-    buf_addf(out, "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+    buf_addf(out,
+             "%s %s HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: "
+             "application/json\r\nContent-Length: %zu\r\n\r\n",
              method, path, len);
     buf_add(out, body, len);
 }
@@ -177,7 +180,8 @@ static bool send_tell(struct run *r, struct client *k, const char *answer)
     if (many) {
         (void)snprintf(path, sizeof(path), "/api/v1/experiments/%lld/tell", r->c->experiment);
     } else {
-        (void)snprintf(path, sizeof(path), "/api/v1/experiments/%lld/trials/%lld/tell", r->c->experiment, trial);
+        (void)snprintf(path, sizeof(path), "/api/v1/experiments/%lld/trials/%lld/tell",
+                       r->c->experiment, trial);
     }
     put_request(&k->out, "POST", path, r->body.data, r->body.len);
     k->telling = true;

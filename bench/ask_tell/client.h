@@ -13,9 +13,9 @@ struct crowd {
     int port;
     long long experiment;
     int clients;
-    int batch;       /* trials in one ask and one tell */
-    int64_t trials;  /* in all */
-    bool requests;   /* every ask carries an idempotency key */
+    int batch;      /* trials in one ask and one tell */
+    int64_t trials; /* in all */
+    bool requests;  /* every ask carries an idempotency key */
 
     /* measured */
     double seconds;
@@ -25,7 +25,8 @@ struct crowd {
 };
 
 /* Sends one request on a connection of its own and returns the body (malloc'ed) with its status. */
-char *client_call(int port, const char *method, const char *path, const char *body, int *ret_status);
+char *client_call(int port, const char *method, const char *path, const char *body,
+                  int *ret_status);
 /* False (and said on standard error) when an answer is not what it should be. */
 bool crowd_run(struct crowd *c);
 

@@ -18,9 +18,9 @@ static const struct {
     const char *name;
     bool memory;
 } known[] = {
-    {0xEF53, "ext4", false},      {0x58465342, "xfs", false},  {0x9123683E, "btrfs", false},
-    {0x2FC12FC1, "zfs", false},   {0xF2F52010, "f2fs", false}, {0x794C7630, "overlay", false},
-    {0x01021994, "tmpfs", true},  {0x858458F6, "ramfs", true}, {0x958458F6, "hugetlbfs", true},
+    {0xEF53, "ext4", false},     {0x58465342, "xfs", false},  {0x9123683E, "btrfs", false},
+    {0x2FC12FC1, "zfs", false},  {0xF2F52010, "f2fs", false}, {0x794C7630, "overlay", false},
+    {0x01021994, "tmpfs", true}, {0x858458F6, "ramfs", true}, {0x958458F6, "hugetlbfs", true},
 };
 
 /* /dev/ram and zram look like disks and forget like memory. */
@@ -33,7 +33,8 @@ static bool is_ram_device(dev_t dev, char *name, size_t size)
         return false;
     }
     const char *last = strrchr(target, '/');
-    bool ram = last != NULL && (strncmp(last + 1, "ram", 3) == 0 || strncmp(last + 1, "zram", 4) == 0);
+    bool ram =
+        last != NULL && (strncmp(last + 1, "ram", 3) == 0 || strncmp(last + 1, "zram", 4) == 0);
     if (ram) {
         (void)snprintf(name, size, "RAM disk %s", last + 1);
     }
@@ -85,12 +86,14 @@ bool disk_fdatasync(const char *folder, struct disk_rate *ret)
         return false;
     }
     for (int i = 0; i < WRITES; i++) {
-        ok = ok && pwrite(fd, block, sizeof(block), (off_t)i * (off_t)sizeof(block)) == (ssize_t)sizeof(block);
+        ok = ok && pwrite(fd, block, sizeof(block), (off_t)i * (off_t)sizeof(block)) ==
+                       (ssize_t)sizeof(block);
     }
     ok = ok && fsync(fd) == 0;
     for (int i = 0; i < WRITES && ok; i++) {
         double start = now_us();
-        ok = pwrite(fd, block, sizeof(block), (off_t)i * (off_t)sizeof(block)) == (ssize_t)sizeof(block) &&
+        ok = pwrite(fd, block, sizeof(block), (off_t)i * (off_t)sizeof(block)) ==
+                 (ssize_t)sizeof(block) &&
              fdatasync(fd) == 0;
         us[i] = now_us() - start;
     }

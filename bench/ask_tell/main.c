@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * ask_tell: how many no-op trials a second a driver gives and takes back, each ask and each tell
- * acknowledged only when it is durable. Starts a driver of its own in a fresh folder on the disk to be
- * measured, and prints one JSON line for each measurement.
+ * acknowledged only when it is durable. Starts a driver of its own in a fresh folder on the disk to
+ * be measured, and prints one JSON line for each measurement.
  */
 #include "base/alloc.h"
 #include "base/flags.h"
@@ -43,7 +43,8 @@ static bool await_ready(struct server *s)
     char line[512];
     size_t n = 0;
     struct pollfd p = {.fd = s->out, .events = POLLIN};
-    while (n < sizeof(line) - 1 && poll(&p, 1, 30000) > 0 && read(s->out, line + n, 1) == 1 && line[n] != '\n') {
+    while (n < sizeof(line) - 1 && poll(&p, 1, 30000) > 0 && read(s->out, line + n, 1) == 1 &&
+           line[n] != '\n') {
         n++;
     }
     line[n] = '\0';
@@ -60,8 +61,9 @@ static bool start_driver(struct server *s)
         (void)fprintf(stderr, "ask_tell: %s: %s\n", s->data, strerror(errno));
         return false;
     }
-    const char *argv[] = {magpie,   "driver",      "--data",   s->data,        "--http",
-                          "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0", "--durability", durability, NULL};
+    const char *argv[] = {magpie,         "driver",      "--data",   s->data,
+                          "--http",       "127.0.0.1:0", "--listen", "tcp://127.0.0.1:0",
+                          "--durability", durability,    NULL};
     posix_spawn_file_actions_t actions;
     (void)posix_spawn_file_actions_init(&actions);
     (void)posix_spawn_file_actions_adddup2(&actions, pipes[1], 1);
@@ -97,16 +99,18 @@ static long long make_experiment(int port, int64_t trials)
 {
     char body[512];
     int status = 0;
-    (void)snprintf(body, sizeof(body),
-                   "{\"name\":\"bench\",\"objective\":{\"metric\":\"loss\",\"direction\":\"min\"},"
-                   "\"searchspace\":{\"lr\":{\"type\":\"DOUBLE\",\"range\":[0.0001,0.1],\"scale\":\"log\"},"
-                   "\"units\":{\"type\":\"INTEGER\",\"range\":[32,512]}},"
-                   "\"optimizer\":{\"algorithm\":\"random\"},\"limits\":{\"trials\":%lld},\"seed\":1}",
-                   (long long)trials);
+    (void)snprintf(
+        body, sizeof(body),
+        "{\"name\":\"bench\",\"objective\":{\"metric\":\"loss\",\"direction\":\"min\"},"
+        "\"searchspace\":{\"lr\":{\"type\":\"DOUBLE\",\"range\":[0.0001,0.1],\"scale\":\"log\"},"
+        "\"units\":{\"type\":\"INTEGER\",\"range\":[32,512]}},"
+        "\"optimizer\":{\"algorithm\":\"random\"},\"limits\":{\"trials\":%lld},\"seed\":1}",
+        (long long)trials);
     char *answer = client_call(port, "POST", "/api/v1/experiments", body, &status);
     long long id = status == 201 && answer != NULL ? strtoll(answer + 6, NULL, 10) : 0;
     if (id == 0) {
-        (void)fprintf(stderr, "ask_tell: no experiment: %.300s\n", answer != NULL ? answer : "no answer");
+        (void)fprintf(stderr, "ask_tell: no experiment: %.300s\n",
+                      answer != NULL ? answer : "no answer");
     }
     free(answer);
     return id;
@@ -116,7 +120,9 @@ static bool print_disk(const char *when, struct disk_rate *rate)
 {
     char name[64];
     if (!disk_name(folder, name, sizeof(name))) {
-        (void)fprintf(stderr, "ask_tell: %s lies on %s: a figure for durable writes needs a disk; name one with --dir\n",
+        (void)fprintf(stderr,
+                      "ask_tell: %s lies on %s: a figure for durable writes needs a disk; name one "
+                      "with --dir\n",
                       folder, name);
         return false;
     }
@@ -124,9 +130,10 @@ static bool print_disk(const char *when, struct disk_rate *rate)
         (void)fprintf(stderr, "ask_tell: %s: %s\n", folder, strerror(errno));
         return false;
     }
-    (void)printf("{\"bench\":\"disk\",\"when\":\"%s\",\"file_system\":\"%s\",\"fdatasync_median_us\":%.1f,"
-                 "\"fdatasync_p99_us\":%.1f,\"fdatasync_per_s\":%.0f}\n",
-                 when, name, rate->median_us, rate->p99_us, rate->per_second);
+    (void)printf(
+        "{\"bench\":\"disk\",\"when\":\"%s\",\"file_system\":\"%s\",\"fdatasync_median_us\":%.1f,"
+        "\"fdatasync_p99_us\":%.1f,\"fdatasync_per_s\":%.0f}\n",
+        when, name, rate->median_us, rate->p99_us, rate->per_second);
     (void)fflush(stdout);
     return true;
 }
@@ -148,14 +155,15 @@ static void print_phase(const struct phase *p, const struct crowd *c, const stru
 {
     (void)printf("{\"bench\":\"%s\",\"clients\":%d,\"batch\":%d,\"trials\":%lld,\"seconds\":%.3f,"
                  "\"trials_per_s\":%.0f,\"round_median_us\":%.0f,\"round_p99_us\":%.0f",
-                 p->name, c->clients, c->batch, (long long)c->trials, c->seconds, (double)c->trials / c->seconds,
-                 c->median_us, c->p99_us);
+                 p->name, c->clients, c->batch, (long long)c->trials, c->seconds,
+                 (double)c->trials / c->seconds, c->median_us, c->p99_us);
     if (c->clients == 1) {
         (void)printf(",\"allowed_us\":%.0f", 2 * disk->median_us + 400);
     }
     if (strcmp(p->name, "long") == 0) {
-        (void)printf(",\"first_thousand_per_s\":%.0f,\"last_thousand_per_s\":%.0f,\"last_to_first\":%.2f",
-                     1000 / c->first_s, 1000 / c->last_s, c->first_s / c->last_s);
+        (void)printf(
+            ",\"first_thousand_per_s\":%.0f,\"last_thousand_per_s\":%.0f,\"last_to_first\":%.2f",
+            1000 / c->first_s, 1000 / c->last_s, c->first_s / c->last_s);
     }
     (void)printf("}\n");
     (void)fflush(stdout);
@@ -166,8 +174,16 @@ static bool run_phase(const struct phase *p, const struct server *s, const struc
     int64_t trials = p->trials * scale / 100;
     trials = trials < 2000 ? 2000 : trials;
     /* A thousand trials first: connections, caches and the log's file are warm. */
-    struct crowd warm = {.port = s->port, .clients = p->clients, .batch = p->batch, .trials = 1000, .requests = requests};
-    struct crowd c = {.port = s->port, .clients = p->clients, .batch = p->batch, .trials = trials, .requests = requests};
+    struct crowd warm = {.port = s->port,
+                         .clients = p->clients,
+                         .batch = p->batch,
+                         .trials = 1000,
+                         .requests = requests};
+    struct crowd c = {.port = s->port,
+                      .clients = p->clients,
+                      .batch = p->batch,
+                      .trials = trials,
+                      .requests = requests};
     warm.experiment = make_experiment(s->port, 1000);
     c.experiment = make_experiment(s->port, trials);
     if (warm.experiment == 0 || c.experiment == 0 || !crowd_run(&warm) || !crowd_run(&c)) {
@@ -211,18 +227,47 @@ int main(int argc, char **argv)
     static const char *const names[] = {"one", "many", "batch", "long", NULL};
     static const char *const modes[] = {"full", "normal", NULL};
     const struct flag flags[] = {
-        {.name = "magpie", .kind = FLAG_TEXT, .to = &magpie, .value = "PATH", .help = "the program [beside this one]"},
-        {.name = "dir", .kind = FLAG_TEXT, .to = &folder, .value = "DIR", .help = "on the disk to measure",
+        {.name = "magpie",
+         .kind = FLAG_TEXT,
+         .to = &magpie,
+         .value = "PATH",
+         .help = "the program [beside this one]"},
+        {.name = "dir",
+         .kind = FLAG_TEXT,
+         .to = &folder,
+         .value = "DIR",
+         .help = "on the disk to measure",
          .fallback = "."},
-        {.name = "only", .kind = FLAG_TEXT, .to = &only, .value = "NAME", .help = "one measurement", .choices = names},
-        {.name = "durability", .kind = FLAG_TEXT, .to = &durability, .value = "MODE", .help = "of the driver",
-         .fallback = "full", .choices = modes},
-        {.name = "scale", .kind = FLAG_INT, .to = &scale, .value = "PERCENT", .help = "of the trials", .fallback = "100",
-         .min = 1, .max = 1000},
-        {.name = "requests", .kind = FLAG_BOOL, .to = &requests, .help = "every ask carries an idempotency key"},
+        {.name = "only",
+         .kind = FLAG_TEXT,
+         .to = &only,
+         .value = "NAME",
+         .help = "one measurement",
+         .choices = names},
+        {.name = "durability",
+         .kind = FLAG_TEXT,
+         .to = &durability,
+         .value = "MODE",
+         .help = "of the driver",
+         .fallback = "full",
+         .choices = modes},
+        {.name = "scale",
+         .kind = FLAG_INT,
+         .to = &scale,
+         .value = "PERCENT",
+         .help = "of the trials",
+         .fallback = "100",
+         .min = 1,
+         .max = 1000},
+        {.name = "requests",
+         .kind = FLAG_BOOL,
+         .to = &requests,
+         .help = "every ask carries an idempotency key"},
         {0},
     };
-    const struct flags_usage u = {.program = "ask_tell", .args = "", .flags = flags,
+    const struct flags_usage u = {.program = "ask_tell",
+                                  .args = "",
+                                  .flags = flags,
                                   .summary = "Durable no-op trials a second over HTTP."};
     struct flags_args args;
     struct mag_err err = {0};

@@ -82,7 +82,8 @@ static void ask(evutil_socket_t fd, short what, void *arg)
 
 static struct driver *start(const char *folder, struct mag_err *err)
 {
-    struct driver_config cfg = {.data_dir = folder, .http_addr = "127.0.0.1:0", .durability = STORE_FULL};
+    struct driver_config cfg = {
+        .data_dir = folder, .http_addr = "127.0.0.1:0", .durability = STORE_FULL};
     struct driver *d = NULL;
     return driver_start(&d, &cfg, err) == MAG_OK ? d : NULL;
 }

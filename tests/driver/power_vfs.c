@@ -250,9 +250,11 @@ static int p_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *f, int flags
         return rc;
     }
     (void)pthread_mutex_lock(&lock);
-    self->disk = path != NULL && (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL)) != 0
-                     ? find_file(path, true)
-                     : NULL;
+    self->disk =
+        path != NULL &&
+                (flags & (SQLITE_OPEN_MAIN_DB | SQLITE_OPEN_WAL | SQLITE_OPEN_MAIN_JOURNAL)) != 0
+            ? find_file(path, true)
+            : NULL;
     (void)pthread_mutex_unlock(&lock);
     self->base.pMethods = &methods;
     return SQLITE_OK;
@@ -326,7 +328,8 @@ int64_t power_unsynced(void)
 }
 
 /* How much of a write without a sync reached the disk: whole sectors from its start. */
-static size_t kept_bytes(const struct pending *p, size_t index, enum power_loss loss, struct pcg64 *g)
+static size_t kept_bytes(const struct pending *p, size_t index, enum power_loss loss,
+                         struct pcg64 *g)
 {
     switch (loss) {
     case POWER_KEEP_ALL:

@@ -13,7 +13,13 @@
 #include <stdint.h>
 
 /* What becomes of the writes that no sync followed. */
-enum power_loss { POWER_DROP_ALL = 0, POWER_KEEP_ALL = 1, POWER_KEEP_FIRST = 2, POWER_MIXED = 3, POWER_LOSSES = 4 };
+enum power_loss {
+    POWER_DROP_ALL = 0,
+    POWER_KEEP_ALL = 1,
+    POWER_KEEP_FIRST = 2,
+    POWER_MIXED = 3,
+    POWER_LOSSES = 4
+};
 
 /* Registers the VFS as SQLite's default one. Once. */
 void power_install(void);

@@ -53,7 +53,8 @@ static void teardown(void)
     remove_folder(folder);
 }
 
-static struct store *open_store(const char *in, enum store_durability durability, struct mag_err *err)
+static struct store *open_store(const char *in, enum store_durability durability,
+                                struct mag_err *err)
 {
     char url[128];
     (void)snprintf(url, sizeof(url), "sqlite:%s/magpie.db", in);
@@ -100,16 +101,18 @@ static struct waiter commit(struct store *s, struct store_batch *b, uint64_t num
 static void add_experiment(struct store_batch *b, int64_t id, int64_t commit_seq)
 {
     static const char spec[] = "{ \"objective\" : 1 }\n";
-    store_batch_experiment(b, &(struct store_experiment){.id = id,
-                                                         .created_ms = 1000 + id,
-                                                         .spec_text = spec,
-                                                         .spec_len = (int)strlen(spec),
-                                                         .resolved = "{\"objective\":1}",
-                                                         .request = id == 1 ? "me\nkey\nhash" : NULL,
-                                                         .commit_seq = commit_seq});
+    store_batch_experiment(b,
+                           &(struct store_experiment){.id = id,
+                                                      .created_ms = 1000 + id,
+                                                      .spec_text = spec,
+                                                      .spec_len = (int)strlen(spec),
+                                                      .resolved = "{\"objective\":1}",
+                                                      .request = id == 1 ? "me\nkey\nhash" : NULL,
+                                                      .commit_seq = commit_seq});
 }
 
-static void add_event(struct store_batch *b, int64_t experiment, int64_t seq, int64_t trial, int64_t commit_seq)
+static void add_event(struct store_batch *b, int64_t experiment, int64_t seq, int64_t trial,
+                      int64_t commit_seq)
 {
     char text[64];
     int n = snprintf(text, sizeof(text), "{\"seq\":%lld}", (long long)seq);
@@ -137,8 +140,9 @@ static bool see_event(void *arg, const struct store_event *ev)
     struct seen *v = arg;
     char text[64];
     int n = snprintf(text, sizeof(text), "{\"seq\":%lld}", (long long)ev->seq);
-    v->wrong = v->wrong || ev->text_len != n || strcmp(ev->text, text) != 0 || ev->wall_ms != 5000 + ev->seq ||
-               ev->up_ms != ev->seq || (v->trial != 0 && ev->trial != v->trial);
+    v->wrong = v->wrong || ev->text_len != n || strcmp(ev->text, text) != 0 ||
+               ev->wall_ms != 5000 + ev->seq || ev->up_ms != ev->seq ||
+               (v->trial != 0 && ev->trial != v->trial);
     v->gap = v->gap || (v->n > 0 && ev->seq != v->last + 1);
     v->first = v->n == 0 ? ev->seq : v->first;
     v->last = ev->seq;
@@ -365,7 +369,8 @@ Test(store, refuses_what_it_cannot_keep_safe)
 Test(store, knows_network_file_systems)
 {
     cr_assert_str_eq(store_network_fs(0x6969), "NFS");
-    cr_assert_str_eq(store_network_fs(0xFFFFFFFFFF534D42UL), "CIFS", "sign-extended on some systems");
+    cr_assert_str_eq(store_network_fs(0xFFFFFFFFFF534D42UL), "CIFS",
+                     "sign-extended on some systems");
     cr_assert_str_eq(store_network_fs(0x0BD00BD0), "Lustre");
     const unsigned long local[] = {0xEF53, 0x58465342, 0x9123683E, 0x01021994, 0x794C7630};
     for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
@@ -523,8 +528,8 @@ static void check_image(int acked, int at, enum power_loss loss, enum store_dura
     cr_assert_eq(v.n % BATCH_EVENTS, 0, "sync %d, loss %d: part of a commit", at, (int)loss);
     int64_t whole = v.n / BATCH_EVENTS;
     if (durability == STORE_FULL) {
-        cr_assert(whole >= acked && whole <= acked + 1, "sync %d, loss %d: %d acknowledged, %d found", at, (int)loss,
-                  acked, (int)whole);
+        cr_assert(whole >= acked && whole <= acked + 1,
+                  "sync %d, loss %d: %d acknowledged, %d found", at, (int)loss, acked, (int)whole);
     } else {
         cr_assert_leq(whole, acked + 1, "sync %d, loss %d", at, (int)loss);
     }
