@@ -77,7 +77,7 @@ class Examples(harness.Case):
                 with open(f) as text:
                     if "idx:" in text.read() and not os.path.isdir("/usr/share/datasets/fashion-mnist"):
                         continue  # its data set is a package of its own
-                self.magpie("validate", f)
+                self.magpie("validate", f, cwd=harness.ROOT)  # their paths are seen from here
                 self.magpie("plan", f)
 
     def test_the_quick_ones_run(self):
