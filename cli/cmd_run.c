@@ -22,6 +22,7 @@
 #define POLL_MS 400
 #define PLAIN_LINE_MS 10000 /* between progress lines without a terminal */
 #define DRAIN_MS 15000
+#define HURRY_MS 300 /* between the first and second signal to a worker: signals do not queue */
 
 struct run {
     struct client client;
@@ -170,18 +171,22 @@ static enum mag_status follow(struct run *r, json_t **ret, struct mag_err *err)
     return st;
 }
 
-/* Drains the workers; a second Ctrl-C makes them stop their trials, a third ends everything. */
+/* Workers end when their trials do. After a Ctrl-C they are told twice: a trial then stops at its
+ * next checkpoint and is given back, and the record knows. A second Ctrl-C ends everything. */
 static void drain(struct run *r)
 {
-    int seen = r->interrupts;
+    bool hurry = r->interrupts > 0;
+    int64_t now = clock_mono_ns();
+    int64_t again = now + HURRY_MS * MAG_NS_PER_MS;
+    int64_t deadline = now + DRAIN_MS * MAG_NS_PER_MS;
     embed_signal_workers(&r->embed, SIGTERM);
-    if (seen > 0) {
-        /* Twice: what runs is stopped at a checkpoint and given back, the record knows. */
-        embed_signal_workers(&r->embed, SIGTERM);
-    }
-    int64_t deadline = clock_mono_ns() + DRAIN_MS * MAG_NS_PER_MS;
-    while (embed_workers_left(&r->embed) > 0 && r->interrupts < 2 && clock_mono_ns() < deadline) {
+    while (embed_workers_left(&r->embed) > 0 && r->interrupts < 2 && now < deadline) {
         wait_a_little(r);
+        now = clock_mono_ns();
+        if (hurry && now >= again) {
+            embed_signal_workers(&r->embed, SIGTERM);
+            hurry = false;
+        }
     }
     embed_stop(&r->embed, r->interrupts > 1 ? 500 : DRAIN_MS);
 }
@@ -217,13 +222,16 @@ static void report(struct run *r, json_t *x)
 
 static void say_next(const struct run *r, bool over)
 {
+    const char *magpie = program_invocation_name;
     if (r->json) {
         return;
     }
     if (!over) {
-        (void)printf("to go on: magpie run %s --data %s\n", r->cs.path, r->ecfg.data);
+        (void)printf("to go on:\n  %s run %s --data %s\n", magpie, r->cs.path, r->ecfg.data);
     } else {
-        (void)printf("to look at it again: magpie driver --data %s\n", r->ecfg.data);
+        (void)printf("to look at it again:\n  %s driver --data %s\n  %s trials %" PRId64
+                     " --sort best --limit 10 --data %s\n",
+                     magpie, r->ecfg.data, magpie, r->id, r->ecfg.data);
     }
 }
 

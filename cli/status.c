@@ -143,7 +143,10 @@ void status_print_end(struct client *c, const json_t *experiment, FILE *f)
     if (from >= 0 && to >= from) {
         (void)fprintf(f, " after %s", format_duration(to - from, text));
     }
-    (void)fprintf(f, ": %s\n", counts[0] != '\0' ? counts : "no trials");
+    bool rungs = status_is_over(experiment) &&
+                 format_int(json_object_get(experiment, "counts"), "paused") > 0;
+    (void)fprintf(f, ": %s%s\n", counts[0] != '\0' ? counts : "no trials",
+                  rungs ? " (not promoted further)" : "");
     free(counts);
     if (json_is_object(json_object_get(experiment, "best"))) {
         print_best(c, experiment, f);

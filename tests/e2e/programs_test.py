@@ -106,10 +106,11 @@ class Quickstart(harness.Case):
         self.assertRegex(out, r"(?m)^try next:$")
         self.assertNotIn("\033", out)
         # What it tells to try works.
-        command = re.search(r"(?m)^  build/magpie (trials .*)$", out).group(1)
+        command = re.search(r"(?m)^  \S*magpie (trials .*)$", out).group(1)
         d = self.driver(data=self.path("data"))
         self.assertIn("PARAMETERS", self.magpie(*command.split()).stdout())
         self.assertEqual(d.stop(), 0)
+        self.assertIn("build/magpie run examples/quadratic.json", out)
 
     def test_wrong_flags_are_usage_errors(self):
         for script in ("quickstart", "check"):

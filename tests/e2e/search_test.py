@@ -286,7 +286,7 @@ class Run(harness.Case):
         p.signal(signal.SIGINT)
         self.assertEqual(p.wait(40), 1)
         self.assertIn("draining", p.stdout())
-        self.assertRegex(p.stdout(), r"to go on: magpie run ")
+        self.assertRegex(p.stdout(), r"to go on:\n  \S*magpie run ")
         self.assertEqual([c for c in harness.descendants() if c != p.pid], [], "nothing is left running")
         again = self.start(line, "run")
         self.assertEqual(again.wait(60), 0)
@@ -313,6 +313,14 @@ class Run(harness.Case):
         self.assertEqual(again.wait(60), 0)
         self.assertIn("going on with experiment 1", again.stdout())
         self.assertIn("10 completed", again.stdout())
+
+    def test_killed_alone_it_takes_driver_and_workers_along(self):
+        f = self.write("q.json", spec(trials=500, sleep=0.1))
+        p = self.start([harness.MAGPIE, "run", f, "--data", self.path("data"), "--http", "127.0.0.1:0", "--workers", "2"], "run")
+        harness.wait_until(lambda: "2 workers" in p.stdout(), what="the start")
+        harness.wait_until(lambda: len(harness.descendants()) >= 4, what="driver and workers")
+        p.kill()
+        harness.wait_until(lambda: not harness.living(), 30, "driver and workers to go")
 
     def test_a_search_whose_trials_fail_ends_and_says_why(self):
         s = spec(trials=30)

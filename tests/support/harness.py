@@ -236,6 +236,16 @@ def descendants():
     return found
 
 
+def living():
+    """The descendants that still run; orphans that have ended are reaped."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            pass
+    except ChildProcessError:
+        pass
+    return descendants()
+
+
 def kill_descendants():
     """SIGKILL for everything below this process, orphans included, until nothing is left."""
     end = time.monotonic() + 10
