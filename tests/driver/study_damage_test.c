@@ -2,7 +2,7 @@
  *
  * True records, damaged at random: each event is followed or refused with a sentence, and nothing
  * crashes, leaks or asserts. A plain TAP program, so that sanitizers see it whole. MAGPIE_DAMAGE
- * sets the number of damaged records for each algorithm (default 3000).
+ * sets the number of damaged records for each algorithm (default 1000).
  */
 #include "tests/driver/study_damage.h"
 #include "tests/driver/study_lab.h"
@@ -122,7 +122,7 @@ static void keep_corpus(int which, const char *text, size_t len)
 int main(void)
 {
     const char *text = getenv("MAGPIE_DAMAGE");
-    long rounds = text != NULL ? strtol(text, NULL, 10) : 3000;
+    long rounds = text != NULL ? strtol(text, NULL, 10) : 1000;
     struct pcg64 g;
     pcg_stream(&g, 5, "damage", 0);
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Thousands of seeded histories against the invariants of study_sim.c. MAGPIE_SIM_SEEDS sets how
- * many seeds each algorithm gets (default 30), MAGPIE_SIM_FIRST the first one, MAGPIE_SIM_ALGORITHM
+ * many seeds each algorithm gets (default 20), MAGPIE_SIM_FIRST the first one, MAGPIE_SIM_ALGORITHM
  * one alone.
  */
 #include "tests/driver/study_sim.h"
@@ -47,7 +47,7 @@ static bool is_wild(const struct sim_result *sum, long n, bool restarts)
 static bool run_all(bool leases, bool restarts, bool shadow, int steps)
 {
     long first = number("MAGPIE_SIM_FIRST", 1);
-    long n = number("MAGPIE_SIM_SEEDS", 30);
+    long n = number("MAGPIE_SIM_SEEDS", 20);
     const struct optimizer_ops *const *ops = optimizer_registry();
     bool ok = true;
     for (int i = 0; ops[i] != NULL; i++) {
@@ -89,7 +89,7 @@ static bool shadow_is_equal(void)
 static bool restarts_change_nothing(void)
 {
     long first = number("MAGPIE_SIM_FIRST", 1);
-    long n = number("MAGPIE_SIM_SEEDS", 30);
+    long n = number("MAGPIE_SIM_SEEDS", 20);
     const struct optimizer_ops *const *ops = optimizer_registry();
     for (int i = 0; ops[i] != NULL; i++) {
         for (long seed = first; seed < first + n && wanted(ops[i]->name); seed++) {
