@@ -16,12 +16,13 @@
  * both before the turn's end hands the batch over. New events get PRIORITY_IO by default. */
 enum { PRIORITY_COMMIT = 1, PRIORITY_IO = 2, PRIORITY_TICK = 3, PRIORITY_TURN = 4, PRIORITIES = 5 };
 
-#define DRIVER_EXPERIMENTS_MAX 100000        /* experiments of one driver */
-#define DRIVER_BATCH_EVENTS 4096             /* rows after which a batch leaves within the turn */
-#define DRIVER_BATCH_NS (2 * MAG_NS_PER_MS)  /* age after which it does */
-#define DRIVER_TICK_MS 500                   /* longest time between looks at the deadlines */
-#define DRIVER_LATE_NS (250 * MAG_NS_PER_MS) /* a tick so late extends every lease */
-#define DRIVER_PROBE_MS 1000                 /* between tries to write again */
+#define DRIVER_EXPERIMENTS_MAX 100000         /* experiments of one driver */
+#define DRIVER_BATCH_EVENTS 4096              /* rows after which a batch leaves within the turn */
+#define DRIVER_BATCH_NS (2 * MAG_NS_PER_MS)   /* age after which it does */
+#define DRIVER_TICK_MS 500                    /* longest time between looks at the deadlines */
+#define DRIVER_LATE_NS (250 * MAG_NS_PER_MS)  /* a tick so late extends every lease */
+#define DRIVER_FORGET_NS (600 * MAG_NS_PER_S) /* between looks at old answers of requests */
+#define DRIVER_PROBE_MS 1000                  /* between tries to write again */
 
 #define MAG_ON_LOOP(d)                                                                             \
     MAG_ASSERT(pthread_equal((d)->loop_thread, pthread_self()), "not on the loop thread")
@@ -45,6 +46,7 @@ struct driver {
     struct event_base *base;
     struct event *turn, *tick, *committed;
     int64_t tick_due_ns;
+    int64_t forgot_ns; /* last look at old answers of requests */
     bool stopping;
     int exit_status;
 

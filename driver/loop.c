@@ -324,6 +324,18 @@ static void expire(struct driver *d, struct experiment *x, int64_t now)
     }
 }
 
+/* Answers of idempotent requests are kept for a day. */
+static void forget_requests(struct driver *d, int64_t now)
+{
+    if (now - d->forgot_ns < DRIVER_FORGET_NS) {
+        return;
+    }
+    d->forgot_ns = now;
+    for (struct experiment *x = driver_next(d, NULL); x != NULL; x = driver_next(d, x)) {
+        study_forget_requests(x->study, clock_wall_ms());
+    }
+}
+
 /* Runs when all pending I/O was applied: a message that waits in a socket keeps its lease alive. */
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
@@ -347,6 +359,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
             loop_mark_dirty(d, x);
         }
     }
+    forget_requests(d, now);
     arm_tick(d);
 }
 

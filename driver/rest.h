@@ -22,7 +22,8 @@ void rest_drop_waiters(struct driver *d, struct experiment *x);
 /* ---- JSON (rest_json.c) ---- */
 /* The parts of a trial or experiment as design says. `full` adds the resolved spec and limits. */
 void rest_add_experiment(struct buf *out, struct driver *d, const struct experiment *x, bool full);
-void rest_add_trial(struct buf *out, const struct experiment *x, const struct trial *t);
+void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
+                    const struct trial *t);
 void rest_add_params(struct buf *out, const struct space *s, const double *point);
 /* "2026-…" or null for 0. */
 void rest_add_time(struct buf *out, int64_t wall_ms);

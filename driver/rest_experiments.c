@@ -393,7 +393,7 @@ void rest_experiment_best(struct http_call *c)
         http_problem(c, 404, "experiment %lld has no trial with a value yet", (long long)c->x->id);
         return;
     }
-    rest_add_trial(&c->out, c->x, t);
+    rest_add_trial(&c->out, c->d, c->x, t);
     http_reply(c);
 }
 
@@ -418,7 +418,7 @@ void rest_experiment_result(struct http_call *c)
     }
     buf_adds(&c->out, ",\"best\":");
     if (t != NULL) {
-        rest_add_trial(&c->out, c->x, t);
+        rest_add_trial(&c->out, c->d, c->x, t);
     } else {
         buf_adds(&c->out, "null");
     }

@@ -9,7 +9,9 @@
 #include "driver/driver_internal.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void rest_add_time(struct buf *out, int64_t wall_ms)
 {
@@ -130,12 +132,33 @@ static void add_checkpoint(struct buf *out, const struct trial *t)
     buf_addc(out, '}');
 }
 
-static void add_trial_state(struct buf *out, const struct experiment *x, const struct trial *t)
+/* Work that waits to be taken waits for a worker that can: when none is there, that is the reason.
+ */
+static const char *name_missing_worker(struct driver *d, const struct experiment *x, char *why,
+                                       size_t size, const char *code)
+{
+    const struct spec *spec = study_spec(x->study);
+    const char *missing = NULL;
+    bool takeable = code != NULL && study_state(x->study) == STUDY_RUNNING &&
+                    strcmp(code, "parallel-limit") != 0 && strcmp(code, "reserved") != 0;
+    if (!takeable || d->offer == NULL || spec->program == SPEC_ASKED ||
+        d->offer(d->offer_arg, &spec->requires_, &missing)) {
+        return code;
+    }
+    (void)snprintf(why, size, "%s", missing);
+    return "no-worker";
+}
+
+static void add_trial_state(struct buf *out, struct driver *d, const struct experiment *x,
+                            const struct trial *t)
 {
     char why[512];
     const char *code = NULL;
     if (t->state == TRIAL_WAITING || t->state == TRIAL_PAUSED) {
         code = study_trial_why(x->study, t, why, sizeof(why));
+    }
+    if (t->state == TRIAL_WAITING) {
+        code = name_missing_worker(d, x, why, sizeof(why), code);
     }
     add_text(out, "state", trial_state_name(t->state));
     key(out, "why");
@@ -173,13 +196,14 @@ static void add_trial_origin(struct buf *out, const struct trial *t)
     }
 }
 
-void rest_add_trial(struct buf *out, const struct experiment *x, const struct trial *t)
+void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
+                    const struct trial *t)
 {
     buf_adds(out, "{\"trial\":");
     buf_add_int(out, t->id);
     add_int(out, "experiment", x->id);
     add_int(out, "attempt", t->attempt);
-    add_trial_state(out, x, t);
+    add_trial_state(out, d, x, t);
     key(out, "params");
     rest_add_params(out, study_spec(x->study)->space, t->point);
     add_int_from(out, "budget", t->budget, 1);
@@ -226,11 +250,14 @@ static void add_limits(struct buf *out, const struct experiment *x)
     buf_addc(out, '}');
 }
 
-static void add_progress(struct buf *out, const struct experiment *x)
+static void add_progress(struct buf *out, struct driver *d, const struct experiment *x)
 {
     char why[512] = "";
     enum study_state state = study_state(x->study);
     const char *code = study_why(x->study, why, sizeof(why));
+    if (code != NULL && strcmp(code, "no-taker") == 0) {
+        code = name_missing_worker(d, x, why, sizeof(why), code);
+    }
     add_text(out, "state", study_state_name(state));
     key(out, "why");
     rest_add_why(out, code, why);
@@ -238,7 +265,7 @@ static void add_progress(struct buf *out, const struct experiment *x)
     const struct trial *best = study_best(x->study);
     key(out, "best");
     if (best != NULL) {
-        rest_add_trial(out, x, best);
+        rest_add_trial(out, d, x, best);
     } else {
         buf_adds(out, "null");
     }
@@ -272,7 +299,7 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     const struct spec *spec = study_spec(x->study);
     add_text(out, "name", spec->name != NULL ? spec->name : "");
     add_text(out, "project", spec->project);
-    add_progress(out, x);
+    add_progress(out, d, x);
     key(out, "objective");
     buf_adds(out, "{\"metric\":");
     buf_add_json_string(out, spec->metric);

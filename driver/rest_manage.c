@@ -36,7 +36,7 @@ static void answer_experiment(struct http_call *c)
 static void answer_trial(struct http_call *c, int status, int64_t trial)
 {
     c->status = status;
-    rest_add_trial(&c->out, c->x, study_trial(c->x->study, trial));
+    rest_add_trial(&c->out, c->d, c->x, study_trial(c->x->study, trial));
     http_reply(c);
 }
 

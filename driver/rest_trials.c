@@ -183,7 +183,7 @@ void rest_trials_list(struct http_call *c)
     buf_adds(&c->out, "{\"trials\":[");
     for (int i = 0; i < p.n; i++) {
         buf_adds(&c->out, i > 0 ? "," : "");
-        rest_add_trial(&c->out, c->x, study_trial(c->x->study, p.items[i].id));
+        rest_add_trial(&c->out, c->d, c->x, study_trial(c->x->study, p.items[i].id));
     }
     buf_addc(&c->out, ']');
     page_add_next(&p, &c->out);
@@ -194,6 +194,6 @@ void rest_trials_list(struct http_call *c)
 
 void rest_trial_get(struct http_call *c)
 {
-    rest_add_trial(&c->out, c->x, study_trial(c->x->study, c->trial));
+    rest_add_trial(&c->out, c->d, c->x, study_trial(c->x->study, c->trial));
     http_reply(c);
 }

@@ -173,7 +173,7 @@ static void draw(struct sse *s, struct buf *out, const struct sse_entry *e, bool
         close_event(out, id);
     } else if (t != NULL && !(live && e->kind == CHANGE_POINTS)) {
         open_event(out, "trial");
-        rest_add_trial(out, x, t);
+        rest_add_trial(out, s->d, x, t);
         close_event(out, id);
     } else if (x != NULL && e->kind == CHANGE_EXPERIMENT) {
         open_event(out, "experiment");

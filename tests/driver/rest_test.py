@@ -67,6 +67,13 @@ class Rest(harness.Case):
         self.assertEqual(d.get(x)["state"], "completed")
         self.assertEqual(d.get(x + "/best")["trial"], 2)
 
+    def test_why_names_the_missing_worker(self):
+        d, x = self.begin({"trial": {"command": ["true"]}})
+        self.assertEqual(d.get(x)["why"]["code"], "no-worker")
+        self.assertEqual(d.post(x + "/trials", {"params": {"x": 0.5, "k": "a"}}, status=201)["why"]["code"], "no-worker")
+        d, x = self.begin(data=self.path("asked"))
+        self.assertEqual(d.get(x)["why"]["code"], "no-taker")
+
     def test_repeated_request_gets_the_same_trials(self):
         d, x = self.begin()
         body = {"count": 2, "client": "c", "request": "r"}
