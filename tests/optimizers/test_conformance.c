@@ -293,9 +293,20 @@ Test(conformance, resolved_options_make_the_same_optimizer)
 Test(conformance, a_state_that_is_broken_is_refused_without_a_crash)
 {
     static const char *const broken[] = {
-        "{}", "{\"version\": 99}", "[]", "3",
+        "{}",
+        "{\"version\": 99}",
+        "[]",
+        "3",
         "{\"version\": 1, \"trials\": [[1, 7, 99, 0, 0]], \"rungs\": [[],[],[],[]], \"cursor\": -4,"
-        " \"brackets\": [{\"index\": 99}], \"begun\": 1, \"members\": [1], \"given\": -1}"};
+        " \"brackets\": [{\"index\": 99}], \"begun\": 1, \"members\": [1], \"given\": -1}",
+        "{\"version\": 1, \"rungs\": [[]], \"begun\": 1, \"brackets\": [{\"index\": 0, \"size\": "
+        "3, \"in\": [[1, 2]]}],"
+        " \"trials\": [[-1, 1, 0, 0, 0]], \"cursor\": 99, \"given\": 1, \"members\": [[1, [2]], "
+        "null, null, null, null, null]}",
+        "{\"version\": 1, \"begun\": 1, \"trials\": [[1, 1, 5]], \"others\": [{\"a\": 99}],"
+        " \"given\": 1, \"members\": [null, null, null, null, null, null],"
+        " \"next\": [null, null, null, null, null, null], \"open\": [[1, 5, []]]}",
+    };
     for (size_t i = 0; i < ROWS; i++) {
         for (size_t k = 0; k < sizeof(broken) / sizeof(broken[0]); k++) {
             struct space *s = space_of(rows[i].space);

@@ -164,6 +164,16 @@ Test(search, a_grid_takes_integers_and_stepped_doubles)
     sim_fini(&m);
 }
 
+Test(search, a_grid_that_nobody_can_finish_is_refused)
+{
+    struct space *s =
+        space_of("{\"a\": [\"INTEGER\", [0, 100000000]], \"b\": [\"INTEGER\", [0, 100000000]]}");
+    char *text = optimizer_refusal("{\"algorithm\": \"grid\"}", s, 0, 0, 10);
+    cr_expect_not_null(strstr(text, "1e+16 points, more than anyone can try"), "%s", text);
+    free(text);
+    space_destroy(s);
+}
+
 /* ---- differential evolution ---- */
 
 #define CUBE                                                                                       \

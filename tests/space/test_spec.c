@@ -297,6 +297,34 @@ Test(spec, the_plan_of_asha_and_hyperband_has_their_rungs)
     }
 }
 
+Test(spec, the_plan_of_grid_and_evolution_ends_with_their_points_and_generations)
+{
+    static const struct {
+        const char *patch;
+        json_int_t trials; /* 0 = open */
+    } cases[] = {
+        {"{\"optimizer\": {\"algorithm\": \"grid\"}, \"searchspace\": {\"lr\": {\"step\": 0.01},"
+         " \"momentum\": {\"step\": 0.33}}, \"limits\": null}",
+         10 * 16 * 3 * (4 + 1)},
+        {"{\"optimizer\": {\"algorithm\": \"grid\"}, \"searchspace\": {\"lr\": {\"step\": 0.01},"
+         " \"momentum\": {\"step\": 0.33}}}",
+         20},
+        {"{\"optimizer\": {\"algorithm\": \"de\"}}", 20},
+        {"{\"optimizer\": {\"algorithm\": \"de\"}, \"limits\": null}", 0},
+        {"{\"optimizer\": {\"algorithm\": \"de\", \"population\": 5, \"generations\": 3}}", 15},
+        {"{\"optimizer\": {\"algorithm\": \"de\", \"generations\": 3}, \"limits\": null}", 30},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct spec *s = must_parse(with(cases[i].patch));
+        json_t *plan = spec_plan(s);
+        cr_expect_eq(json_integer_value(json_object_get(plan, "trials")), cases[i].trials,
+                     "case %zu: %d", i, (int)json_integer_value(json_object_get(plan, "trials")));
+        cr_expect(json_is_null(json_object_get(plan, "epochs")), "no resource, no epochs");
+        json_decref(plan);
+        spec_destroy(s);
+    }
+}
+
 Test(spec, early_stopping_beside_asha_is_allowed_with_combine)
 {
     spec_destroy(
