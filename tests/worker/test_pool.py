@@ -20,7 +20,7 @@ def sleeping(ms, trials, **more):
 
 class Pool(harness.Case):
     def start(self, *flags):
-        return self.driver("--heartbeat", "200ms", "--lease", "1s", *flags)
+        return self.driver("--heartbeat", "200ms", "--lease", "2s", *flags)
 
     def workers(self, d, n=1):
         return harness.wait_until(
@@ -50,8 +50,7 @@ class Pool(harness.Case):
         g = d.submit(sleeping(1, 3, requires={"gpus": 1}))
 
         def why(i):
-            return (d.experiment(i)["why"] or {}).get("text", "") if isinstance(d.experiment(i)["why"], dict) else \
-                str(d.experiment(i)["why"])
+            return json.dumps(d.experiment(i)["why"])
 
         harness.wait_until(lambda: "no worker" in why(x), what="a reason")
         self.worker(d, "--slots", "2", "--gpus", "none")
