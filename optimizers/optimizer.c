@@ -129,8 +129,9 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
     options_parse(ops->options, "algorithm", object, pointer, is, o->values);
     struct opt_config cfg = {
         .space = space, .seed = seed, .resource = *resource, .trials = trials, .values = o->values};
+    int parsed = is->total;
     check_caps(ops, &cfg, pointer, is);
-    if (is->total == before) {
+    if (is->total == parsed) { /* a faulty option holds its default: init's own faults show too */
         struct mag_err err = {0};
         const char *where = NULL;
         if (ops->init(o->state, &cfg, &where, &err) != MAG_OK) {
