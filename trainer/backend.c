@@ -13,7 +13,8 @@ const struct backend_ops *const backend_registry[] = {&backend_cpu, &backend_ref
 const struct backend_ops *backend_find(const char *name)
 {
     for (int i = 0; backend_registry[i] != NULL; i++) {
-        MAG_ASSERT(backend_registry[i]->version == BACKEND_VERSION, "backend %s", backend_registry[i]->name);
+        MAG_ASSERT(backend_registry[i]->version == BACKEND_VERSION, "backend %s",
+                   backend_registry[i]->name);
         if (name == NULL || strcmp(backend_registry[i]->name, name) == 0) {
             return backend_registry[i];
         }
@@ -83,8 +84,8 @@ static double mse_row(const float *z, float *g, int width, int label, float targ
     return loss / width;
 }
 
-void backend_score(const float *out, float *grad, int width, const struct dataset *d, const uint32_t *rows,
-                   int n, enum loss_kind loss, struct score *add)
+void backend_score(const float *out, float *grad, int width, const struct dataset *d,
+                   const uint32_t *rows, int n, enum loss_kind loss, struct score *add)
 {
     const float scale = 1.0f / (float)n;
     for (int i = 0; i < n; i++) {

@@ -50,7 +50,8 @@ enum optimizer_kind { OPTIMIZER_SGD = 0, OPTIMIZER_ADAM = 1 };
 enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_MSE = 1 };
 
 /* One optimizer step. SGD: v = momentum v + g, w -= lr v. Adam: Kingma and Ba 2015, algorithm 1.
- * Weight decay is decoupled (Loshchilov and Hutter 2019): w -= lr decay w, weights only, no biases. */
+ * Weight decay is decoupled (Loshchilov and Hutter 2019): w -= lr decay w, weights only, no biases.
+ */
 struct update {
     enum optimizer_kind kind;
     float lr, momentum, weight_decay;
@@ -81,7 +82,8 @@ struct backend_ops {
     const char *name;
     const char *summary; /* one line for --help */
 
-    enum mag_status (*open)(const struct backend_options *o, struct backend **ret, struct mag_err *err);
+    enum mag_status (*open)(const struct backend_options *o, struct backend **ret,
+                            struct mag_err *err);
     void (*close)(struct backend *b); /* NULL allowed */
     /* "oneDNN 2.6.3, AVX2": what computes, for records. Borrowed until close. */
     const char *(*describe)(const struct backend *b);
@@ -91,8 +93,8 @@ struct backend_ops {
     /* Ops; `input` is borrowed and must outlive the new op. NOMEM when the device has no room. */
     enum mag_status (*input_create)(struct backend *b, const struct shape *shape, int rows,
                                     struct op **ret, struct mag_err *err);
-    enum mag_status (*op_create)(struct backend *b, const struct layer *layer, int index, struct op *input,
-                                 struct op **ret, struct mag_err *err);
+    enum mag_status (*op_create)(struct backend *b, const struct layer *layer, int index,
+                                 struct op *input, struct op **ret, struct mag_err *err);
     void (*op_destroy)(struct op *op); /* NULL allowed */
 
     /* Gathers the n examples `rows` of the data set into the input op. */
@@ -128,7 +130,7 @@ extern const struct backend_ops backend_cpu;
 /* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate). */
 void backend_dropout_mask(const struct pass *pass, int layer, float rate, float *mask, int64_t n);
 /* Loss and, when `grad` is not NULL, its gradient for outputs [n][width] in host memory. */
-void backend_score(const float *out, float *grad, int width, const struct dataset *d, const uint32_t *rows,
-                   int n, enum loss_kind loss, struct score *add);
+void backend_score(const float *out, float *grad, int width, const struct dataset *d,
+                   const uint32_t *rows, int n, enum loss_kind loss, struct score *add);
 
 #endif

@@ -21,7 +21,8 @@ static size_t param_size(const struct cpu_op *c, enum op_param p)
 
 /* ---- life ---- */
 
-static enum mag_status cpu_open(const struct backend_options *o, struct backend **ret, struct mag_err *err)
+static enum mag_status cpu_open(const struct backend_options *o, struct backend **ret,
+                                struct mag_err *err)
 {
     struct backend *b = xcalloc(1, sizeof(*b));
     b->threads = o->threads > 0 ? o->threads : 1;
@@ -32,7 +33,8 @@ static enum mag_status cpu_open(const struct backend_options *o, struct backend 
     }
 #if !defined(MAG_ONEDNN) && defined(MAG_OPENBLAS)
     openblas_set_num_threads(b->threads);
-    (void)snprintf(b->text, sizeof(b->text), "OpenBLAS, %s, without oneDNN", openblas_get_corename());
+    (void)snprintf(b->text, sizeof(b->text), "OpenBLAS, %s, without oneDNN",
+                   openblas_get_corename());
 #elif !defined(MAG_ONEDNN)
     (void)snprintf(b->text, sizeof(b->text), "portable loops, without oneDNN and OpenBLAS");
 #endif
@@ -109,7 +111,8 @@ static enum mag_status cpu_input_create(struct backend *b, const struct shape *s
                                         struct op **ret, struct mag_err *err)
 {
     struct cpu_op *c = xcalloc(1, sizeof(*c));
-    c->op = (struct op){.backend = b, .index = -1, .rows = rows, .layer = {.kind = LAYER_FLATTEN, .out = *shape}};
+    c->op = (struct op){
+        .backend = b, .index = -1, .rows = rows, .layer = {.kind = LAYER_FLATTEN, .out = *shape}};
     c->act.block = 1;
     if (!alloc_act(c)) {
         cpu_op_destroy(&c->op);
@@ -150,7 +153,8 @@ static enum mag_status cpu_op_create(struct backend *b, const struct layer *laye
                                      struct op *input, struct op **ret, struct mag_err *err)
 {
     struct cpu_op *c = xcalloc(1, sizeof(*c));
-    c->op = (struct op){.backend = b, .input = input, .layer = *layer, .index = index, .rows = input->rows};
+    c->op = (struct op){
+        .backend = b, .input = input, .layer = *layer, .index = index, .rows = input->rows};
     c->kind = kind_of(layer->kind);
     c->want_dx = has_weights_before(&c->op);
     c->act.block = 1;
@@ -158,7 +162,8 @@ static enum mag_status cpu_op_create(struct backend *b, const struct layer *laye
     if (c->kind == NULL) {
         c->act = cpu_of(input)->act;
     } else if (!alloc_act(c) || !alloc_params(c)) {
-        st = mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", index + 1, layer_kind_name(layer->kind));
+        st = mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", index + 1,
+                      layer_kind_name(layer->kind));
     } else if (c->kind->init != NULL) {
         st = c->kind->init(c, err);
     }
@@ -187,7 +192,8 @@ static void cpu_load(struct op *input, const struct dataset *d, const uint32_t *
     for (int i = 0; i < n; i++, to += width) {
         size_t at = (size_t)rows[i] * width;
         if (d->bytes != NULL) {
-            if (i + 1 < n) { /* rows lie anywhere in memory: ask for the next while this one is read */
+            if (i + 1 <
+                n) { /* rows lie anywhere in memory: ask for the next while this one is read */
                 fetch(d->bytes + (size_t)rows[i + 1] * width, width);
             }
             cpu_bytes_to_float(d->bytes + at, d->scale, to, width);
@@ -210,7 +216,8 @@ static void cpu_score(struct op *last, const struct dataset *d, const uint32_t *
                       enum loss_kind loss, bool want_grad, struct score *add)
 {
     struct cpu_op *c = cpu_of(last);
-    backend_score(c->act.out, want_grad ? c->act.grad : NULL, last->layer.filters, d, rows, n, loss, add);
+    backend_score(c->act.out, want_grad ? c->act.grad : NULL, last->layer.filters, d, rows, n, loss,
+                  add);
 }
 
 static void cpu_backward(struct op *op, int n, const struct pass *pass)
@@ -244,7 +251,9 @@ static void cpu_get(struct op *op, enum op_param p, enum op_slot slot, float *ou
     size_t n = param_size(c, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
-        out[i] = c->column != NULL && p == OP_WEIGHTS ? from[i / width * width + c->column[i % width]] : from[i];
+        out[i] = c->column != NULL && p == OP_WEIGHTS
+                     ? from[i / width * width + c->column[i % width]]
+                     : from[i];
     }
 }
 
@@ -255,7 +264,8 @@ static void cpu_set(struct op *op, enum op_param p, enum op_slot slot, const flo
     size_t n = param_size(c, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
-        to[c->column != NULL && p == OP_WEIGHTS ? i / width * width + c->column[i % width] : i] = in[i];
+        to[c->column != NULL && p == OP_WEIGHTS ? i / width * width + c->column[i % width] : i] =
+            in[i];
     }
 }
 
@@ -266,7 +276,8 @@ static void cpu_read(struct op *op, bool grad, int n, float *out)
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
     for (int i = 0; i < n && c->act.block > 1; i++) {
-        cpu_to_plain(from + (size_t)i * size, s->c, s->h * s->w, c->act.block, out + (size_t)i * size);
+        cpu_to_plain(from + (size_t)i * size, s->c, s->h * s->w, c->act.block,
+                     out + (size_t)i * size);
     }
     if (c->act.block == 1) {
         memcpy(out, from, size * (size_t)n * sizeof(float));
@@ -280,7 +291,8 @@ static void cpu_put(struct op *op, bool grad, int n, const float *in)
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
     for (int i = 0; i < n && c->act.block > 1; i++) {
-        cpu_to_blocked(in + (size_t)i * size, s->c, s->h * s->w, c->act.block, to + (size_t)i * size);
+        cpu_to_blocked(in + (size_t)i * size, s->c, s->h * s->w, c->act.block,
+                       to + (size_t)i * size);
     }
     if (c->act.block == 1) {
         memcpy(to, in, size * (size_t)n * sizeof(float));

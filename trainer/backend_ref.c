@@ -20,7 +20,7 @@ struct ref_op {
     struct op op; /* first */
     float *out;   /* [rows][out] */
     float *grad;
-    float *mask;  /* dropout multipliers; maxpool: index of the largest input */
+    float *mask; /* dropout multipliers; maxpool: index of the largest input */
     float *params[OP_PARAMS][OP_SLOTS];
 };
 
@@ -41,7 +41,8 @@ static size_t param_size(const struct op *op, enum op_param p)
 
 /* ---- life ---- */
 
-static enum mag_status ref_open(const struct backend_options *o, struct backend **ret, struct mag_err *err)
+static enum mag_status ref_open(const struct backend_options *o, struct backend **ret,
+                                struct mag_err *err)
 {
     (void)o;
     (void)err;
@@ -84,11 +85,12 @@ static void ref_op_destroy(struct op *op)
     free(r);
 }
 
-static enum mag_status ref_new(struct backend *b, const struct layer *layer, int index, struct op *input,
-                               int rows, struct op **ret, struct mag_err *err)
+static enum mag_status ref_new(struct backend *b, const struct layer *layer, int index,
+                               struct op *input, int rows, struct op **ret, struct mag_err *err)
 {
     struct ref_op *r = xcalloc(1, sizeof(*r));
-    r->op = (struct op){.backend = b, .input = input, .layer = *layer, .index = index, .rows = rows};
+    r->op =
+        (struct op){.backend = b, .input = input, .layer = *layer, .index = index, .rows = rows};
     size_t n = out_size(&r->op) * (size_t)rows;
     r->out = mag_try_alloc(n, sizeof(float));
     r->grad = mag_try_alloc(n, sizeof(float));
@@ -172,7 +174,8 @@ static void dense_forward(struct ref_op *r, const float *x, int n)
         for (size_t o = 0; o < out; o++) {
             double sum = (double)r->params[OP_BIAS][SLOT_VALUE][o];
             for (size_t k = 0; k < in; k++) {
-                sum += (double)r->params[OP_WEIGHTS][SLOT_VALUE][o * in + k] * (double)x[i * in + k];
+                sum +=
+                    (double)r->params[OP_WEIGHTS][SLOT_VALUE][o * in + k] * (double)x[i * in + k];
             }
             r->out[i * out + o] = act_value(r->op.layer.act, (float)sum);
         }
@@ -210,7 +213,8 @@ static void dense_backward(struct ref_op *r, const float *x, float *dx, int n)
     }
 }
 
-/* ---- convolution: y[o][p][q] = act(b[o] + sum W[o][c][i][j] x[c][p s + i - pad][q s + j - pad]) ---- */
+/* ---- convolution: y[o][p][q] = act(b[o] + sum W[o][c][i][j] x[c][p s + i - pad][q s + j - pad])
+ * ---- */
 
 /* Calls `visit` for every product in the sum, with the indices of y, x and W. */
 typedef void (*conv_visit)(void *ctx, size_t y, size_t x, size_t w);
@@ -227,8 +231,11 @@ static void conv_each(const struct layer *l, size_t row, conv_visit visit, void 
                 int h = top + t / k % k;
                 int w = left + t % k;
                 if (h >= 0 && h < l->in.h && w >= 0 && w < l->in.w) {
-                    visit(ctx, (row * (size_t)l->out.c + (size_t)o) * (size_t)(l->out.h * l->out.w) + (size_t)p,
-                          row * (size_t)shape_size(&l->in) + (size_t)((c * l->in.h + h) * l->in.w + w),
+                    visit(ctx,
+                          (row * (size_t)l->out.c + (size_t)o) * (size_t)(l->out.h * l->out.w) +
+                              (size_t)p,
+                          row * (size_t)shape_size(&l->in) +
+                              (size_t)((c * l->in.h + h) * l->in.w + w),
                           (size_t)o * (size_t)(l->in.c * k * k) + (size_t)t);
                 }
             }
@@ -259,7 +266,8 @@ static void conv_forward(struct ref_op *r, const float *x, int n)
     const struct layer *l = &r->op.layer;
     size_t size = out_size(&r->op) * (size_t)n;
     size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {.y = xcalloc(size, sizeof(double)), .x = x, .w = r->params[OP_WEIGHTS][SLOT_VALUE]};
+    struct conv_sums s = {
+        .y = xcalloc(size, sizeof(double)), .x = x, .w = r->params[OP_WEIGHTS][SLOT_VALUE]};
     for (int i = 0; i < n; i++) {
         conv_each(l, (size_t)i, visit_forward, &s);
     }
@@ -284,8 +292,11 @@ static void conv_backward(struct ref_op *r, const float *x, float *dx, int n)
     size_t nw = param_size(&r->op, OP_WEIGHTS);
     size_t nx = (size_t)shape_size(&l->in) * (size_t)n;
     size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {.dx = xcalloc(nx, sizeof(double)), .dw = xcalloc(nw, sizeof(double)), .x = x,
-                          .w = r->params[OP_WEIGHTS][SLOT_VALUE], .dy = r->grad};
+    struct conv_sums s = {.dx = xcalloc(nx, sizeof(double)),
+                          .dw = xcalloc(nw, sizeof(double)),
+                          .x = x,
+                          .w = r->params[OP_WEIGHTS][SLOT_VALUE],
+                          .dy = r->grad};
     double *db = xcalloc((size_t)l->filters, sizeof(double));
     for (int i = 0; i < n; i++) {
         conv_each(l, (size_t)i, visit_backward, &s);
@@ -310,7 +321,8 @@ static void pool_forward(struct ref_op *r, const float *x, int n)
         int q = (int)(i % area) % l->out.w;
         float best = -INFINITY;
         for (int t = 0; t < l->kernel * l->kernel; t++) {
-            size_t at = plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride + t % l->kernel);
+            size_t at = plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride +
+                                         t % l->kernel);
             if (t == 0 || x[at] > best) {
                 best = x[at];
                 r->mask[i] = (float)t;
@@ -330,7 +342,8 @@ static void pool_backward(struct ref_op *r, float *dx, int n)
         int p = (int)(i % area) / l->out.w;
         int q = (int)(i % area) % l->out.w;
         int t = (int)r->mask[i];
-        dx[plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride + t % l->kernel)] += r->grad[i];
+        dx[plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride +
+                            t % l->kernel)] += r->grad[i];
     }
 }
 
@@ -342,7 +355,8 @@ static void ref_load(struct op *input, const struct dataset *d, const uint32_t *
     for (size_t i = 0; i < (size_t)n; i++) {
         for (size_t k = 0; k < width; k++) {
             size_t at = rows[i] * width + k;
-            ref_of(input)->out[i * width + k] = d->bytes != NULL ? (float)d->bytes[at] * d->scale : d->values[at];
+            ref_of(input)->out[i * width + k] =
+                d->bytes != NULL ? (float)d->bytes[at] * d->scale : d->values[at];
         }
     }
 }
@@ -416,7 +430,8 @@ static void ref_backward(struct op *op, int n, const struct pass *pass)
     }
 }
 
-static void update_array(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay)
+static void update_array(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                         float decay)
 {
     double c1 = 1 - pow((double)u->beta1, (double)u->count);
     double c2 = 1 - pow((double)u->beta2, (double)u->count);
@@ -457,7 +472,8 @@ static void ref_set(struct op *op, enum op_param p, enum op_slot slot, const flo
 
 static void ref_read(struct op *op, bool grad, int n, float *out)
 {
-    memcpy(out, grad ? ref_of(op)->grad : ref_of(op)->out, out_size(op) * (size_t)n * sizeof(float));
+    memcpy(out, grad ? ref_of(op)->grad : ref_of(op)->out,
+           out_size(op) * (size_t)n * sizeof(float));
 }
 
 static void ref_put(struct op *op, bool grad, int n, const float *in)

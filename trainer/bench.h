@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Measures training of the two models that bench/trainer compares with PyTorch: an MLP 784-256-256-10
- * and a CNN of two 5x5 convolutions. SGD, momentum 0.9, no validation part.
+ * Measures training of the two models that bench/trainer compares with PyTorch: an MLP
+ * 784-256-256-10 and a CNN of two 5x5 convolutions. SGD, momentum 0.9, no validation part.
  */
 #ifndef MAG_TRAINER_BENCH_H
 #define MAG_TRAINER_BENCH_H

@@ -57,7 +57,8 @@ static void collect(struct check *c)
     {
         json_t *values = candidate_values(d);
         if (values == NULL) {
-            mjson_issue_at(c->issues, "/searchspace", name, "no range and no values can be read here");
+            mjson_issue_at(c->issues, "/searchspace", name,
+                           "no range and no values can be read here");
             continue;
         }
         c->params[c->n++] = (struct candidate){.name = name, .definition = d, .values = values};
@@ -93,7 +94,8 @@ static bool is_active(const struct check *c, const struct candidate *p, int dept
         json_array_foreach(allowed, i, v)
         {
             hit = hit || json_equal(v, value) ||
-                  (json_is_number(v) && json_is_number(value) && json_number_value(v) == json_number_value(value));
+                  (json_is_number(v) && json_is_number(value) &&
+                   json_number_value(v) == json_number_value(value));
         }
         if (!hit) {
             return false;
@@ -107,7 +109,8 @@ static json_t *point(const struct check *c)
     json_t *o = json_object();
     for (size_t i = 0; i < c->n; i++) {
         if (is_active(c, &c->params[i], 0)) {
-            (void)json_object_set(o, c->params[i].name, json_array_get(c->params[i].values, c->params[i].at));
+            (void)json_object_set(o, c->params[i].name,
+                                  json_array_get(c->params[i].values, c->params[i].at));
         }
     }
     return o;
@@ -131,7 +134,8 @@ static bool next_corner(struct check *c)
 static bool use_dataset(struct check *c, const struct recipe *r)
 {
     const struct dataset_source *s = &r->source;
-    char *key = xasprintf("%d|%s|%s|%d", (int)s->format, s->path, s->label != NULL ? s->label : "", s->regression);
+    char *key = xasprintf("%d|%s|%s|%d", (int)s->format, s->path, s->label != NULL ? s->label : "",
+                          s->regression);
     if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
         free(key);
         return c->dataset != NULL;
@@ -227,8 +231,10 @@ static bool try_all(struct check *c, struct recipe *keep)
 
 static void check_objective(struct check *c, const json_t *doc, const struct recipe *r)
 {
-    static const char *const all[] = {"val_accuracy", "val_loss", "train_accuracy", "train_loss", NULL};
-    const char *metric = json_string_value(json_object_get(json_object_get(doc, "objective"), "metric"));
+    static const char *const all[] = {"val_accuracy", "val_loss", "train_accuracy", "train_loss",
+                                      NULL};
+    const char *metric =
+        json_string_value(json_object_get(json_object_get(doc, "objective"), "metric"));
     if (metric == NULL) {
         return;
     }
@@ -239,13 +245,16 @@ static void check_objective(struct check *c, const json_t *doc, const struct rec
     const char *at = "/objective/metric";
     if (all[k] == NULL) {
         const char *near = mjson_nearest(metric, all);
-        mjson_issue(c->issues, at, "the built-in trainer reports no \"%.100s\"; did you mean \"%s\"? (It reports "
-                    "val_accuracy, val_loss, train_accuracy and train_loss.)", metric,
-                    near != NULL ? near : all[0]);
+        mjson_issue(c->issues, at,
+                    "the built-in trainer reports no \"%.100s\"; did you mean \"%s\"? (It reports "
+                    "val_accuracy, val_loss, train_accuracy and train_loss.)",
+                    metric, near != NULL ? near : all[0]);
     } else if (c->dataset->n_classes == 0 && strstr(metric, "accuracy") != NULL) {
-        mjson_issue(c->issues, at, "there is no accuracy when a number is predicted; use \"val_loss\"");
+        mjson_issue(c->issues, at,
+                    "there is no accuracy when a number is predicted; use \"val_loss\"");
     } else if (strncmp(metric, "val_", 4) == 0 && !(r->training.validation > 0)) {
-        mjson_issue(c->issues, at, "\"%s\" needs a validation part: give \"training\" a \"validation\" above 0",
+        mjson_issue(c->issues, at,
+                    "\"%s\" needs a validation part: give \"training\" a \"validation\" above 0",
                     metric);
     }
 }

@@ -18,8 +18,8 @@ struct check_summary {
     uint32_t n_rows;
 };
 
-/* `doc` is an experiment (an object with a "trial") or a trial object. False exactly when issues were
- * added. */
+/* `doc` is an experiment (an object with a "trial") or a trial object. False exactly when issues
+ * were added. */
 bool check_document(const json_t *doc, struct mjson_issues *is, struct check_summary *ret);
 
 #endif

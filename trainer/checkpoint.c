@@ -14,7 +14,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "checkpoints are written as they lie in memory");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "checkpoints are written as they lie in memory");
 _Static_assert(sizeof(float) == 4, "checkpoints hold 32-bit floats");
 
 static const char magic[8] = {'M', 'A', 'G', 'P', 'I', 'E', 'C', 'K'};
@@ -59,12 +60,13 @@ static char *head_text(const struct checkpoint_info *info, size_t floats)
     buf_add_int(&b, (int64_t)floats);
     buf_adds(&b, ",\"model\":");
     buf_add_json_string(&b, info->signature);
-    buf_addf(&b, ",\"optimizer\":\"%s\",\"step\":%lld,\"updates\":%lld}", optimizer_names[info->optimizer],
-             (long long)info->step, (long long)info->updates);
+    buf_addf(&b, ",\"optimizer\":\"%s\",\"step\":%lld,\"updates\":%lld}",
+             optimizer_names[info->optimizer], (long long)info->step, (long long)info->updates);
     return buf_take(&b);
 }
 
-static enum mag_status write_parts(struct writer *w, const struct checkpoint_info *info, struct net *net)
+static enum mag_status write_parts(struct writer *w, const struct checkpoint_info *info,
+                                   struct net *net)
 {
     int slots = slots_of(info->optimizer);
     size_t floats = net_array_floats(net, slots);
@@ -108,7 +110,8 @@ static enum mag_status sync_path(const char *path)
     return r == 0 ? MAG_OK : MAG_IO;
 }
 
-static enum mag_status write_file(const char *path, const struct checkpoint_info *info, struct net *net)
+static enum mag_status write_file(const char *path, const struct checkpoint_info *info,
+                                  struct net *net)
 {
     struct writer w = {.f = fopen(path, "wbe")};
     if (w.f == NULL) {
@@ -135,8 +138,8 @@ static void remove_folder(const char *path)
     free(file);
 }
 
-enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info, struct net *net,
-                                char **ret_path, struct mag_err *err)
+enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info,
+                                struct net *net, char **ret_path, struct mag_err *err)
 {
     char *final = xasprintf("%s/%lld", dir, (long long)info->step);
     char *beside = xasprintf("%s/.%lld.new", dir, (long long)info->step);
@@ -221,11 +224,12 @@ static enum mag_status take_head(struct loader *l, char **ret, size_t *ret_len)
         return st;
     }
     if (numbers[0] != CHECKPOINT_VERSION) {
-        return mag_fail(l->err, MAG_UNSUPPORTED, "%s: format version %u; this build reads %d", l->path,
-                        numbers[0], CHECKPOINT_VERSION);
+        return mag_fail(l->err, MAG_UNSUPPORTED, "%s: format version %u; this build reads %d",
+                        l->path, numbers[0], CHECKPOINT_VERSION);
     }
     if (numbers[1] > CHECKPOINT_HEAD_MAX) {
-        return mag_fail(l->err, MAG_CORRUPT, "%s: damaged: a head of %u bytes", l->path, numbers[1]);
+        return mag_fail(l->err, MAG_CORRUPT, "%s: damaged: a head of %u bytes", l->path,
+                        numbers[1]);
     }
     char *head = xcalloc(numbers[1] + 1u, 1);
     st = take(l, head, numbers[1]);
@@ -241,8 +245,8 @@ static enum mag_status take_head(struct loader *l, char **ret, size_t *ret_len)
     return MAG_OK;
 }
 
-static enum mag_status check_head(struct loader *l, const char *text, size_t len, struct checkpoint_info *info,
-                                  size_t floats)
+static enum mag_status check_head(struct loader *l, const char *text, size_t len,
+                                  struct checkpoint_info *info, size_t floats)
 {
     json_t *o = NULL;
     enum mag_status st = mjson_parse(text, len, &o, NULL);
@@ -253,13 +257,14 @@ static enum mag_status check_head(struct loader *l, const char *text, size_t len
     if (st != MAG_OK || model == NULL || optimizer == NULL || step < 0 || updates < 0) {
         st = mag_fail(l->err, MAG_CORRUPT, "%s: damaged: its head cannot be read", l->path);
     } else if (strcmp(model, info->signature) != 0) {
-        st = mag_fail(l->err, MAG_CONFLICT, "%s: is of another model (%.150s), not of %.150s", l->path, model,
-                      info->signature);
+        st = mag_fail(l->err, MAG_CONFLICT, "%s: is of another model (%.150s), not of %.150s",
+                      l->path, model, info->signature);
     } else if (strcmp(optimizer, optimizer_names[info->optimizer]) != 0) {
-        st = mag_fail(l->err, MAG_CONFLICT, "%s: holds the state of %.20s, but the trial uses %s", l->path,
-                      optimizer, optimizer_names[info->optimizer]);
+        st = mag_fail(l->err, MAG_CONFLICT, "%s: holds the state of %.20s, but the trial uses %s",
+                      l->path, optimizer, optimizer_names[info->optimizer]);
     } else if (json_integer_value(json_object_get(o, "floats")) != (json_int_t)floats) {
-        st = mag_fail(l->err, MAG_CORRUPT, "%s: damaged: it says it holds another number of values", l->path);
+        st = mag_fail(l->err, MAG_CORRUPT, "%s: damaged: it says it holds another number of values",
+                      l->path);
     } else {
         info->step = step;
         info->updates = updates;
@@ -289,8 +294,8 @@ enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, 
     size_t head_len = 0;
     enum mag_status st = MAG_OK;
     if (l.f == NULL) {
-        st = mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "cannot read the checkpoint %s: %s", file,
-                      strerror(errno));
+        st = mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO,
+                      "cannot read the checkpoint %s: %s", file, strerror(errno));
         goto out;
     }
     l.room = xmalloc((net_array_floats(net, 1) + 1) * sizeof(float));

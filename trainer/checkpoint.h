@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Checkpoints: FOLDER/<step>/model.ckpt, everything that training goes on from. The file holds, in
- * little-endian order: "MAGPIECK", version, length of the head; the head, a JSON object; a CRC-32 of
- * all that; the arrays as 32-bit floats in canonical layout; a CRC-32 of them. The folder appears
- * whole or not at all: it is written beside, synced and renamed.
+ * little-endian order: "MAGPIECK", version, length of the head; the head, a JSON object; a CRC-32
+ * of all that; the arrays as 32-bit floats in canonical layout; a CRC-32 of them. The folder
+ * appears whole or not at all: it is written beside, synced and renamed.
  */
 #ifndef MAG_TRAINER_CHECKPOINT_H
 #define MAG_TRAINER_CHECKPOINT_H
@@ -26,11 +26,12 @@ struct checkpoint_info {
 };
 
 /* Writes and publishes <dir>/<step>; *ret_path is its malloc'ed path. */
-enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info, struct net *net,
-                                char **ret_path, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info,
+                                struct net *net, char **ret_path,
+                                struct mag_err *err) MAG_MUSTCHECK;
 /* Loads <path>/model.ckpt into the net and fills info->step and info->updates; signature and
- * optimizer must be those given. CORRUPT: torn or changed; CONFLICT: of another model. On failure the
- * net's arrays are undefined. */
+ * optimizer must be those given. CORRUPT: torn or changed; CONFLICT: of another model. On failure
+ * the net's arrays are undefined. */
 enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, struct net *net,
                                 struct mag_err *err) MAG_MUSTCHECK;
 

@@ -5,8 +5,8 @@
  *
  * Activations are either plain [n][c][h][w] or blocked [n][c / B][h][w][B] with B = 8 or 16, the
  * layout that the vector kernels of convolutions want; ops pass it on from one to the next, so that
- * nothing is reordered between layers. A dense layer behind a blocked image permutes its weights once
- * instead. Weights of convolutions are kept in the canonical layout.
+ * nothing is reordered between layers. A dense layer behind a blocked image permutes its weights
+ * once instead. Weights of convolutions are kept in the canonical layout.
  *
  * Convolutions and pooling always compute whole batches: rows past n are zero in the input and in
  * gradients, so they add nothing.
@@ -21,8 +21,8 @@
 #include <stdint.h>
 
 /* Compiles a kernel once for AVX2 and once for any processor; the loader picks. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) &&    \
-    !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define FOR_CPUS __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define FOR_CPUS
@@ -52,14 +52,16 @@ struct cpu_op {
     struct op op; /* first */
     const struct cpu_kind *kind;
     struct cpu_act act;
-    bool owns_act;     /* flatten hands its input's on */
-    bool want_dx;      /* a layer before this one has weights */
+    bool owns_act; /* flatten hands its input's on */
+    bool want_dx;  /* a layer before this one has weights */
     float *params[OP_PARAMS][OP_SLOTS];
-    uint32_t *column;  /* dense behind a blocked image: our column of each canonical one; else NULL */
-    int pending;       /* dense: rows whose weight gradient is left to update; 0 = it lies in SLOT_GRAD */
-    float *scratch;    /* dense: packed outputs; conv: columns of one image, and a plain copy of one image's gradients */
-    float *mask;       /* dropout */
-    uint8_t *where;    /* maxpool: place of the largest value in its window */
+    uint32_t
+        *column; /* dense behind a blocked image: our column of each canonical one; else NULL */
+    int pending; /* dense: rows whose weight gradient is left to update; 0 = it lies in SLOT_GRAD */
+    float *scratch; /* dense: packed outputs; conv: columns of one image, and a plain copy of one
+                       image's gradients */
+    float *mask;    /* dropout */
+    uint8_t *where; /* maxpool: place of the largest value in its window */
     struct onednn_conv *onednn; /* conv: NULL = im2col */
 };
 
@@ -98,8 +100,8 @@ void cpu_fail(struct backend *b, enum mag_status code, const char *what);
 /* ---- kernels (cpu_math.c) ---- */
 
 /* C[m][n] = op(A) op(B) + beta C; rows lie lda, ldb, ldc apart. */
-void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
-                const float *bb, int ldb, float beta, float *c, int ldc);
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
+                int lda, const float *bb, int ldb, float beta, float *c, int ldc);
 /* y = act(y + bias), rows of `width`. */
 void cpu_bias_act(float *y, const float *bias, int rows, int width, enum activation act);
 void cpu_act_forward(float *y, size_t n, enum activation act);
@@ -111,11 +113,11 @@ void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, 
 void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
 void cpu_multiply(const float *a, const float *b, float *to, size_t n);
 
-/* Adds the gradient dY' X of weights [out][in] (dy [n][out], x [n][in]) straight into the optimizer's
- * step. False, with nothing done, where the processor has no kernel for it. `room` holds
- * cpu_fused_room floats. */
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in, float *const slots[OP_SLOTS],
-                      const struct update *u, float *room);
+/* Adds the gradient dY' X of weights [out][in] (dy [n][out], x [n][in]) straight into the
+ * optimizer's step. False, with nothing done, where the processor has no kernel for it. `room`
+ * holds cpu_fused_room floats. */
+bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
+                      float *const slots[OP_SLOTS], const struct update *u, float *room);
 size_t cpu_fused_room(int rows, int out);
 
 /* One image between plain [c][area] and blocked [c / block][area][block]. */
@@ -140,7 +142,8 @@ int onednn_conv_block(const struct onednn_conv *c); /* of its output */
 bool onednn_conv_has_dw(const struct onednn_conv *c);
 bool onednn_conv_has_dx(const struct onednn_conv *c);
 /* y = conv(x) + bias, then relu when the layer's activation is relu. Weights are canonical. */
-void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias, float *y);
+void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias,
+                         float *y);
 void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db);
 void onednn_conv_dx(struct onednn_conv *c, const float *dy, const float *w, float *dx);
 

@@ -21,19 +21,24 @@ static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
 {
     const struct layer *l = &c->op.layer;
     int in_block = cpu_of(c->op.input)->act.block;
-    enum mag_status st = onednn_conv_create(c->op.backend, l, c->op.rows, in_block, c->want_dx, &c->onednn, err);
+    enum mag_status st =
+        onednn_conv_create(c->op.backend, l, c->op.rows, in_block, c->want_dx, &c->onednn, err);
     if (st != MAG_OK) {
         return st;
     }
     c->act.block = c->onednn != NULL ? onednn_conv_block(c->onednn) : 1;
-    /* columns; a plain copy of one input image; one of an output image, or the sum of weights' gradients */
-    size_t room = (size_t)shape_size(&l->out) > (size_t)layer_weights(l) ? (size_t)shape_size(&l->out)
-                                                                         : (size_t)layer_weights(l);
+    /* columns; a plain copy of one input image; one of an output image, or the sum of weights'
+     * gradients */
+    size_t room = (size_t)shape_size(&l->out) > (size_t)layer_weights(l)
+                      ? (size_t)shape_size(&l->out)
+                      : (size_t)layer_weights(l);
     c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + room);
-    return c->scratch != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
+    return c->scratch != NULL ? MAG_OK
+                              : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
 }
 
-/* The output positions [*from, *to) whose input position i * stride + offset lies inside [0, side). */
+/* The output positions [*from, *to) whose input position i * stride + offset lies inside [0, side).
+ */
 static void valid_range(int offset, int stride, int side, int out, int *from, int *to)
 {
     int first = offset < 0 ? (-offset + stride - 1) / stride : 0;
@@ -101,8 +106,8 @@ static void col2im(const struct layer *l, const float *col, float *x)
 }
 
 /* One input or output image in the plain layout: itself, or a copy in scratch. */
-static const float *plain_image(struct cpu_op *c, const float *all, const struct shape *s, int block, int row,
-                                float *room)
+static const float *plain_image(struct cpu_op *c, const float *all, const struct shape *s,
+                                int block, int row, float *room)
 {
     const float *image = all + (size_t)row * (size_t)shape_size(s);
     if (block == 1) {
@@ -133,8 +138,8 @@ static void columns_forward(struct cpu_op *c, int n)
     for (int i = 0; i < n; i++) {
         float *y = c->act.out + (size_t)i * cpu_out_size(c);
         im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
-        cpu_matmul(c->op.backend, false, false, l->filters, p, k, c->params[OP_WEIGHTS][SLOT_VALUE], k,
-                   c->scratch, p, 0, y, p);
+        cpu_matmul(c->op.backend, false, false, l->filters, p, k, c->params[OP_WEIGHTS][SLOT_VALUE],
+                   k, c->scratch, p, 0, y, p);
         for (int f = 0; f < l->filters; f++) {
             float b = c->params[OP_BIAS][SLOT_VALUE][f];
             for (int q = 0; q < p; q++) {
@@ -152,7 +157,8 @@ static void columns_dw_plain(struct cpu_op *c, int row, float *dw, float *db)
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
     const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
-    cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, row == 0 ? 0 : 1, dw, k);
+    cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, row == 0 ? 0 : 1,
+               dw, k);
     for (int f = 0; f < l->filters; f++) {
         float sum = 0;
         for (int q = 0; q < p; q++) {
@@ -173,7 +179,8 @@ static void columns_dw_blocked(struct cpu_op *c, int row, float *room, float *db
     const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
     for (int f = 0; f < l->filters; f += block, dy += p * block, room += k * block) {
         float sums[16];
-        cpu_matmul(c->op.backend, false, false, k, block, p, c->scratch, p, dy, block, row == 0 ? 0 : 1, room, block);
+        cpu_matmul(c->op.backend, false, false, k, block, p, c->scratch, p, dy, block,
+                   row == 0 ? 0 : 1, room, block);
         cpu_sum_rows(dy, p, block, sums);
         for (int j = 0; j < block; j++) {
             db[f + j] += sums[j];
@@ -216,8 +223,8 @@ static void columns_dx(struct cpu_op *c, int n)
     for (int i = 0; i < n; i++) {
         const float *dy = plain_image(c, c->act.grad, &l->out, c->act.block, i, room_out(c));
         float *dx = x->grad + (size_t)i * (size_t)shape_size(&l->in);
-        cpu_matmul(c->op.backend, true, false, k, p, l->filters, c->params[OP_WEIGHTS][SLOT_VALUE], k, dy, p, 0,
-                   c->scratch, p);
+        cpu_matmul(c->op.backend, true, false, k, p, l->filters, c->params[OP_WEIGHTS][SLOT_VALUE],
+                   k, dy, p, 0, c->scratch, p);
         col2im(l, c->scratch, x->block == 1 ? dx : room_in(c));
         if (x->block != 1) {
             cpu_to_blocked(room_in(c), l->in.c, l->in.h * l->in.w, x->block, dx);
@@ -262,4 +269,5 @@ static void conv_backward(struct cpu_op *c, int n, const struct pass *pass)
     }
 }
 
-const struct cpu_kind cpu_conv = {.init = conv_init, .forward = conv_forward, .backward = conv_backward};
+const struct cpu_kind cpu_conv = {
+    .init = conv_init, .forward = conv_forward, .backward = conv_backward};

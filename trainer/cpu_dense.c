@@ -55,9 +55,10 @@ static void dense_backward(struct cpu_op *c, int n, const struct pass *pass)
     cpu_sum_rows(dy, n, out, c->params[OP_BIAS][SLOT_GRAD]);
     c->pending = n;
     if (c->want_dx) {
-        cpu_matmul(c->op.backend, false, false, n, in, out, dy, out, c->params[OP_WEIGHTS][SLOT_VALUE], in, 0,
-                   x->grad, in);
-        memset(x->grad + (size_t)n * (size_t)in, 0, (size_t)(c->op.rows - n) * (size_t)in * sizeof(float));
+        cpu_matmul(c->op.backend, false, false, n, in, out, dy, out,
+                   c->params[OP_WEIGHTS][SLOT_VALUE], in, 0, x->grad, in);
+        memset(x->grad + (size_t)n * (size_t)in, 0,
+               (size_t)(c->op.rows - n) * (size_t)in * sizeof(float));
     }
 }
 
@@ -78,8 +79,8 @@ static void dense_update(struct cpu_op *c, const struct update *u)
     const int in = (int)shape_size(&c->op.layer.in);
     const int out = c->op.layer.filters;
     if (c->pending > 0 && c->op.backend->threads == 1 && out >= 32 &&
-        cpu_fused_update(c->act.grad, cpu_of(c->op.input)->act.out, c->pending, out, in, c->params[OP_WEIGHTS], u,
-                         c->scratch)) {
+        cpu_fused_update(c->act.grad, cpu_of(c->op.input)->act.out, c->pending, out, in,
+                         c->params[OP_WEIGHTS], u, c->scratch)) {
         c->pending = 0;
     } else {
         dense_finish_grads(c);
@@ -88,5 +89,8 @@ static void dense_update(struct cpu_op *c, const struct update *u)
     cpu_update(c->params[OP_BIAS], (size_t)out, u, 0);
 }
 
-const struct cpu_kind cpu_dense = {.init = dense_init, .forward = dense_forward, .backward = dense_backward,
-                                   .update = dense_update, .finish_grads = dense_finish_grads};
+const struct cpu_kind cpu_dense = {.init = dense_init,
+                                   .forward = dense_forward,
+                                   .backward = dense_backward,
+                                   .update = dense_update,
+                                   .finish_grads = dense_finish_grads};

@@ -39,7 +39,8 @@ static struct step step_of(const struct update *u, float decay)
                          .keep = 1 - u->lr * decay,
                          .b1 = u->beta1,
                          .b2 = u->beta2,
-                         .rate = (float)((double)u->lr / (1 - pow((double)u->beta1, (double)u->count))),
+                         .rate =
+                             (float)((double)u->lr / (1 - pow((double)u->beta1, (double)u->count))),
                          .inv = (float)(1 / sqrt(1 - pow((double)u->beta2, (double)u->count))),
                          .eps = u->epsilon};
 }
@@ -65,7 +66,8 @@ AVX2_INLINE void product(const float *a, const float *b, int n, vec tile[TILE_RO
 }
 
 /* One row of a tile: up to 16 gradients into the arrays at offset `at`. */
-AVX2_INLINE void apply_row(const struct step *s, const float *g, float *w, float *m, float *v, int n)
+AVX2_INLINE void apply_row(const struct step *s, const float *g, float *w, float *m, float *v,
+                           int n)
 {
     if (!s->adam) {
         for (int j = 0; j < n; j++) {
@@ -82,7 +84,8 @@ AVX2_INLINE void apply_row(const struct step *s, const float *g, float *w, float
 }
 
 /* A whole tile of SGD, the hot case: nothing leaves the registers but momentum and weights. */
-AVX2_INLINE void apply_sgd(const struct step *s, vec tile[TILE_ROWS][2], float *w, float *m, size_t stride)
+AVX2_INLINE void apply_sgd(const struct step *s, vec tile[TILE_ROWS][2], float *w, float *m,
+                           size_t stride)
 {
     const float momentum = s->momentum;
     const float keep = s->keep;
@@ -136,8 +139,8 @@ AVX2_INLINE void fetch_rows(const float *w, const float *m, size_t in, int rows)
     }
 }
 
-AVX2 static void fused_avx2(const float *dy, const float *x, int n, int out, int in, float *const slots[OP_SLOTS],
-                            const struct step *s, float *room)
+AVX2 static void fused_avx2(const float *dy, const float *x, int n, int out, int in,
+                            float *const slots[OP_SLOTS], const struct step *s, float *room)
 {
     float *outputs = room;
     float *columns = room + (size_t)(out + TILE_ROWS) * (size_t)n;
@@ -156,8 +159,8 @@ AVX2 static void fused_avx2(const float *dy, const float *x, int n, int out, int
                 continue;
             }
             for (int r = 0; r < rows; r++, at += (size_t)in) {
-                apply_row(s, (const float *)&tile[r][0], slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at,
-                          slots[SLOT_SECOND] + at, width);
+                apply_row(s, (const float *)&tile[r][0], slots[SLOT_VALUE] + at,
+                          slots[SLOT_FIRST] + at, slots[SLOT_SECOND] + at, width);
             }
         }
     }
@@ -168,8 +171,8 @@ size_t cpu_fused_room(int rows, int out)
     return (size_t)rows * (size_t)(out + TILE_ROWS + TILE_COLUMNS);
 }
 
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in, float *const slots[OP_SLOTS],
-                      const struct update *u, float *room)
+bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
+                      float *const slots[OP_SLOTS], const struct update *u, float *room)
 {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
         return false;
@@ -188,8 +191,8 @@ size_t cpu_fused_room(int rows, int out)
     return 0;
 }
 
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in, float *const slots[OP_SLOTS],
-                      const struct update *u, float *room)
+bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
+                      float *const slots[OP_SLOTS], const struct update *u, float *room)
 {
     (void)dy;
     (void)x;

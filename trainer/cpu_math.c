@@ -17,7 +17,6 @@
 #include <cblas.h>
 #endif
 
-
 float *cpu_alloc(size_t n)
 {
     size_t bytes = (n * sizeof(float) + 127) / 64 * 64;
@@ -36,27 +35,28 @@ void cpu_fail(struct backend *b, enum mag_status code, const char *what)
 }
 
 #if defined(MAG_ONEDNN)
-void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
-                const float *bb, int ldb, float beta, float *c, int ldc)
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
+                int lda, const float *bb, int ldb, float beta, float *c, int ldc)
 {
-    dnnl_status_t st = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.0f, a, lda, bb, ldb,
-                                  beta, c, ldc);
+    dnnl_status_t st = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.0f, a, lda,
+                                  bb, ldb, beta, c, ldc);
     if (st != dnnl_success) {
         cpu_fail(b, st == dnnl_out_of_memory ? MAG_NOMEM : MAG_BUG, "oneDNN's matrix product");
     }
 }
 #elif defined(MAG_OPENBLAS)
-void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a, int lda,
-                const float *bb, int ldb, float beta, float *c, int ldc)
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
+                int lda, const float *bb, int ldb, float beta, float *c, int ldc)
 {
     (void)b;
-    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans, trans_b ? CblasTrans : CblasNoTrans, m, n,
-                k, 1.0f, a, lda, bb, ldb, beta, c, ldc);
+    cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
+                trans_b ? CblasTrans : CblasNoTrans, m, n, k, 1.0f, a, lda, bb, ldb, beta, c, ldc);
 }
 #else
 /* Row by row, with the inner loop over columns, which the compiler vectorises. */
-FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
-                         int lda, const float *bb, int ldb, float beta, float *c, int ldc)
+FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k,
+                         const float *a, int lda, const float *bb, int ldb, float beta, float *c,
+                         int ldc)
 {
     (void)b;
     for (int i = 0; i < m; i++) {
@@ -65,7 +65,8 @@ FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, i
             row[j] = beta != 0 ? row[j] * beta : 0;
         }
         for (int t = 0; t < k; t++) {
-            float x = trans_a ? a[(size_t)t * (size_t)lda + (size_t)i] : a[(size_t)i * (size_t)lda + (size_t)t];
+            float x = trans_a ? a[(size_t)t * (size_t)lda + (size_t)i]
+                              : a[(size_t)i * (size_t)lda + (size_t)t];
             for (int j = 0; j < n; j++) {
                 row[j] += x * (trans_b ? bb[(size_t)j * (size_t)ldb + (size_t)t]
                                        : bb[(size_t)t * (size_t)ldb + (size_t)j]);
@@ -177,8 +178,8 @@ FOR_CPUS void cpu_multiply(const float *a, const float *b, float *to, size_t n)
 
 /* ---- the optimizer step, each in one pass over memory ---- */
 
-FOR_CPUS static void sgd(float *restrict w, float *restrict v, const float *restrict g, size_t n, float lr,
-                         float momentum, float keep)
+FOR_CPUS static void sgd(float *restrict w, float *restrict v, const float *restrict g, size_t n,
+                         float lr, float momentum, float keep)
 {
     for (size_t i = 0; i < n; i++) {
         v[i] = momentum * v[i] + g[i];
@@ -186,7 +187,8 @@ FOR_CPUS static void sgd(float *restrict w, float *restrict v, const float *rest
     }
 }
 
-FOR_CPUS static void adam(float *const slots[OP_SLOTS], size_t n, const struct update *u, float keep)
+FOR_CPUS static void adam(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                          float keep)
 {
     float *restrict w = slots[SLOT_VALUE];
     float *restrict m = slots[SLOT_FIRST];
@@ -219,7 +221,8 @@ void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, 
 FOR_CPUS void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain)
 {
     for (int k = 0; k < c; k++) {
-        const float *from = blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
+        const float *from =
+            blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
         for (int i = 0; i < area; i++) {
             plain[(size_t)k * (size_t)area + (size_t)i] = from[(size_t)i * (size_t)block];
         }
@@ -229,7 +232,8 @@ FOR_CPUS void cpu_to_plain(const float *blocked, int c, int area, int block, flo
 FOR_CPUS void cpu_to_blocked(const float *plain, int c, int area, int block, float *blocked)
 {
     for (int k = 0; k < c; k++) {
-        float *to = blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
+        float *to =
+            blocked + (size_t)(k / block) * (size_t)area * (size_t)block + (size_t)(k % block);
         for (int i = 0; i < area; i++) {
             to[(size_t)i * (size_t)block] = plain[(size_t)k * (size_t)area + (size_t)i];
         }

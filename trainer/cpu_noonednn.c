@@ -53,7 +53,8 @@ bool onednn_conv_has_dx(const struct onednn_conv *c)
     return false;
 }
 
-void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias, float *y)
+void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias,
+                         float *y)
 {
     (void)c;
     (void)x;

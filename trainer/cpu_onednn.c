@@ -13,8 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <dlfcn.h>
 #include <dnnl.h>
-#include <omp.h>
 
 /* The one place where oneDNN's status becomes ours. */
 static enum mag_status translate(dnnl_status_t st)
@@ -48,9 +48,20 @@ static const char *isa_name(void)
     return has_avx512() ? "AVX-512" : avx2 ? "AVX2" : "below AVX2";
 }
 
+/* oneDNN brings an OpenMP runtime with it, which one depends on its build: ask that one, by name.
+ */
+static void use_threads(int n)
+{
+    void (*set_threads)(int) = NULL;
+    *(void **)&set_threads = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
+    if (set_threads != NULL) {
+        set_threads(n);
+    }
+}
+
 enum mag_status onednn_open(struct backend *b, struct mag_err *err)
 {
-    omp_set_num_threads(b->threads);
+    use_threads(b->threads);
     dnnl_engine_t engine = NULL;
     dnnl_stream_t stream = NULL;
     dnnl_status_t st = dnnl_engine_create(&engine, dnnl_cpu, 0);
@@ -65,7 +76,8 @@ enum mag_status onednn_open(struct backend *b, struct mag_err *err)
     b->stream = stream;
     b->onednn = true;
     const dnnl_version_t *v = dnnl_version();
-    (void)snprintf(b->text, sizeof(b->text), "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch, isa_name());
+    (void)snprintf(b->text, sizeof(b->text), "oneDNN %d.%d.%d, %s", v->major, v->minor, v->patch,
+                   isa_name());
     return MAG_OK;
 }
 
@@ -107,7 +119,8 @@ static dnnl_format_tag_t image_tag(int block)
     return block == 16 ? dnnl_aBcd16b : block == 8 ? dnnl_aBcd8b : dnnl_abcd;
 }
 
-static bool describe(const struct layer *l, int rows, int in_block, int out_block, struct conv_shapes *s)
+static bool describe(const struct layer *l, int rows, int in_block, int out_block,
+                     struct conv_shapes *s)
 {
     *s = (struct conv_shapes){.stride = {l->stride, l->stride}, .pad_l = {l->pad, l->pad}};
     /* The right side is padded by what the last window needs; it may be less, even negative. */
@@ -117,9 +130,12 @@ static bool describe(const struct layer *l, int rows, int in_block, int out_bloc
     const dnnl_dims_t y = {rows, l->out.c, l->out.h, l->out.w};
     const dnnl_dims_t w = {l->filters, l->in.c, l->kernel, l->kernel};
     const dnnl_dims_t b = {l->filters};
-    return dnnl_memory_desc_init_by_tag(&s->x, 4, x, dnnl_f32, image_tag(in_block)) == dnnl_success &&
-           dnnl_memory_desc_init_by_tag(&s->y, 4, y, dnnl_f32, image_tag(out_block)) == dnnl_success &&
-           dnnl_memory_desc_init_by_tag(&s->w_any, 4, w, dnnl_f32, dnnl_format_tag_any) == dnnl_success &&
+    return dnnl_memory_desc_init_by_tag(&s->x, 4, x, dnnl_f32, image_tag(in_block)) ==
+               dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&s->y, 4, y, dnnl_f32, image_tag(out_block)) ==
+               dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&s->w_any, 4, w, dnnl_f32, dnnl_format_tag_any) ==
+               dnnl_success &&
            dnnl_memory_desc_init_by_tag(&s->w, 4, w, dnnl_f32, dnnl_abcd) == dnnl_success &&
            dnnl_memory_desc_init_by_tag(&s->bias, 1, b, dnnl_f32, dnnl_a) == dnnl_success;
 }
@@ -128,7 +144,8 @@ static bool describe(const struct layer *l, int rows, int in_block, int out_bloc
 static bool is_fast(const_dnnl_primitive_desc_t pd)
 {
     const char *name = NULL;
-    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name) == dnnl_success &&
+    return dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, (void *)&name) ==
+               dnnl_success &&
            (strncmp(name, "jit", 3) == 0 || strncmp(name, "brg", 3) == 0);
 }
 
@@ -154,41 +171,46 @@ static dnnl_primitive_desc_t fast_pd(struct backend *b, const dnnl_convolution_d
     return NULL;
 }
 
-static dnnl_primitive_desc_t forward_pd(struct backend *b, const struct layer *l, const struct conv_shapes *s)
+static dnnl_primitive_desc_t forward_pd(struct backend *b, const struct layer *l,
+                                        const struct conv_shapes *s)
 {
     dnnl_convolution_desc_t d;
-    if (dnnl_dilated_convolution_forward_desc_init(&d, dnnl_forward_training, dnnl_convolution_direct, &s->x,
-                                                   &s->w_any, &s->bias, &s->y, s->stride, s->dilate, s->pad_l,
-                                                   s->pad_r) != dnnl_success) {
+    if (dnnl_dilated_convolution_forward_desc_init(
+            &d, dnnl_forward_training, dnnl_convolution_direct, &s->x, &s->w_any, &s->bias, &s->y,
+            s->stride, s->dilate, s->pad_l, s->pad_r) != dnnl_success) {
         return NULL;
     }
     return fast_pd(b, &d, l->act == ACT_RELU, NULL);
 }
 
-static dnnl_primitive_desc_t weights_pd(struct backend *b, const struct conv_shapes *s, dnnl_primitive_desc_t hint)
+static dnnl_primitive_desc_t weights_pd(struct backend *b, const struct conv_shapes *s,
+                                        dnnl_primitive_desc_t hint)
 {
     dnnl_convolution_desc_t d;
-    if (dnnl_dilated_convolution_backward_weights_desc_init(&d, dnnl_convolution_direct, &s->x, &s->w_any,
-                                                            &s->bias, &s->y, s->stride, s->dilate, s->pad_l,
-                                                            s->pad_r) != dnnl_success) {
+    if (dnnl_dilated_convolution_backward_weights_desc_init(
+            &d, dnnl_convolution_direct, &s->x, &s->w_any, &s->bias, &s->y, s->stride, s->dilate,
+            s->pad_l, s->pad_r) != dnnl_success) {
         return NULL;
     }
     return fast_pd(b, &d, false, hint);
 }
 
-static dnnl_primitive_desc_t data_pd(struct backend *b, const struct conv_shapes *s, dnnl_primitive_desc_t hint)
+static dnnl_primitive_desc_t data_pd(struct backend *b, const struct conv_shapes *s,
+                                     dnnl_primitive_desc_t hint)
 {
     dnnl_convolution_desc_t d;
-    if (dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &s->x, &s->w_any, &s->y,
-                                                         s->stride, s->dilate, s->pad_l, s->pad_r) != dnnl_success) {
+    if (dnnl_dilated_convolution_backward_data_desc_init(&d, dnnl_convolution_direct, &s->x,
+                                                         &s->w_any, &s->y, s->stride, s->dilate,
+                                                         s->pad_l, s->pad_r) != dnnl_success) {
         return NULL;
     }
     return fast_pd(b, &d, false, hint);
 }
 
 /* Sets up a weights array for the layout that `pd` wants under `what`. */
-static dnnl_status_t weights_init(struct backend *b, const struct conv_shapes *s, dnnl_primitive_desc_t pd,
-                                  dnnl_query_t what, bool to_canonical, struct weights *w)
+static dnnl_status_t weights_init(struct backend *b, const struct conv_shapes *s,
+                                  dnnl_primitive_desc_t pd, dnnl_query_t what, bool to_canonical,
+                                  struct weights *w)
 {
     const dnnl_memory_desc_t *inner = dnnl_primitive_desc_query_md(pd, what, 0);
     w->same = dnnl_memory_desc_equal(inner, &s->w) != 0;
@@ -218,8 +240,9 @@ static void weights_fini(struct weights *w)
 }
 
 /* Primitives and memories for the descriptors found; dw and dx may be NULL. */
-static dnnl_status_t build(struct onednn_conv *c, const struct conv_shapes *s, dnnl_primitive_desc_t fwd,
-                           dnnl_primitive_desc_t dw, dnnl_primitive_desc_t dx)
+static dnnl_status_t build(struct onednn_conv *c, const struct conv_shapes *s,
+                           dnnl_primitive_desc_t fwd, dnnl_primitive_desc_t dw,
+                           dnnl_primitive_desc_t dx)
 {
     struct backend *b = c->b;
     dnnl_status_t st = dnnl_primitive_create(&c->fwd, fwd);
@@ -247,8 +270,9 @@ static dnnl_status_t build(struct onednn_conv *c, const struct conv_shapes *s, d
 }
 
 /* With the output in `block`, when the forward kernel is fast then. */
-static enum mag_status try_block(struct backend *b, const struct layer *l, int rows, int in_block, int block,
-                                 bool want_dx, struct onednn_conv **ret, struct mag_err *err)
+static enum mag_status try_block(struct backend *b, const struct layer *l, int rows, int in_block,
+                                 int block, bool want_dx, struct onednn_conv **ret,
+                                 struct mag_err *err)
 {
     struct conv_shapes s;
     if (l->filters % block != 0 || !describe(l, rows, in_block, block, &s)) {
@@ -270,7 +294,8 @@ static enum mag_status try_block(struct backend *b, const struct layer *l, int r
     (void)dnnl_primitive_desc_destroy(dx);
     if (st != dnnl_success) {
         onednn_conv_destroy(c);
-        return mag_fail(err, translate(st), "oneDNN cannot set up a convolution (status %d)", (int)st);
+        return mag_fail(err, translate(st), "oneDNN cannot set up a convolution (status %d)",
+                        (int)st);
     }
     *ret = c;
     return MAG_OK;
@@ -342,18 +367,23 @@ static dnnl_memory_t weights_in(struct onednn_conv *c, struct weights *w, const 
     if (w->same) {
         return w->canonical;
     }
-    run(c, w->reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, w->canonical}, {DNNL_ARG_TO, w->inner}});
+    run(c, w->reorder, 2,
+        (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, w->canonical}, {DNNL_ARG_TO, w->inner}});
     return w->inner;
 }
 
-void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias, float *y)
+void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias,
+                         float *y)
 {
     set(c->x, x);
     set(c->y, y);
     set(c->bias, bias);
     dnnl_memory_t weights = weights_in(c, &c->w_fwd, w);
-    run(c, c->fwd, 4, (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x}, {DNNL_ARG_WEIGHTS, weights},
-                                          {DNNL_ARG_BIAS, c->bias}, {DNNL_ARG_DST, c->y}});
+    run(c, c->fwd, 4,
+        (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x},
+                            {DNNL_ARG_WEIGHTS, weights},
+                            {DNNL_ARG_BIAS, c->bias},
+                            {DNNL_ARG_DST, c->y}});
 }
 
 void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db)
@@ -363,11 +393,14 @@ void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, floa
     set(c->bias, db);
     set(c->w_dw.canonical, dw);
     dnnl_memory_t weights = c->w_dw.same ? c->w_dw.canonical : c->w_dw.inner;
-    run(c, c->dw, 4, (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x}, {DNNL_ARG_DIFF_DST, c->y},
-                                         {DNNL_ARG_DIFF_WEIGHTS, weights}, {DNNL_ARG_DIFF_BIAS, c->bias}});
+    run(c, c->dw, 4,
+        (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x},
+                            {DNNL_ARG_DIFF_DST, c->y},
+                            {DNNL_ARG_DIFF_WEIGHTS, weights},
+                            {DNNL_ARG_DIFF_BIAS, c->bias}});
     if (!c->w_dw.same) {
-        run(c, c->w_dw.reorder, 2, (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, c->w_dw.inner},
-                                                       {DNNL_ARG_TO, c->w_dw.canonical}});
+        run(c, c->w_dw.reorder, 2,
+            (dnnl_exec_arg_t[]){{DNNL_ARG_FROM, c->w_dw.inner}, {DNNL_ARG_TO, c->w_dw.canonical}});
     }
 }
 
@@ -376,6 +409,7 @@ void onednn_conv_dx(struct onednn_conv *c, const float *dy, const float *w, floa
     set(c->y, dy);
     set(c->x, dx);
     dnnl_memory_t weights = weights_in(c, &c->w_dx, w);
-    run(c, c->dx, 3, (dnnl_exec_arg_t[]){{DNNL_ARG_DIFF_DST, c->y}, {DNNL_ARG_WEIGHTS, weights},
-                                         {DNNL_ARG_DIFF_SRC, c->x}});
+    run(c, c->dx, 3,
+        (dnnl_exec_arg_t[]){
+            {DNNL_ARG_DIFF_DST, c->y}, {DNNL_ARG_WEIGHTS, weights}, {DNNL_ARG_DIFF_SRC, c->x}});
 }

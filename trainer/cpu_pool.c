@@ -59,7 +59,8 @@ typedef float lanes __attribute__((vector_size(32), aligned(32), may_alias));
 typedef int32_t lanes_int __attribute__((vector_size(32)));
 typedef uint8_t lanes_byte __attribute__((vector_size(8), aligned(1), may_alias));
 
-/* One window of eight channels; `line` floats lie between two rows of the image, B between two pixels. */
+/* One window of eight channels; `line` floats lie between two rows of the image, B between two
+ * pixels. */
 INLINE void pool_window(const float *corner, int k, int line, int B, float *y, uint8_t *where)
 {
     lanes_int best = (lanes_int)(*(const lanes *)(const void *)corner);
@@ -77,7 +78,8 @@ INLINE void pool_window(const float *corner, int k, int line, int B, float *y, u
 }
 
 /* Where the windows do not overlap every input is written once; elsewhere gradients add up. */
-INLINE void unpool_window(const float *dy, const uint8_t *where, int k, int line, int B, bool add, float *corner)
+INLINE void unpool_window(const float *dy, const uint8_t *where, int k, int line, int B, bool add,
+                          float *corner)
 {
     lanes_int g = (lanes_int)(*(const lanes *)(const void *)dy);
     lanes_int at = __builtin_convertvector(*(const lanes_byte *)(const void *)where, lanes_int);
@@ -93,7 +95,8 @@ INLINE void unpool_window(const float *dy, const uint8_t *where, int k, int line
     }
 }
 
-INLINE void pool_plane(const struct layer *l, const float *x, float *y, uint8_t *where, int k, int B)
+INLINE void pool_plane(const struct layer *l, const float *x, float *y, uint8_t *where, int k,
+                       int B)
 {
     const int line = l->in.w * B;
     for (int p = 0; p < l->out.h; p++) {
@@ -106,8 +109,8 @@ INLINE void pool_plane(const struct layer *l, const float *x, float *y, uint8_t 
     }
 }
 
-INLINE void unpool_plane(const struct layer *l, const float *dy, const uint8_t *where, float *dx, int k, int B,
-                         bool add)
+INLINE void unpool_plane(const struct layer *l, const float *dy, const uint8_t *where, float *dx,
+                         int k, int B, bool add)
 {
     const int line = l->in.w * B;
     for (int p = 0; p < l->out.h; p++) {
@@ -121,8 +124,8 @@ INLINE void unpool_plane(const struct layer *l, const float *dy, const uint8_t *
 }
 
 /* The calls with constants become code without loops over windows and lanes. */
-FOR_CPUS static void pool_planes(const struct layer *l, const float *x, float *y, uint8_t *where, size_t planes,
-                                 int block)
+FOR_CPUS static void pool_planes(const struct layer *l, const float *x, float *y, uint8_t *where,
+                                 size_t planes, int block)
 {
     size_t in = (size_t)(l->in.h * l->in.w * block);
     size_t out = (size_t)(l->out.h * l->out.w * block);
@@ -139,12 +142,13 @@ FOR_CPUS static void pool_planes(const struct layer *l, const float *x, float *y
     }
 }
 
-FOR_CPUS static void unpool_planes(const struct layer *l, const float *dy, const uint8_t *where, float *dx,
-                                   size_t planes, int block)
+FOR_CPUS static void unpool_planes(const struct layer *l, const float *dy, const uint8_t *where,
+                                   float *dx, size_t planes, int block)
 {
     size_t in = (size_t)(l->in.h * l->in.w * block);
     size_t out = (size_t)(l->out.h * l->out.w * block);
-    bool tiles = block > 1 && l->stride == l->kernel && l->in.h % l->kernel == 0 && l->in.w % l->kernel == 0;
+    bool tiles =
+        block > 1 && l->stride == l->kernel && l->in.h % l->kernel == 0 && l->in.w % l->kernel == 0;
     if (!tiles) {
         memset(dx, 0, planes * in * sizeof(float));
     }
@@ -182,7 +186,8 @@ static void pool_backward(struct cpu_op *c, int n, const struct pass *pass)
     unpool_planes(l, c->act.grad, c->where, cpu_of(c->op.input)->act.grad, planes, c->act.block);
 }
 
-const struct cpu_kind cpu_maxpool = {.init = pool_init, .forward = pool_forward, .backward = pool_backward};
+const struct cpu_kind cpu_maxpool = {
+    .init = pool_init, .forward = pool_forward, .backward = pool_backward};
 
 /* ---- dropout ---- */
 
@@ -193,8 +198,8 @@ static enum mag_status dropout_init(struct cpu_op *c, struct mag_err *err)
     return c->mask != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a dropout layer");
 }
 
-/* The mask is drawn in the canonical order; behind a blocked image it is brought into that layout, so
- * that every backend drops the same values. */
+/* The mask is drawn in the canonical order; behind a blocked image it is brought into that layout,
+ * so that every backend drops the same values. */
 static void draw_mask(struct cpu_op *c, int n, const struct pass *pass)
 {
     size_t size = cpu_out_size(c);
@@ -206,7 +211,8 @@ static void draw_mask(struct cpu_op *c, int n, const struct pass *pass)
     const struct shape *s = cpu_image(&c->op);
     backend_dropout_mask(pass, c->op.index, c->op.layer.rate, plain, (int64_t)size * n);
     for (int i = 0; i < n; i++) {
-        cpu_to_blocked(plain + (size_t)i * size, s->c, s->h * s->w, c->act.block, c->mask + (size_t)i * size);
+        cpu_to_blocked(plain + (size_t)i * size, s->c, s->h * s->w, c->act.block,
+                       c->mask + (size_t)i * size);
     }
 }
 
@@ -235,4 +241,5 @@ static void dropout_backward(struct cpu_op *c, int n, const struct pass *pass)
     }
 }
 
-const struct cpu_kind cpu_dropout = {.init = dropout_init, .forward = dropout_forward, .backward = dropout_backward};
+const struct cpu_kind cpu_dropout = {
+    .init = dropout_init, .forward = dropout_forward, .backward = dropout_backward};

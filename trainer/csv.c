@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * CSV data sets: a header line, numeric columns, one label column by name. Fields may be quoted as in
- * RFC 4180 (without line breaks inside); blank lines are skipped. zlib reads plain and .gz files.
+ * CSV data sets: a header line, numeric columns, one label column by name. Fields may be quoted as
+ * in RFC 4180 (without line breaks inside); blank lines are skipped. zlib reads plain and .gz
+ * files.
  */
 #include "trainer/dataset.h"
 
@@ -106,11 +107,13 @@ static enum mag_status next_line(struct csv *c, bool *more, struct mag_err *err)
             *more = false;
             return code == Z_OK || code == Z_STREAM_END
                        ? MAG_OK
-                       : mag_fail(err, MAG_CORRUPT, "%s: damaged near line %d: %s", path, c->line_no, why);
+                       : mag_fail(err, MAG_CORRUPT, "%s: damaged near line %d: %s", path,
+                                  c->line_no, why);
         }
         size_t n = strlen(c->line);
         if (n > DATASET_LINE_MAX) {
-            return mag_fail(err, MAG_LIMIT, "%s:%d: line of over %d bytes", path, c->line_no, DATASET_LINE_MAX);
+            return mag_fail(err, MAG_LIMIT, "%s:%d: line of over %d bytes", path, c->line_no,
+                            DATASET_LINE_MAX);
         }
         while (n > 0 && (c->line[n - 1] == '\n' || c->line[n - 1] == '\r')) {
             c->line[--n] = '\0';
@@ -123,9 +126,10 @@ static enum mag_status next_line(struct csv *c, bool *more, struct mag_err *err)
             continue;
         }
         *more = true;
-        return cut_fields(c) ? MAG_OK
-                             : mag_fail(err, MAG_INVALID, "%s:%d: a quote is not closed, or over %d columns",
-                                        path, c->line_no, DATASET_COLUMNS_MAX);
+        return cut_fields(c)
+                   ? MAG_OK
+                   : mag_fail(err, MAG_INVALID, "%s:%d: a quote is not closed, or over %d columns",
+                              path, c->line_no, DATASET_COLUMNS_MAX);
     }
 }
 
@@ -146,9 +150,10 @@ static enum mag_status no_column(const struct csv *c, const char *want, struct m
         known[i] = c->names[i];
     }
     const char *near = mjson_nearest(want, known);
-    enum mag_status st = mag_fail(err, MAG_INVALID, "%s: no column \"%.100s\"%s%.100s%s", c->source->path, want,
-                                  near != NULL ? "; did you mean \"" : " in its header",
-                                  near != NULL ? near : "", near != NULL ? "\"?" : "");
+    enum mag_status st =
+        mag_fail(err, MAG_INVALID, "%s: no column \"%.100s\"%s%.100s%s", c->source->path, want,
+                 near != NULL ? "; did you mean \"" : " in its header", near != NULL ? near : "",
+                 near != NULL ? "\"?" : "");
     free(known);
     return st;
 }
@@ -161,7 +166,8 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
         return st;
     }
     if (!more) {
-        return mag_fail(err, MAG_INVALID, "%s: empty; a header line and rows are expected", c->source->path);
+        return mag_fail(err, MAG_INVALID, "%s: empty; a header line and rows are expected",
+                        c->source->path);
     }
     c->n_columns = c->n_fields;
     c->names = xcalloc((size_t)c->n_columns, sizeof(char *));
@@ -187,8 +193,9 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
             return no_column(c, c->source->ignore[k], err);
         }
     }
-    return c->n_features > 0 ? MAG_OK
-                             : mag_fail(err, MAG_INVALID, "%s: no column beside the label", c->source->path);
+    return c->n_features > 0
+               ? MAG_OK
+               : mag_fail(err, MAG_INVALID, "%s: no column beside the label", c->source->path);
 }
 
 static enum mag_status number_of(const struct csv *c, int column, float *ret, struct mag_err *err)
@@ -197,15 +204,17 @@ static enum mag_status number_of(const struct csv *c, int column, float *ret, st
     char *end = NULL;
     double v = strtod(text, &end);
     if (end == text || *end != '\0' || !isfinite((float)v)) {
-        return mag_fail(err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\", which is no number%s",
-                        c->source->path, c->line_no, c->names[column], text,
-                        column == c->label ? " (task=regression)" : "; add &ignore=COLUMN or encode it");
+        return mag_fail(
+            err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\", which is no number%s",
+            c->source->path, c->line_no, c->names[column], text,
+            column == c->label ? " (task=regression)" : "; add &ignore=COLUMN or encode it");
     }
     *ret = (float)v;
     return MAG_OK;
 }
 
-static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row, struct mag_err *err)
+static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row,
+                                  struct mag_err *err)
 {
     if (c->source->regression) {
         return number_of(c, c->label, &d->targets[row], err);
@@ -214,7 +223,8 @@ static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row
     uintptr_t k = (uintptr_t)strmap_get(&c->classes, text);
     if (k == 0) {
         if (c->n_classes == DATASET_CLASSES_MAX) {
-            return mag_fail(err, MAG_LIMIT, "%s:%d: over %d classes; is \"%s\" a number (task=regression)?",
+            return mag_fail(err, MAG_LIMIT,
+                            "%s:%d: over %d classes; is \"%s\" a number (task=regression)?",
                             c->source->path, c->line_no, DATASET_CLASSES_MAX, c->source->label);
         }
         k = (uintptr_t)++c->n_classes;
@@ -225,7 +235,8 @@ static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row
 }
 
 /* Room for one more row; doubles. */
-static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *cap, struct mag_err *err)
+static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *cap,
+                            struct mag_err *err)
 {
     if (d->n_rows < *cap) {
         return MAG_OK;
@@ -247,8 +258,8 @@ static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *ca
 static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err *err)
 {
     if (c->n_fields != c->n_columns) {
-        return mag_fail(err, MAG_INVALID, "%s:%d: %d fields, but the header names %d", c->source->path,
-                        c->line_no, c->n_fields, c->n_columns);
+        return mag_fail(err, MAG_INVALID, "%s:%d: %d fields, but the header names %d",
+                        c->source->path, c->line_no, c->n_fields, c->n_columns);
     }
     float *row = d->raw + (size_t)d->n_rows * (size_t)c->n_features;
     for (int i = 0; i < c->n_columns; i++) {
@@ -275,8 +286,8 @@ static int by_name(const void *a, const void *b)
     return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->key, y->key);
 }
 
-/* Numbers the classes in sorted order (as numbers where they are), so that the order of rows does not
- * matter. */
+/* Numbers the classes in sorted order (as numbers where they are), so that the order of rows does
+ * not matter. */
 static void sort_classes(struct csv *c, struct dataset *d)
 {
     const struct strmap_entry **e = xcalloc((size_t)c->n_classes, sizeof(*e));
@@ -317,8 +328,9 @@ static enum mag_status finish(struct csv *c, struct dataset *d, struct mag_err *
         return MAG_OK;
     }
     d->values = mag_try_alloc(n, sizeof(float));
-    return d->values != NULL ? MAG_OK
-                             : mag_fail(err, MAG_NOMEM, "%s: no memory for %zu values", c->source->path, n);
+    return d->values != NULL
+               ? MAG_OK
+               : mag_fail(err, MAG_NOMEM, "%s: no memory for %zu values", c->source->path, n);
 }
 
 enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, struct mag_err *err)
@@ -326,7 +338,8 @@ enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, stru
     struct csv c = {.source = s};
     c.gz = gzopen(s->path, "rbe");
     if (c.gz == NULL) {
-        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", s->path, strerror(errno));
+        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", s->path,
+                        strerror(errno));
     }
     c.line = xmalloc(DATASET_LINE_MAX + 2);
     c.fields = xcalloc(DATASET_COLUMNS_MAX, sizeof(char *));

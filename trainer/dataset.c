@@ -12,17 +12,18 @@
 /* ---- the source ---- */
 
 static const char *const idx_keys[] = {"format", "path", "limit", NULL};
-static const char *const csv_keys[] = {"format", "path", "label", "ignore", "task", "standardize",
-                                       "separator", "test", "limit", NULL};
+static const char *const csv_keys[] = {"format",      "path",      "label", "ignore", "task",
+                                       "standardize", "separator", "test",  "limit",  NULL};
 
-/* "csv:PATH?label=x&test=0.3" as the object that it abbreviates. Numbers become numbers, ignore=a,b a
- * list. NULL with an issue when it cannot be read. */
+/* "csv:PATH?label=x&test=0.3" as the object that it abbreviates. Numbers become numbers, ignore=a,b
+ * a list. NULL with an issue when it cannot be read. */
 static json_t *source_from_text(const char *text, const char *pointer, struct mjson_issues *is)
 {
     const char *colon = strchr(text, ':');
     if (colon == NULL) {
         mjson_issue(is, pointer,
-                    "\"%.200s\" is no data set: write \"idx:FOLDER\" or \"csv:PATH?label=COLUMN\"", text);
+                    "\"%.200s\" is no data set: write \"idx:FOLDER\" or \"csv:PATH?label=COLUMN\"",
+                    text);
         return NULL;
     }
     json_t *o = json_object();
@@ -44,9 +45,10 @@ static json_t *source_from_text(const char *text, const char *pointer, struct mj
         char *end = NULL;
         double number = strtod(value, &end);
         if (end != value && *end == '\0' && isfinite(number) && strcmp(name, "label") != 0) {
-            (void)json_object_set_new(o, name, number == floor(number) && fabs(number) < 1e15
-                                                   ? json_integer((json_int_t)number)
-                                                   : json_real(number));
+            (void)json_object_set_new(o, name,
+                                      number == floor(number) && fabs(number) < 1e15
+                                          ? json_integer((json_int_t)number)
+                                          : json_real(number));
         } else {
             (void)json_object_set_new(o, name, json_string(value));
         }
@@ -58,7 +60,8 @@ static json_t *source_from_text(const char *text, const char *pointer, struct mj
 }
 
 /* A field that must be a string; NULL when absent or wrong (then an issue says so). */
-static const char *text_field(const json_t *o, const char *key, const char *pointer, struct mjson_issues *is)
+static const char *text_field(const json_t *o, const char *key, const char *pointer,
+                              struct mjson_issues *is)
 {
     const json_t *v = json_object_get(o, key);
     if (v == NULL) {
@@ -124,12 +127,13 @@ static void parse_separator(const char *text, const char *pointer, struct mjson_
     }
 }
 
-static void parse_task(const char *text, const char *pointer, struct mjson_issues *is, struct dataset_source *s)
+static void parse_task(const char *text, const char *pointer, struct mjson_issues *is,
+                       struct dataset_source *s)
 {
     s->regression = strcmp(text, "regression") == 0;
     if (!s->regression && strcmp(text, "classification") != 0) {
-        mjson_issue_at(is, pointer, "task", "\"task\" is \"classification\" or \"regression\", not \"%.100s\"",
-                       text);
+        mjson_issue_at(is, pointer, "task",
+                       "\"task\" is \"classification\" or \"regression\", not \"%.100s\"", text);
     }
 }
 
@@ -159,7 +163,8 @@ static void parse_csv_options(const json_t *o, const char *pointer, struct mjson
     if (test != NULL) {
         s->test = json_is_number(test) ? json_number_value(test) : -1;
         if (!(s->test >= 0 && s->test <= 0.9)) {
-            mjson_issue_at(is, pointer, "test", "\"test\" is the part of the rows kept for the test, 0 to 0.9");
+            mjson_issue_at(is, pointer, "test",
+                           "\"test\" is the part of the rows kept for the test, 0 to 0.9");
         }
     }
     if (ignore != NULL) {
@@ -173,7 +178,8 @@ static void parse_source_object(const json_t *o, const char *pointer, struct mjs
     const char *format = text_field(o, "format", pointer, is);
     bool csv = format != NULL && strcmp(format, "csv") == 0;
     if (format == NULL || (!csv && strcmp(format, "idx") != 0)) {
-        mjson_issue(is, pointer, "unknown data set format \"%.100s\": \"idx\" and \"csv\" are known",
+        mjson_issue(is, pointer,
+                    "unknown data set format \"%.100s\": \"idx\" and \"csv\" are known",
                     format != NULL ? format : "");
         return;
     }
@@ -189,7 +195,8 @@ static void parse_source_object(const json_t *o, const char *pointer, struct mjs
     s->path = xstrdup(path != NULL ? path : "");
     const json_t *limit = json_object_get(o, "limit");
     if (limit != NULL && !(json_is_integer(limit) && json_integer_value(limit) > 0)) {
-        mjson_issue_at(is, pointer, "limit", "\"limit\" must be a whole number of examples above 0");
+        mjson_issue_at(is, pointer, "limit",
+                       "\"limit\" must be a whole number of examples above 0");
     } else {
         s->limit = json_integer_value(limit);
     }
@@ -209,9 +216,10 @@ bool dataset_source_parse(const json_t *value, const char *pointer, struct mjson
     } else if (json_is_object(value)) {
         o = json_incref((json_t *)(uintptr_t)value);
     } else {
-        mjson_issue(is, pointer,
-                    "the data set must be \"idx:FOLDER\", \"csv:PATH?label=COLUMN\" or an object, not %s",
-                    mjson_kind(value));
+        mjson_issue(
+            is, pointer,
+            "the data set must be \"idx:FOLDER\", \"csv:PATH?label=COLUMN\" or an object, not %s",
+            mjson_kind(value));
     }
     if (o != NULL) {
         parse_source_object(o, pointer, is, ret);
@@ -237,11 +245,12 @@ void dataset_source_fini(struct dataset_source *s)
 
 /* ---- opening ---- */
 
-static enum mag_status open_or_probe(const struct dataset_source *s, bool probe, struct dataset **ret,
-                                     struct mag_err *err)
+static enum mag_status open_or_probe(const struct dataset_source *s, bool probe,
+                                     struct dataset **ret, struct mag_err *err)
 {
     struct dataset *d = xcalloc(1, sizeof(*d));
-    enum mag_status st = s->format == DATASET_IDX ? idx_read(s->path, probe, d, err) : csv_read(s, d, err);
+    enum mag_status st =
+        s->format == DATASET_IDX ? idx_read(s->path, probe, d, err) : csv_read(s, d, err);
     if (st != MAG_OK) {
         dataset_destroy(d);
         return st;
@@ -250,12 +259,14 @@ static enum mag_status open_or_probe(const struct dataset_source *s, bool probe,
     return MAG_OK;
 }
 
-enum mag_status dataset_open(const struct dataset_source *s, struct dataset **ret, struct mag_err *err)
+enum mag_status dataset_open(const struct dataset_source *s, struct dataset **ret,
+                             struct mag_err *err)
 {
     return open_or_probe(s, false, ret, err);
 }
 
-enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **ret, struct mag_err *err)
+enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **ret,
+                              struct mag_err *err)
 {
     return open_or_probe(s, true, ret, err);
 }
@@ -322,9 +333,10 @@ enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s,
     d->train = d->order;
     d->val = d->order + d->n_train;
     if (d->n_train == 0 || (validation > 0 && d->n_val == 0)) {
-        return mag_fail(err, MAG_INVALID,
-                        "%s: %u examples are too few for a validation part of %g and a test part of %u",
-                        s->path, n, validation, n_test);
+        return mag_fail(
+            err, MAG_INVALID,
+            "%s: %u examples are too few for a validation part of %g and a test part of %u",
+            s->path, n, validation, n_test);
     }
     if (d->raw != NULL) {
         standardize(d);

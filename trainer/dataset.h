@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Data sets: examples in memory and their split into training, validation and test parts. A data set
- * is read once and kept by the executor between trials; the split depends on the experiment's seed
- * alone, so that every trial of an experiment sees the same parts.
+ * Data sets: examples in memory and their split into training, validation and test parts. A data
+ * set is read once and kept by the executor between trials; the split depends on the experiment's
+ * seed alone, so that every trial of an experiment sees the same parts.
  */
 #ifndef MAG_TRAINER_DATASET_H
 #define MAG_TRAINER_DATASET_H
@@ -14,10 +14,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DATASET_ROWS_MAX 100000000       /* examples */
-#define DATASET_VALUES_MAX (1LL << 32)   /* values of all examples together */
-#define DATASET_COLUMNS_MAX 65536        /* columns of a CSV file */
-#define DATASET_LINE_MAX (1 << 22)       /* bytes of one CSV line */
+#define DATASET_ROWS_MAX 100000000     /* examples */
+#define DATASET_VALUES_MAX (1LL << 32) /* values of all examples together */
+#define DATASET_COLUMNS_MAX 65536      /* columns of a CSV file */
+#define DATASET_LINE_MAX (1 << 22)     /* bytes of one CSV line */
 #define DATASET_CLASSES_MAX 10000
 #define DATASET_PATH_MAX 4096
 
@@ -28,14 +28,15 @@ enum dataset_format { DATASET_IDX = 0, DATASET_CSV = 1 };
 struct dataset_source {
     enum dataset_format format;
     char *path;
-    char *label;       /* csv: the column to learn */
-    char **ignore;     /* csv: n_ignore columns left out */
+    char *label;   /* csv: the column to learn */
+    char **ignore; /* csv: n_ignore columns left out */
     int n_ignore;
-    bool regression;   /* csv: the label is a number to predict, not a class */
-    bool standardize;  /* csv: features to mean 0, deviation 1 (of the training part); default true */
-    char separator;    /* csv: ',' */
-    double test;       /* part kept for the test where no test files lie beside: 0.2 */
-    int64_t limit;     /* use so many examples for training and validation; 0 = all */
+    bool regression; /* csv: the label is a number to predict, not a class */
+    bool
+        standardize; /* csv: features to mean 0, deviation 1 (of the training part); default true */
+    char separator;  /* csv: ',' */
+    double test;     /* part kept for the test where no test files lie beside: 0.2 */
+    int64_t limit;   /* use so many examples for training and validation; 0 = all */
 };
 
 struct dataset {
@@ -45,10 +46,10 @@ struct dataset {
     /* One of the two holds n_rows * shape_size values, row by row. */
     uint8_t *bytes; /* a value is byte * scale */
     float *values;
-    float *raw;      /* as read, where `values` is standardised; NULL otherwise */
+    float *raw; /* as read, where `values` is standardised; NULL otherwise */
     float scale;
-    int32_t *labels; /* classes */
-    float *targets;  /* regression */
+    int32_t *labels;       /* classes */
+    float *targets;        /* regression */
     uint32_t n_given_test; /* the last rows, where the format has test files of its own */
     uint32_t *order;       /* n_rows row numbers: training, validation, test */
     uint32_t n_train, n_val, n_test;
@@ -69,13 +70,15 @@ enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **r
                               struct mag_err *err) MAG_MUSTCHECK;
 void dataset_destroy(struct dataset *d);
 
-/* (Re)computes the parts; `validation` of the training rows go to validation. INVALID when a part that
- * was asked for would be empty. Standardises where the source asks for it. */
+/* (Re)computes the parts; `validation` of the training rows go to validation. INVALID when a part
+ * that was asked for would be empty. Standardises where the source asks for it. */
 enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s, uint64_t seed,
                               double validation, struct mag_err *err) MAG_MUSTCHECK;
 
 /* ---- formats (idx.c, csv.c), used by dataset.c ---- */
-enum mag_status idx_read(const char *folder, bool probe, struct dataset *d, struct mag_err *err) MAG_MUSTCHECK;
-enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status idx_read(const char *folder, bool probe, struct dataset *d,
+                         struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status csv_read(const struct dataset_source *s, struct dataset *d,
+                         struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

@@ -54,7 +54,9 @@ static void send_ready(struct executor *e)
 static void send_error(struct executor *e, int64_t trial, const char *cause, const char *reason)
 {
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"error\",\"trial\":%lld,\"cause\":\"%s\",\"reason\":", (long long)trial, cause);
+    buf_addf(&b,
+             "{\"type\":\"error\",\"trial\":%lld,\"cause\":\"%s\",\"reason\":", (long long)trial,
+             cause);
     buf_add_json_string(&b, reason);
     buf_addc(&b, '}');
     e->exit = send_line(e, &b) != MAG_OK || e->exit;
@@ -71,11 +73,13 @@ static void send_result(struct executor *e, const struct trial_result *r)
     e->exit = send_line(e, &b) != MAG_OK || e->exit;
 }
 
-static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *m, struct mag_err *err)
+static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *m,
+                                 struct mag_err *err)
 {
     struct executor *e = ctx;
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":", (long long)e->trial,
+    buf_addf(&b,
+             "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":", (long long)e->trial,
              (long long)step);
     metrics_json(m, &b);
     buf_addc(&b, '}');
@@ -87,7 +91,8 @@ static enum mag_status on_checkpoint(void *ctx, int64_t step, const char *path, 
 {
     struct executor *e = ctx;
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":", (long long)e->trial,
+    buf_addf(&b,
+             "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":", (long long)e->trial,
              (long long)step);
     buf_add_json_string(&b, path);
     buf_addc(&b, '}');
@@ -159,7 +164,8 @@ static enum mag_status parse_start(const json_t *m, struct start *s, struct mag_
     s->job.seed = (uint64_t)json_integer_value(seed);
     s->job.budget = json_integer_value(budget);
     s->job.checkpoint_dir = text_of(m, "checkpoint_dir");
-    s->job.checkpoint_every = json_integer_value(json_object_get(json_object_get(m, "checkpoint"), "every"));
+    s->job.checkpoint_every =
+        json_integer_value(json_object_get(json_object_get(m, "checkpoint"), "every"));
     s->job.resume_path = text_of(resume, "path");
     const struct {
         bool good;
@@ -219,8 +225,9 @@ static bool make_ready(struct executor *e, const struct start *s, struct recipe 
     struct mag_err err = {0};
     const struct recipe_context ctx = {.params = s->params};
     bool parsed = recipe_parse(s->spec, "/trial", &ctx, &is, recipe);
-    enum mag_status st = parsed ? session_prepare(&e->session, recipe, s->job.seed, "/trial", &is, &err)
-                                : MAG_INVALID;
+    enum mag_status st =
+        parsed ? session_prepare(&e->session, recipe, s->job.seed, "/trial", &is, &err)
+               : MAG_INVALID;
     if (is.total > 0) {
         struct buf text = {0};
         issues_text(&is, &text);
@@ -243,10 +250,12 @@ static void run_trial(struct executor *e, const struct start *s)
     if (!make_ready(e, s, &recipe)) {
         return;
     }
-    const struct trial_hooks hooks = {.ctx = e, .poll = on_poll, .report = on_report, .checkpoint = on_checkpoint};
+    const struct trial_hooks hooks = {
+        .ctx = e, .poll = on_poll, .report = on_report, .checkpoint = on_checkpoint};
     struct trial_result result;
     struct mag_err err = {0};
-    enum mag_status st = trial_run(&s->job, &recipe, e->session.dataset, e->session.backend, &hooks, &result, &err);
+    enum mag_status st =
+        trial_run(&s->job, &recipe, e->session.dataset, e->session.backend, &hooks, &result, &err);
     if (st != MAG_OK) {
         send_error(e, e->trial, cause_of(st), err.text);
     } else if (result.end != TRIAL_EXITED) {

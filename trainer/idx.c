@@ -49,8 +49,8 @@ static enum mag_status read_bytes(struct idx_file *f, void *to, size_t n, struct
                             code == Z_ERRNO ? strerror(errno) : why);
         }
         if (r == 0) {
-            return mag_fail(err, MAG_CORRUPT, "%s: ends after %zu of %zu bytes of its %s", f->path, got, n,
-                            n < 64 ? "header" : "values");
+            return mag_fail(err, MAG_CORRUPT, "%s: ends after %zu of %zu bytes of its %s", f->path,
+                            got, n, n < 64 ? "header" : "values");
         }
         got += (size_t)r;
     }
@@ -65,15 +65,16 @@ static enum mag_status read_header(struct idx_file *f, struct mag_err *err)
         return st;
     }
     if (head[0] != 0 || head[1] != 0 || head[3] < 1 || head[3] > IDX_DIMS_MAX) {
-        return mag_fail(err, MAG_CORRUPT, "%s: not an IDX file (it starts %02x %02x %02x %02x)", f->path,
-                        head[0], head[1], head[2], head[3]);
+        return mag_fail(err, MAG_CORRUPT, "%s: not an IDX file (it starts %02x %02x %02x %02x)",
+                        f->path, head[0], head[1], head[2], head[3]);
     }
     f->type = head[2];
     f->n_dims = head[3];
     if (f->type != IDX_U8 && f->type != IDX_F32) {
-        return mag_fail(err, MAG_UNSUPPORTED,
-                        "%s: values of IDX type 0x%02x; unsigned bytes (0x08) and floats (0x0d) are read",
-                        f->path, f->type);
+        return mag_fail(
+            err, MAG_UNSUPPORTED,
+            "%s: values of IDX type 0x%02x; unsigned bytes (0x08) and floats (0x0d) are read",
+            f->path, f->type);
     }
     for (int i = 0; i < f->n_dims; i++) {
         uint32_t be = 0;
@@ -82,18 +83,20 @@ static enum mag_status read_header(struct idx_file *f, struct mag_err *err)
             return st;
         }
         f->dims[i] = ntohl(be);
-        uint32_t max = i == 0 ? DATASET_ROWS_MAX : i == 1 && f->n_dims == 2 ? MODEL_UNITS_MAX : MODEL_SIDE_MAX;
+        uint32_t max = i == 0                     ? DATASET_ROWS_MAX
+                       : i == 1 && f->n_dims == 2 ? MODEL_UNITS_MAX
+                                                  : MODEL_SIDE_MAX;
         if (f->dims[i] == 0 || f->dims[i] > max) {
-            return mag_fail(err, MAG_CORRUPT, "%s: dimension %d is %u; 1 to %u are read", f->path, i + 1,
-                            f->dims[i], max);
+            return mag_fail(err, MAG_CORRUPT, "%s: dimension %d is %u; 1 to %u are read", f->path,
+                            i + 1, f->dims[i], max);
         }
     }
     return MAG_OK;
 }
 
 /* Opens FOLDER/<part>-<what>, plain or .gz. NOTFOUND when there is neither. */
-static enum mag_status idx_open(const char *folder, const char *part, const char *what, struct idx_file *f,
-                                struct mag_err *err)
+static enum mag_status idx_open(const char *folder, const char *part, const char *what,
+                                struct idx_file *f, struct mag_err *err)
 {
     *f = (struct idx_file){0};
     static const char *const ends[] = {"", ".gz"};
@@ -113,7 +116,8 @@ static enum mag_status idx_open(const char *folder, const char *part, const char
         }
     }
     if (access(folder, F_OK) != 0) {
-        return mag_fail(err, MAG_NOTFOUND, "no folder %s; an idx data set is a folder of IDX files", folder);
+        return mag_fail(err, MAG_NOTFOUND, "no folder %s; an idx data set is a folder of IDX files",
+                        folder);
     }
     return mag_fail(err, MAG_NOTFOUND, "no file %s (or without .gz)", f->path);
 }
@@ -143,7 +147,8 @@ static struct shape image_shape(const struct idx_file *f)
 }
 
 /* Appends the file's values after row `at`. */
-static enum mag_status read_values(struct idx_file *f, uint32_t at, struct dataset *d, struct mag_err *err)
+static enum mag_status read_values(struct idx_file *f, uint32_t at, struct dataset *d,
+                                   struct mag_err *err)
 {
     size_t width = row_values(f);
     size_t n = width * f->dims[0];
@@ -161,10 +166,12 @@ static enum mag_status read_values(struct idx_file *f, uint32_t at, struct datas
     return st;
 }
 
-static enum mag_status read_labels(struct idx_file *f, uint32_t at, struct dataset *d, struct mag_err *err)
+static enum mag_status read_labels(struct idx_file *f, uint32_t at, struct dataset *d,
+                                   struct mag_err *err)
 {
     if (f->type != IDX_U8 || f->n_dims != 1) {
-        return mag_fail(err, MAG_CORRUPT, "%s: labels must be unsigned bytes in one dimension", f->path);
+        return mag_fail(err, MAG_CORRUPT, "%s: labels must be unsigned bytes in one dimension",
+                        f->path);
     }
     uint8_t *labels = mag_try_alloc(f->dims[0], 1);
     if (labels == NULL) {
@@ -215,13 +222,14 @@ static enum mag_status check_set(struct idx_set *s, struct mag_err *err)
         struct idx_file *x = &s->images[i];
         struct idx_file *y = &s->labels[i];
         if (x->dims[0] != y->dims[0]) {
-            return mag_fail(err, MAG_CORRUPT, "%s holds %u examples, but %s %u labels", x->path, x->dims[0],
-                            y->path, y->dims[0]);
+            return mag_fail(err, MAG_CORRUPT, "%s holds %u examples, but %s %u labels", x->path,
+                            x->dims[0], y->path, y->dims[0]);
         }
         if (x->type != s->images[0].type || x->n_dims != s->images[0].n_dims ||
             memcmp(x->dims + 1, s->images[0].dims + 1, sizeof(x->dims) - sizeof(x->dims[0])) != 0) {
-            return mag_fail(err, MAG_CORRUPT, "%s: its examples have another shape than those of %s",
-                            x->path, s->images[0].path);
+            return mag_fail(err, MAG_CORRUPT,
+                            "%s: its examples have another shape than those of %s", x->path,
+                            s->images[0].path);
         }
     }
     return MAG_OK;
@@ -248,7 +256,8 @@ static enum mag_status alloc_rows(const struct idx_set *s, bool probe, struct da
         d->values = mag_try_alloc(rows, width * sizeof(float));
     }
     if (d->labels == NULL || (!probe && d->bytes == NULL && d->values == NULL)) {
-        return mag_fail(err, MAG_NOMEM, "%s: no memory for %llu examples", x->path, (unsigned long long)rows);
+        return mag_fail(err, MAG_NOMEM, "%s: no memory for %llu examples", x->path,
+                        (unsigned long long)rows);
     }
     return MAG_OK;
 }

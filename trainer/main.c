@@ -105,7 +105,8 @@ static int run_check(const char *path, bool json)
         free(dump);
         json_decref(out);
     } else if (good) {
-        printf("good: %u examples of %s, %d classes; up to %lld weights; %d corner%s of the searchspace tried\n",
+        printf("good: %u examples of %s, %d classes; up to %lld weights; %d corner%s of the "
+               "searchspace tried\n",
                sum.n_rows, sum.shape, sum.n_classes, (long long)sum.most_weights, sum.points,
                sum.points == 1 ? "" : "s");
     } else {
@@ -166,8 +167,9 @@ static bool number(const char *name, const char *text, long long lo, long long h
     errno = 0;
     long long v = strtoll(text, &end, 10);
     if (errno != 0 || end == text || *end != '\0' || v < lo || v > hi) {
-        fprintf(stderr, "magpie-trainer: --%s must be a whole number from %lld to %lld, not \"%s\"\n", name, lo,
-                hi, text);
+        fprintf(stderr,
+                "magpie-trainer: --%s must be a whole number from %lld to %lld, not \"%s\"\n", name,
+                lo, hi, text);
         return false;
     }
     *to = v;
@@ -182,9 +184,25 @@ struct options {
     struct bench bench;
 };
 
-enum { OPT_CHECK = 256, OPT_TRAIN, OPT_BENCH, OPT_JSON, OPT_PARAMS, OPT_EPOCHS, OPT_SEED, OPT_TRIAL,
-       OPT_CHECKPOINTS, OPT_RESUME, OPT_DATA, OPT_BATCH, OPT_BATCHES, OPT_THREADS, OPT_BACKEND, OPT_VERSION,
-       OPT_HELP };
+enum {
+    OPT_CHECK = 256,
+    OPT_TRAIN,
+    OPT_BENCH,
+    OPT_JSON,
+    OPT_PARAMS,
+    OPT_EPOCHS,
+    OPT_SEED,
+    OPT_TRIAL,
+    OPT_CHECKPOINTS,
+    OPT_RESUME,
+    OPT_DATA,
+    OPT_BATCH,
+    OPT_BATCHES,
+    OPT_THREADS,
+    OPT_BACKEND,
+    OPT_VERSION,
+    OPT_HELP
+};
 
 static const struct option long_options[] = {
     {"check", required_argument, NULL, OPT_CHECK},
@@ -232,7 +250,8 @@ static bool number_option(int opt, struct options *o)
     case OPT_BATCHES:
         return number("batches", optarg, 1, 1000000, &v) && (o->bench.batches = (int)v, true);
     case OPT_THREADS:
-        return number("threads", optarg, 1, BACKEND_THREADS_MAX, &v) && (o->bench.threads = (int)v, true);
+        return number("threads", optarg, 1, BACKEND_THREADS_MAX, &v) &&
+               (o->bench.threads = (int)v, true);
     default:
         return false;
     }
@@ -289,8 +308,11 @@ int main(int argc, char **argv)
     log_init_from_env();
     flush_denormals();
     struct options o = {.train = {.epochs = 10, .trial = 1},
-                        .bench = {.data = "/usr/share/datasets/fashion-mnist", .batch = 64, .epochs = 1,
-                                  .threads = 1, .seed = 1}};
+                        .bench = {.data = "/usr/share/datasets/fashion-mnist",
+                                  .batch = 64,
+                                  .epochs = 1,
+                                  .threads = 1,
+                                  .seed = 1}};
     int opt = 0;
     while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         int status = 0;
@@ -305,8 +327,9 @@ int main(int argc, char **argv)
     }
     if (fd == -2 || o.mode == MODE_NONE || optind != argc) {
         if (fd != -2) {
-            fprintf(stderr, "magpie-trainer: nothing to do: a worker starts it with MAGPIE_FD; by hand use "
-                            "--check, --train or --bench (see --help)\n");
+            fprintf(stderr,
+                    "magpie-trainer: nothing to do: a worker starts it with MAGPIE_FD; by hand use "
+                    "--check, --train or --bench (see --help)\n");
         }
         return 2;
     }

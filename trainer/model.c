@@ -68,14 +68,17 @@ static bool conv_shape(struct layer *l, char *why, size_t why_size)
     char in[48];
     shape_text(&l->in, in);
     if (l->in.flat) {
-        (void)snprintf(why, why_size,
-                       "a conv layer needs an image, but gets %s flat values; put it before dense and "
-                       "flatten layers, or give \"input\": [channels, height, width]", in);
+        (void)snprintf(
+            why, why_size,
+            "a conv layer needs an image, but gets %s flat values; put it before dense and "
+            "flatten layers, or give \"input\": [channels, height, width]",
+            in);
         return false;
     }
     if (l->pad_same) {
         if (l->kernel % 2 == 0) {
-            (void)snprintf(why, why_size, "padding \"same\" needs an odd kernel, not %d", l->kernel);
+            (void)snprintf(why, why_size, "padding \"same\" needs an odd kernel, not %d",
+                           l->kernel);
             return false;
         }
         l->pad = l->kernel / 2;
@@ -84,9 +87,11 @@ static bool conv_shape(struct layer *l, char *why, size_t why_size)
                             .h = window_out(l->in.h, l->kernel, l->stride, l->pad),
                             .w = window_out(l->in.w, l->kernel, l->stride, l->pad)};
     if (l->out.h < 1 || l->out.w < 1) {
-        (void)snprintf(why, why_size,
-                       "a %dx%d kernel does not fit into its input of %s (padding %d); use a smaller "
-                       "kernel or \"padding\": \"same\"", l->kernel, l->kernel, in, l->pad);
+        (void)snprintf(
+            why, why_size,
+            "a %dx%d kernel does not fit into its input of %s (padding %d); use a smaller "
+            "kernel or \"padding\": \"same\"",
+            l->kernel, l->kernel, in, l->pad);
         return false;
     }
     return true;
@@ -97,16 +102,19 @@ static bool pool_shape(struct layer *l, char *why, size_t why_size)
     char in[48];
     shape_text(&l->in, in);
     if (l->in.flat) {
-        (void)snprintf(why, why_size, "a maxpool layer needs an image, but gets %s flat values", in);
+        (void)snprintf(why, why_size, "a maxpool layer needs an image, but gets %s flat values",
+                       in);
         return false;
     }
     l->out = (struct shape){.c = l->in.c,
                             .h = window_out(l->in.h, l->kernel, l->stride, 0),
                             .w = window_out(l->in.w, l->kernel, l->stride, 0)};
     if (l->out.h < 1 || l->out.w < 1) {
-        (void)snprintf(why, why_size,
-                       "a %dx%d pooling window does not fit into its input of %s; take out a pooling "
-                       "layer or make earlier layers keep more of the image", l->kernel, l->kernel, in);
+        (void)snprintf(
+            why, why_size,
+            "a %dx%d pooling window does not fit into its input of %s; take out a pooling "
+            "layer or make earlier layers keep more of the image",
+            l->kernel, l->kernel, in);
         return false;
     }
     return true;
@@ -141,10 +149,11 @@ static bool last_layer(const struct model *m, int outputs, char *why, size_t why
         return false;
     }
     if (outputs > 0 && l->filters != outputs) {
-        (void)snprintf(why, why_size,
-                       "the last layer has %d unit%s, but the data set has %d %s; write \"units\": %d",
-                       l->filters, l->filters == 1 ? "" : "s", outputs,
-                       outputs == 1 ? "target" : "classes", outputs);
+        (void)snprintf(
+            why, why_size,
+            "the last layer has %d unit%s, but the data set has %d %s; write \"units\": %d",
+            l->filters, l->filters == 1 ? "" : "s", outputs, outputs == 1 ? "target" : "classes",
+            outputs);
         return false;
     }
     return true;
@@ -168,7 +177,8 @@ bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjso
         weights += layer_weights(l) + layer_biases(l);
         if (weights > MODEL_WEIGHTS_MAX || values > MODEL_ACTIVATIONS_MAX) {
             (void)snprintf(why, sizeof(why), "the model is too large: over %d million %s",
-                           MODEL_WEIGHTS_MAX >> 20, weights > MODEL_WEIGHTS_MAX ? "weights" : "values");
+                           MODEL_WEIGHTS_MAX >> 20,
+                           weights > MODEL_WEIGHTS_MAX ? "weights" : "values");
             break;
         }
     }
@@ -194,8 +204,8 @@ char *model_signature(const struct model *m)
         const struct layer *l = &m->layers[i];
         buf_addf(&b, "; %s", layer_kind_name(l->kind));
         if (l->kind == LAYER_CONV) {
-            buf_addf(&b, " %d of %dx%d stride %d pad %d %s", l->filters, l->kernel, l->kernel, l->stride,
-                     l->pad, activation_name(l->act));
+            buf_addf(&b, " %d of %dx%d stride %d pad %d %s", l->filters, l->kernel, l->kernel,
+                     l->stride, l->pad, activation_name(l->act));
         } else if (l->kind == LAYER_DENSE) {
             buf_addf(&b, " %d %s", l->filters, activation_name(l->act));
         } else if (l->kind == LAYER_MAXPOOL) {

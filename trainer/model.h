@@ -12,13 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_LAYERS_MAX 64        /* layers after "repeat" */
-#define MODEL_UNITS_MAX 65536      /* units of a dense layer */
-#define MODEL_FILTERS_MAX 4096     /* filters of a convolution */
-#define MODEL_KERNEL_MAX 64        /* side of a kernel */
-#define MODEL_POOL_MAX 16          /* side of a pooling window */
-#define MODEL_SIDE_MAX 4096        /* channels, height or width of an input */
-#define MODEL_WEIGHTS_MAX (1 << 28) /* weights of one model: 1 GiB of floats */
+#define MODEL_LAYERS_MAX 64             /* layers after "repeat" */
+#define MODEL_UNITS_MAX 65536           /* units of a dense layer */
+#define MODEL_FILTERS_MAX 4096          /* filters of a convolution */
+#define MODEL_KERNEL_MAX 64             /* side of a kernel */
+#define MODEL_POOL_MAX 16               /* side of a pooling window */
+#define MODEL_SIDE_MAX 4096             /* channels, height or width of an input */
+#define MODEL_WEIGHTS_MAX (1 << 28)     /* weights of one model: 1 GiB of floats */
 #define MODEL_ACTIVATIONS_MAX (1 << 28) /* values of one example over all layers */
 
 enum layer_kind {
@@ -47,7 +47,7 @@ struct layer {
     bool pad_same;       /* conv: pad so that stride 1 keeps the size (resolved into `pad`) */
     float rate;          /* dropout: part of the values that is set to 0 */
     struct shape in, out;
-    int origin;          /* index in the file's "layers", for messages */
+    int origin; /* index in the file's "layers", for messages */
 };
 
 struct model {
@@ -76,8 +76,8 @@ int64_t layer_biases(const struct layer *l);
 int64_t layer_fan_in(const struct layer *l);
 int64_t model_weights(const struct model *m);
 
-/* "dense 784 -> 256 relu", for descriptions and for telling checkpoints apart: two models with equal
- * signatures have the same arrays. Malloc'ed. */
+/* "dense 784 -> 256 relu", for descriptions and for telling checkpoints apart: two models with
+ * equal signatures have the same arrays. Malloc'ed. */
 char *model_signature(const struct model *m);
 
 const char *layer_kind_name(enum layer_kind k);

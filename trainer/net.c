@@ -7,8 +7,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum mag_status net_create(const struct backend_ops *ops, struct backend *backend, const struct model *model,
-                           int rows, struct net **ret, struct mag_err *err)
+enum mag_status net_create(const struct backend_ops *ops, struct backend *backend,
+                           const struct model *model, int rows, struct net **ret,
+                           struct mag_err *err)
 {
     struct net *net = xcalloc(1, sizeof(*net));
     *net = (struct net){.ops = ops, .backend = backend, .rows = rows};
@@ -111,8 +112,9 @@ void net_init_weights(struct net *net, uint64_t seed, uint64_t trial)
     free(c.room);
 }
 
-void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n, enum loss_kind loss,
-               const struct pass *pass, const struct update *u, struct score *add)
+void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
+               enum loss_kind loss, const struct pass *pass, const struct update *u,
+               struct score *add)
 {
     const struct backend_ops *o = net->ops;
     o->load(net->input, d, rows, n);
@@ -128,8 +130,8 @@ void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, i
     }
 }
 
-void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n, enum loss_kind loss,
-               struct score *add)
+void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
+               enum loss_kind loss, struct score *add)
 {
     const struct pass pass = {.training = false};
     net->ops->load(net->input, d, rows, n);

@@ -81,8 +81,10 @@ static void parse_layer(struct reader *r, const json_t *value, const char *point
                         struct model *m)
 {
     if (!json_is_object(value)) {
-        mjson_issue(r->issues, pointer, "a layer must be an object such as {\"type\": \"dense\", \"units\": "
-                    "10}, not %s", mjson_kind(value));
+        mjson_issue(r->issues, pointer,
+                    "a layer must be an object such as {\"type\": \"dense\", \"units\": "
+                    "10}, not %s",
+                    mjson_kind(value));
         return;
     }
     struct place p = {.reader = r, .object = value, .pointer = pointer};
@@ -139,7 +141,8 @@ static void parse_input(struct reader *r, const json_t *v, const char *pointer, 
     }
     if (!good) {
         mjson_issue_at(r->issues, pointer, "input",
-                       "\"input\" must be [channels, height, width] or [values], each 1 to %d", MODEL_SIDE_MAX);
+                       "\"input\" must be [channels, height, width] or [values], each 1 to %d",
+                       MODEL_SIDE_MAX);
         return;
     }
     ret->input_given = true;
@@ -151,7 +154,8 @@ static void parse_model(struct reader *r, const json_t *v, const char *pointer, 
 {
     static const char *const keys[] = {"input", "layers", NULL};
     if (!json_is_object(v)) {
-        mjson_issue(r->issues, pointer, "\"model\" must be {\"layers\": [...]}, not %s", mjson_kind(v));
+        mjson_issue(r->issues, pointer, "\"model\" must be {\"layers\": [...]}, not %s",
+                    mjson_kind(v));
         return;
     }
     mjson_check_keys(v, keys, pointer, r->issues);
@@ -160,7 +164,8 @@ static void parse_model(struct reader *r, const json_t *v, const char *pointer, 
     }
     const json_t *layers = json_object_get(v, "layers");
     if (!json_is_array(layers) || json_array_size(layers) == 0) {
-        mjson_issue_at(r->issues, pointer, "layers", "\"layers\" must be a list of one layer or more, not %s",
+        mjson_issue_at(r->issues, pointer, "layers",
+                       "\"layers\" must be a list of one layer or more, not %s",
                        json_is_array(layers) ? "an empty one" : mjson_kind(layers));
         return;
     }
@@ -168,14 +173,16 @@ static void parse_model(struct reader *r, const json_t *v, const char *pointer, 
     char *at = mjson_pointer(pointer, "layers");
     parse_layers(r, layers, at, &ret->model);
     if (ret->model.n == 0 && r->issues->total == before) {
-        mjson_issue(r->issues, at, "no layer is left once inactive ones and \"repeat\": 0 are taken out");
+        mjson_issue(r->issues, at,
+                    "no layer is left once inactive ones and \"repeat\": 0 are taken out");
     }
     free(at);
 }
 
 /* ---- training ---- */
 
-static void parse_schedule(struct reader *r, const json_t *v, const char *pointer, struct schedule *s)
+static void parse_schedule(struct reader *r, const json_t *v, const char *pointer,
+                           struct schedule *s)
 {
     static const char *const kinds[] = {"constant", "step", "exponential", "cosine", NULL};
     static const char *const keys[][6] = {{"type", "warmup", NULL},
@@ -185,9 +192,11 @@ static void parse_schedule(struct reader *r, const json_t *v, const char *pointe
     int kind = 0;
     *s = (struct schedule){.factor = 0.1, .every = 10};
     json_t *short_form = json_is_string(v) ? json_pack("{s:O}", "type", v) : NULL;
-    struct place p = {.reader = r, .object = short_form != NULL ? short_form : v, .pointer = pointer};
+    struct place p = {
+        .reader = r, .object = short_form != NULL ? short_form : v, .pointer = pointer};
     if (!json_is_object(p.object)) {
-        mjson_issue(r->issues, pointer, "\"schedule\" must be {\"type\": …}, not %s", mjson_kind(v));
+        mjson_issue(r->issues, pointer, "\"schedule\" must be {\"type\": …}, not %s",
+                    mjson_kind(v));
     } else if (value_choice(&p, "type", true, kinds, &kind)) {
         s->kind = (enum schedule_kind)kind;
         mjson_check_keys(p.object, keys[kind], pointer, r->issues);
@@ -244,14 +253,20 @@ static void parse_backend(const struct place *p, struct training *t)
     t->backend = backend_registry[k];
 }
 
-static void parse_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
+static void parse_training(struct reader *r, const json_t *v, const char *pointer,
+                           struct training *t)
 {
-    static const char *const keys[] = {"optimizer", "lr", "momentum", "weight_decay", "beta1", "beta2",
-                                       "epsilon", "batch_size", "epochs", "loss", "schedule", "validation",
-                                       "threads", "backend", NULL};
+    static const char *const keys[] = {"optimizer", "lr",      "momentum", "weight_decay",
+                                       "beta1",     "beta2",   "epsilon",  "batch_size",
+                                       "epochs",    "loss",    "schedule", "validation",
+                                       "threads",   "backend", NULL};
     static const char *const optimizers[] = {"sgd", "adam", NULL};
     static const char *const losses[] = {"cross_entropy", "mse", NULL};
-    *t = (struct training){.batch_size = 64, .epochs = 10, .threads = 1, .validation = 0.1, .backend = backend_registry[0]};
+    *t = (struct training){.batch_size = 64,
+                           .epochs = 10,
+                           .threads = 1,
+                           .validation = 0.1,
+                           .backend = backend_registry[0]};
     t->update = (struct update){.beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .lr = 0.01f};
     if (v == NULL) {
         return;
@@ -280,11 +295,13 @@ static void parse_training(struct reader *r, const json_t *v, const char *pointe
 
 /* ---- the whole ---- */
 
-static void parse_dataset(struct reader *r, const json_t *trial, const char *pointer, struct recipe *ret)
+static void parse_dataset(struct reader *r, const json_t *trial, const char *pointer,
+                          struct recipe *ret)
 {
     const json_t *given = json_object_get(trial, "dataset");
     if (given == NULL) {
-        mjson_issue(r->issues, pointer, "\"dataset\" is missing: write \"idx:FOLDER\" or "
+        mjson_issue(r->issues, pointer,
+                    "\"dataset\" is missing: write \"idx:FOLDER\" or "
                     "\"csv:PATH?label=COLUMN\"");
         return;
     }
@@ -313,7 +330,8 @@ bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_
     mjson_check_keys(trial, keys, pointer, is);
     const char *program = json_string_value(json_object_get(trial, "program"));
     if (program == NULL || strcmp(program, "builtin") != 0) {
-        mjson_issue_at(is, pointer, "program", "\"program\" must be \"builtin\" for the built-in trainer");
+        mjson_issue_at(is, pointer, "program",
+                       "\"program\" must be \"builtin\" for the built-in trainer");
     }
     parse_dataset(&r, trial, pointer, ret);
     char *at = mjson_pointer(pointer, "model");
@@ -335,7 +353,8 @@ void recipe_fini(struct recipe *r)
 }
 
 /* Takes the data set's shape, or checks that the given one holds as many values. */
-static bool fit_input(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is)
+static bool fit_input(struct recipe *r, const struct dataset *d, const char *pointer,
+                      struct mjson_issues *is)
 {
     if (!r->input_given) {
         r->model.input = d->shape;
@@ -349,13 +368,16 @@ static bool fit_input(struct recipe *r, const struct dataset *d, const char *poi
     shape_text(&r->model.input, want);
     shape_text(&d->shape, have);
     char *at = mjson_pointer(pointer, "model");
-    mjson_issue_at(is, at, "input", "\"input\" is %s (%lld values), but an example of the data set is %s (%lld)",
-                   want, (long long)shape_size(&r->model.input), have, (long long)shape_size(&d->shape));
+    mjson_issue_at(is, at, "input",
+                   "\"input\" is %s (%lld values), but an example of the data set is %s (%lld)",
+                   want, (long long)shape_size(&r->model.input), have,
+                   (long long)shape_size(&d->shape));
     free(at);
     return false;
 }
 
-bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is)
+bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,
+                struct mjson_issues *is)
 {
     int before = is->total;
     struct training *t = &r->training;
@@ -363,7 +385,8 @@ bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer, 
         t->loss = d->n_classes > 0 ? LOSS_CROSS_ENTROPY : LOSS_MSE;
     } else if (t->loss == LOSS_CROSS_ENTROPY && d->n_classes == 0) {
         char *at = mjson_pointer(pointer, "training");
-        mjson_issue_at(is, at, "loss", "\"cross_entropy\" needs classes, but the data set predicts a number; "
+        mjson_issue_at(is, at, "loss",
+                       "\"cross_entropy\" needs classes, but the data set predicts a number; "
                        "write \"mse\"");
         free(at);
     }

@@ -10,7 +10,8 @@
  *              "layers": [{"type": "dense", "units": 10, "activation": "relu", "repeat": 1}, …]},
  *    "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0, "batch_size": 64, …}}
  *
- * docs/TRAINER.md lists every key with its range and default; the tables in recipe.c are the source.
+ * docs/TRAINER.md lists every key with its range and default; the tables in recipe.c are the
+ * source.
  */
 #ifndef MAG_TRAINER_RECIPE_H
 #define MAG_TRAINER_RECIPE_H
@@ -26,7 +27,7 @@ struct training {
     enum loss_kind loss;
     bool loss_given;
     int batch_size;
-    int epochs; /* where the experiment has no resource, so that no budget is given */
+    int epochs;        /* where the experiment has no resource, so that no budget is given */
     double validation; /* part of the training examples kept for validation */
     int threads;
     struct schedule schedule;
@@ -40,20 +41,21 @@ struct recipe {
     struct training training;
 };
 
-/* Where values come from. `params` may be NULL (none). `declared`, where not NULL, is the experiment's
- * searchspace: a "${name}" that it lacks is an error that names the nearest. */
+/* Where values come from. `params` may be NULL (none). `declared`, where not NULL, is the
+ * experiment's searchspace: a "${name}" that it lacks is an error that names the nearest. */
 struct recipe_context {
     const json_t *params;
     const json_t *declared;
 };
 
-/* Parses the trial object that stands at `pointer`. False exactly when issues were added; then there
- * is nothing to free. */
+/* Parses the trial object that stands at `pointer`. False exactly when issues were added; then
+ * there is nothing to free. */
 bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
                   struct mjson_issues *is, struct recipe *ret);
 void recipe_fini(struct recipe *r);
 
 /* Fits the recipe to an opened (or probed) data set: input shape, loss, shapes of all layers. */
-bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer, struct mjson_issues *is);
+bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,
+                struct mjson_issues *is);
 
 #endif

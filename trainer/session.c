@@ -10,15 +10,16 @@
 static char *source_key(const struct dataset_source *s)
 {
     struct buf b = {0};
-    buf_addf(&b, "%d|%s|%s|%d|%d|%d", (int)s->format, s->path, s->label != NULL ? s->label : "", s->regression,
-             s->standardize, s->separator);
+    buf_addf(&b, "%d|%s|%s|%d|%d|%d", (int)s->format, s->path, s->label != NULL ? s->label : "",
+             s->regression, s->standardize, s->separator);
     for (int i = 0; i < s->n_ignore; i++) {
         buf_addf(&b, "|%s", s->ignore[i]);
     }
     return buf_take(&b);
 }
 
-static enum mag_status use_dataset(struct session *s, const struct dataset_source *source, struct mag_err *err)
+static enum mag_status use_dataset(struct session *s, const struct dataset_source *source,
+                                   struct mag_err *err)
 {
     char *key = source_key(source);
     if (s->source_key != NULL && strcmp(key, s->source_key) == 0) {
@@ -54,8 +55,8 @@ static enum mag_status use_backend(struct session *s, const struct training *t, 
     return st;
 }
 
-enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed, const char *pointer,
-                                struct mjson_issues *is, struct mag_err *err)
+enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
+                                const char *pointer, struct mjson_issues *is, struct mag_err *err)
 {
     enum mag_status st = use_dataset(s, &r->source, err);
     if (st == MAG_OK) {

@@ -21,7 +21,8 @@ void session_fini(struct session *s);
 /* Makes data set and backend ready for the recipe, keeping those of the last trial where they fit,
  * splits the data and works out the model's shapes. Adds issues below `pointer` (INVALID), or fills
  * `err`. */
-enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed, const char *pointer,
-                                struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
+                                const char *pointer, struct mjson_issues *is,
+                                struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

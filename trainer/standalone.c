@@ -19,7 +19,8 @@ static void print_metrics(const char *kind, int64_t step, const struct metrics *
     buf_fini(&b);
 }
 
-static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *m, struct mag_err *err)
+static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *m,
+                                 struct mag_err *err)
 {
     (void)ctx;
     (void)err;
@@ -39,8 +40,12 @@ static void print_issues(struct mjson_issues *is, const char *path, const char *
 
 static int train(struct session *s, const struct recipe *r, const struct standalone *o)
 {
-    const struct trial_job job = {.trial = o->trial, .seed = o->seed, .budget = o->epochs, .checkpoint_every = 1,
-                                  .checkpoint_dir = o->checkpoints, .resume_path = o->resume};
+    const struct trial_job job = {.trial = o->trial,
+                                  .seed = o->seed,
+                                  .budget = o->epochs,
+                                  .checkpoint_every = 1,
+                                  .checkpoint_dir = o->checkpoints,
+                                  .resume_path = o->resume};
     const struct trial_hooks hooks = {.report = on_report};
     struct trial_result result;
     struct mag_err err = {0};
@@ -52,7 +57,8 @@ static int train(struct session *s, const struct recipe *r, const struct standal
     return 0;
 }
 
-int standalone_run(const json_t *doc, const char *path, const char *text, size_t len, const struct standalone *o)
+int standalone_run(const json_t *doc, const char *path, const char *text, size_t len,
+                   const struct standalone *o)
 {
     struct mag_err err = {0};
     json_t *params = NULL;
@@ -67,7 +73,8 @@ int standalone_run(const json_t *doc, const char *path, const char *text, size_t
     struct mjson_issues *is = calloc(1, sizeof(*is));
     struct session session = {0};
     struct recipe recipe;
-    const struct recipe_context ctx = {.params = params, .declared = json_object_get(doc, "searchspace")};
+    const struct recipe_context ctx = {.params = params,
+                                       .declared = json_object_get(doc, "searchspace")};
     int status = 1;
     if (recipe_parse(trial != NULL ? trial : doc, pointer, &ctx, is, &recipe)) {
         if (session_prepare(&session, &recipe, o->seed, pointer, is, &err) == MAG_OK) {

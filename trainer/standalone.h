@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Training one trial by hand, without driver and worker: JSON lines of its metrics on standard output.
+ * Training one trial by hand, without driver and worker: JSON lines of its metrics on standard
+ * output.
  */
 #ifndef MAG_TRAINER_STANDALONE_H
 #define MAG_TRAINER_STANDALONE_H
@@ -17,6 +18,7 @@ struct standalone {
 };
 
 /* `doc` (an experiment or a trial object) was read from `text`, the file `path`. Exit status. */
-int standalone_run(const json_t *doc, const char *path, const char *text, size_t len, const struct standalone *o);
+int standalone_run(const json_t *doc, const char *path, const char *text, size_t len,
+                   const struct standalone *o);
 
 #endif

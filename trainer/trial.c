@@ -95,7 +95,8 @@ static bool must_end(struct run *r, enum trial_end *end)
 static enum mag_status train_epoch(struct run *r, bool *ended, struct score *score)
 {
     const struct training *t = &r->recipe->training;
-    struct pass pass = {.training = true, .seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
+    struct pass pass = {
+        .training = true, .seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
     char purpose[64];
     struct pcg64 g;
     memcpy(r->order, r->d->train, r->d->n_train * sizeof(*r->order));
@@ -123,7 +124,8 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     return r->net->ops->check(r->net->backend, r->err);
 }
 
-static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows, bool *ended)
+static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows,
+                                  bool *ended)
 {
     struct score score = {0};
     for (uint32_t at = 0; at < n_rows;) {
@@ -149,7 +151,9 @@ static enum mag_status save(struct run *r)
     if (r->job->checkpoint_dir == NULL) {
         return MAG_OK;
     }
-    struct checkpoint_info info = {.signature = r->signature, .optimizer = r->update.kind, .step = r->epoch,
+    struct checkpoint_info info = {.signature = r->signature,
+                                   .optimizer = r->update.kind,
+                                   .step = r->epoch,
                                    .updates = r->update.count};
     char *path = NULL;
     enum mag_status st = checkpoint_save(r->job->checkpoint_dir, &info, r->net, &path, r->err);
@@ -166,8 +170,9 @@ static enum mag_status report(struct run *r)
         return mag_fail(r->err, MAG_IO, "a fault was asked for at a report");
     }
     r->result->step = r->epoch;
-    return r->hooks->report != NULL ? r->hooks->report(r->hooks->ctx, r->epoch, &r->result->metrics, r->err)
-                                    : MAG_OK;
+    return r->hooks->report != NULL
+               ? r->hooks->report(r->hooks->ctx, r->epoch, &r->result->metrics, r->err)
+               : MAG_OK;
 }
 
 /* Training, then the measures of this epoch: of the test part at the budget. */
@@ -233,12 +238,18 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     return st;
 }
 
-enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe, const struct dataset *d,
-                          struct backend *backend, const struct trial_hooks *hooks, struct trial_result *ret,
+enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe,
+                          const struct dataset *d, struct backend *backend,
+                          const struct trial_hooks *hooks, struct trial_result *ret,
                           struct mag_err *err)
 {
     *ret = (struct trial_result){0};
-    struct run r = {.job = job, .recipe = recipe, .d = d, .hooks = hooks, .result = ret, .err = err,
+    struct run r = {.job = job,
+                    .recipe = recipe,
+                    .d = d,
+                    .hooks = hooks,
+                    .result = ret,
+                    .err = err,
                     .budget = job->budget > 0 ? job->budget : recipe->training.epochs};
     enum mag_status st = prepare(&r, backend);
     if (st == MAG_OK && r.epoch >= r.budget) {

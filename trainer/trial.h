@@ -41,7 +41,8 @@ struct trial_job {
 struct trial_hooks {
     void *ctx;
     enum trial_order (*poll)(void *ctx); /* called before every batch: must be cheap */
-    enum mag_status (*report)(void *ctx, int64_t step, const struct metrics *m, struct mag_err *err);
+    enum mag_status (*report)(void *ctx, int64_t step, const struct metrics *m,
+                              struct mag_err *err);
     enum mag_status (*checkpoint)(void *ctx, int64_t step, const char *path, struct mag_err *err);
 };
 
@@ -54,8 +55,9 @@ struct trial_result {
 };
 
 /* Runs a fitted recipe on its split data set with an open backend. */
-enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe, const struct dataset *d,
-                          struct backend *backend, const struct trial_hooks *hooks, struct trial_result *ret,
+enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe,
+                          const struct dataset *d, struct backend *backend,
+                          const struct trial_hooks *hooks, struct trial_result *ret,
                           struct mag_err *err) MAG_MUSTCHECK;
 
 double metrics_get(const struct metrics *m, const char *name); /* NaN when absent */

@@ -31,15 +31,16 @@ static void unknown_parameter(struct reader *r, const char *name, const char *po
     }
     const char *near = mjson_nearest(name, known);
     if (near != NULL) {
-        mjson_issue(r->issues, pointer, "no parameter \"%.100s\" in the searchspace; did you mean \"%s\"?",
-                    name, near);
+        mjson_issue(r->issues, pointer,
+                    "no parameter \"%.100s\" in the searchspace; did you mean \"%s\"?", name, near);
     } else {
         mjson_issue(r->issues, pointer, "no parameter \"%.100s\" in the searchspace", name);
     }
     free(known);
 }
 
-const json_t *value_resolve(struct reader *r, const json_t *value, const char *pointer, const char **name)
+const json_t *value_resolve(struct reader *r, const json_t *value, const char *pointer,
+                            const char **name)
 {
     if (name != NULL) {
         *name = NULL;
@@ -50,13 +51,14 @@ const json_t *value_resolve(struct reader *r, const json_t *value, const char *p
     }
     char *ref = reference_name(text);
     if (ref == NULL || strstr(ref, "${") != NULL) {
-        mjson_issue(r->issues, pointer, "\"%.100s\": a parameter stands for a whole value, as in \"${lr}\"",
-                    text);
+        mjson_issue(r->issues, pointer,
+                    "\"%.100s\": a parameter stands for a whole value, as in \"${lr}\"", text);
         free(ref);
         return NULL;
     }
     const json_t *found = json_object_get(r->ctx->params, ref);
-    if (found == NULL && r->ctx->declared != NULL && json_object_get(r->ctx->declared, ref) == NULL) {
+    if (found == NULL && r->ctx->declared != NULL &&
+        json_object_get(r->ctx->declared, ref) == NULL) {
         unknown_parameter(r, ref, pointer);
     }
     free(ref);
@@ -87,8 +89,9 @@ bool value_has_inactive(struct reader *r, const json_t *value)
         }
     } else if (json_is_string(value)) {
         char *ref = reference_name(json_string_value(value));
-        bool inactive = ref != NULL && json_object_get(r->ctx->params, ref) == NULL &&
-                        (r->ctx->declared == NULL || json_object_get(r->ctx->declared, ref) != NULL);
+        bool inactive =
+            ref != NULL && json_object_get(r->ctx->params, ref) == NULL &&
+            (r->ctx->declared == NULL || json_object_get(r->ctx->declared, ref) != NULL);
         free(ref);
         return inactive;
     }
@@ -110,9 +113,11 @@ static const json_t *field(const struct place *p, const char *key, bool required
     int before = p->reader->issues->total;
     const json_t *v = value_resolve(p->reader, given, pointer, name);
     if (v == NULL && required && p->reader->issues->total == before) {
-        mjson_issue(p->reader->issues, pointer,
-                    "\"%s\" needs the parameter %s, which has no value here; put the layer into a list "
-                    "of its own, so that it is left out while the parameter is inactive", key, *name);
+        mjson_issue(
+            p->reader->issues, pointer,
+            "\"%s\" needs the parameter %s, which has no value here; put the layer into a list "
+            "of its own, so that it is left out while the parameter is inactive",
+            key, *name);
     }
     free(pointer);
     return v;
@@ -128,7 +133,8 @@ static const char *origin(const char *name, char *room, size_t size)
     return room;
 }
 
-bool value_number(const struct place *p, const char *key, bool required, double lo, double hi, double *to)
+bool value_number(const struct place *p, const char *key, bool required, double lo, double hi,
+                  double *to)
 {
     const char *name = NULL;
     char from[128];
@@ -143,8 +149,9 @@ bool value_number(const struct place *p, const char *key, bool required, double 
     }
     double x = json_number_value(v);
     if (!(x >= lo && x <= hi)) {
-        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s is %g, but must lie between %g and %g",
-                       key, origin(name, from, sizeof(from)), x, lo, hi);
+        mjson_issue_at(p->reader->issues, p->pointer, key,
+                       "\"%s\"%s is %g, but must lie between %g and %g", key,
+                       origin(name, from, sizeof(from)), x, lo, hi);
         return false;
     }
     *to = x;
@@ -161,20 +168,23 @@ bool value_int(const struct place *p, const char *key, bool required, int lo, in
     }
     double x = json_number_value(v);
     if (!json_is_number(v) || x != floor(x)) {
-        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s must be a whole number, not %s", key,
-                       origin(name, from, sizeof(from)), json_is_number(v) ? "a fraction" : mjson_kind(v));
+        mjson_issue_at(
+            p->reader->issues, p->pointer, key, "\"%s\"%s must be a whole number, not %s", key,
+            origin(name, from, sizeof(from)), json_is_number(v) ? "a fraction" : mjson_kind(v));
         return false;
     }
     if (x < lo || x > hi) {
-        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s is %.0f, but must lie between %d and %d",
-                       key, origin(name, from, sizeof(from)), x, lo, hi);
+        mjson_issue_at(p->reader->issues, p->pointer, key,
+                       "\"%s\"%s is %.0f, but must lie between %d and %d", key,
+                       origin(name, from, sizeof(from)), x, lo, hi);
         return false;
     }
     *to = (int)x;
     return true;
 }
 
-bool value_choice(const struct place *p, const char *key, bool required, const char *const names[], int *to)
+bool value_choice(const struct place *p, const char *key, bool required, const char *const names[],
+                  int *to)
 {
     const char *name = NULL;
     char from[128];
@@ -197,8 +207,8 @@ bool value_choice(const struct place *p, const char *key, bool required, const c
         mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s must be %s, not %s", key,
                        origin(name, from, sizeof(from)), all.data, mjson_kind(v));
     } else {
-        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s must be %s, not \"%.100s\"", key,
-                       origin(name, from, sizeof(from)), all.data, text);
+        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s must be %s, not \"%.100s\"",
+                       key, origin(name, from, sizeof(from)), all.data, text);
     }
     buf_fini(&all);
     return false;

@@ -18,7 +18,8 @@ struct recipe recipe_of(const char *trial_json)
     json_t *trial = json_loads(trial_json, 0, NULL);
     cr_assert_not_null(trial, "%s", trial_json);
     bool good = recipe_parse(trial, "", &ctx, is, &r);
-    cr_assert(good, "%s: %s", is->n > 0 ? is->items[0].pointer : "", is->n > 0 ? is->items[0].text : "");
+    cr_assert(good, "%s: %s", is->n > 0 ? is->items[0].pointer : "",
+              is->n > 0 ? is->items[0].text : "");
     json_decref(trial);
     mjson_issues_fini(is);
     free(is);
@@ -27,12 +28,14 @@ struct recipe recipe_of(const char *trial_json)
 
 struct model model_of(const char *layers_json, struct shape input)
 {
-    char *trial = xasprintf("{\"program\":\"builtin\",\"dataset\":\"idx:/nowhere\",\"model\":{\"layers\":%s}}",
-                            layers_json);
+    char *trial = xasprintf(
+        "{\"program\":\"builtin\",\"dataset\":\"idx:/nowhere\",\"model\":{\"layers\":%s}}",
+        layers_json);
     struct recipe r = recipe_of(trial);
     struct mjson_issues *is = xcalloc(1, sizeof(*is));
     r.model.input = input;
-    cr_assert(model_shapes(&r.model, 0, "", is), "%s: %s", layers_json, is->n > 0 ? is->items[0].text : "");
+    cr_assert(model_shapes(&r.model, 0, "", is), "%s: %s", layers_json,
+              is->n > 0 ? is->items[0].text : "");
     struct model m = r.model;
     mjson_issues_fini(is);
     free(is);
@@ -70,7 +73,7 @@ struct dataset *toy_dataset(struct shape shape, int classes, uint32_t rows)
     }
     free(centres);
     d->n_given_test = rows / 5;
-    struct dataset_source s = {.path = (char *)(uintptr_t)"toy"};
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
     cr_assert_eq(dataset_split(d, &s, 1, 0.2, NULL), MAG_OK);
     return d;
 }

@@ -11,7 +11,8 @@
 #include "trainer/net.h"
 #include "trainer/recipe.h"
 
-/* The model with these layers (a JSON list) and this input; fails the test when it does not parse. */
+/* The model with these layers (a JSON list) and this input; fails the test when it does not parse.
+ */
 struct model model_of(const char *layers_json, struct shape input);
 /* A whole recipe; fails the test when it does not parse. The caller runs recipe_fini. */
 struct recipe recipe_of(const char *trial_json);
@@ -19,8 +20,8 @@ struct recipe recipe_of(const char *trial_json);
 /* Uniform in [-1, 1). */
 void fill_random(struct pcg64 *g, float *to, size_t n);
 
-/* A data set in memory: `rows` examples of the shape around one centre a class, split by seed 1 with
- * a fifth for validation. A last fifth of the rows is the test part. */
+/* A data set in memory: `rows` examples of the shape around one centre a class, split by seed 1
+ * with a fifth for validation. A last fifth of the rows is the test part. */
 struct dataset *toy_dataset(struct shape shape, int classes, uint32_t rows);
 
 /* A fresh folder below /tmp; remove_tree takes it away. */

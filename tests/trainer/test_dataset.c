@@ -83,7 +83,8 @@ static void put_all(const char *dir)
 
 static struct dataset_source idx_source(const char *dir)
 {
-    return (struct dataset_source){.format = DATASET_IDX, .path = (char *)(uintptr_t)dir, .test = 0.2};
+    return (struct dataset_source){
+        .format = DATASET_IDX, .path = (char *)(uintptr_t)dir, .test = 0.2};
 }
 
 Test(dataset, idx_is_read_plain_and_compressed)
@@ -238,7 +239,8 @@ Test(dataset, a_torn_gz_file_is_an_error_at_every_length)
         struct dataset *d = NULL;
         struct mag_err err = {0};
         write_file(path, whole, cut);
-        cr_expect_eq(dataset_open(&s, &d, &err), MAG_CORRUPT, "cut at %zu of %zu: %s", cut, n, err.text);
+        cr_expect_eq(dataset_open(&s, &d, &err), MAG_CORRUPT, "cut at %zu of %zu: %s", cut, n,
+                     err.text);
         dataset_destroy(d);
     }
     free(whole);
@@ -268,7 +270,7 @@ static int by_number(const void *a, const void *b)
 Test(dataset, the_split_is_a_partition_that_the_seed_alone_decides)
 {
     struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 3, 100);
-    struct dataset_source s = {.path = (char *)(uintptr_t)"toy"};
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
     uint32_t first[100];
     cr_assert_eq(dataset_split(d, &s, 9, 0.1, NULL), MAG_OK);
     cr_expect_eq(d->n_test, 20);
@@ -309,7 +311,8 @@ static enum mag_status open_csv(const char *text, size_t n, const char *query, s
     struct dataset_source s;
     json_t *v = json_string(source);
     write_file(path, text, n);
-    cr_assert(dataset_source_parse(v, "/dataset", is, &s), "%s: %s", query, is->n > 0 ? is->items[0].text : "");
+    cr_assert(dataset_source_parse(v, "/dataset", is, &s), "%s: %s", query,
+              is->n > 0 ? is->items[0].text : "");
     enum mag_status st = dataset_open(&s, d, err);
     if (st == MAG_OK) {
         st = dataset_split(*d, &s, 1, 0.25, err);
@@ -334,7 +337,8 @@ Test(dataset, csv_is_read_with_quotes_blank_lines_and_named_classes)
                                "4,w,.5,b\n";
     struct dataset *d = NULL;
     struct mag_err err = {0};
-    cr_assert_eq(open_csv(text, sizeof(text) - 1, "label=species&ignore=id&standardize=false&test=0", &d, &err),
+    cr_assert_eq(open_csv(text, sizeof(text) - 1,
+                          "label=species&ignore=id&standardize=false&test=0", &d, &err),
                  MAG_OK, "%s", err.text);
     cr_expect_eq(d->n_rows, 4);
     cr_expect_eq(d->shape.c, 2);
@@ -354,7 +358,8 @@ Test(dataset, csv_numeric_classes_sort_as_numbers)
     static const char text[] = "x,y\n1,10\n2,9\n3,2\n4,10\n";
     struct dataset *d = NULL;
     struct mag_err err = {0};
-    cr_assert_eq(open_csv(text, sizeof(text) - 1, "label=y&test=0", &d, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(open_csv(text, sizeof(text) - 1, "label=y&test=0", &d, &err), MAG_OK, "%s",
+                 err.text);
     cr_expect_eq(d->labels[0], 2);
     cr_expect_eq(d->labels[2], 0);
     cr_expect_eq(d->n_test, 0);
@@ -370,7 +375,8 @@ Test(dataset, csv_features_are_standardised_by_the_training_part)
     }
     struct dataset *d = NULL;
     struct mag_err err = {0};
-    cr_assert_eq(open_csv(b.data, b.len, "label=y&task=regression&separator=;", &d, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(open_csv(b.data, b.len, "label=y&task=regression&separator=;", &d, &err), MAG_OK,
+                 "%s", err.text);
     double sum = 0;
     double squares = 0;
     for (uint32_t i = 0; i < d->n_train; i++) {
@@ -414,7 +420,8 @@ Test(dataset, each_broken_csv_file_has_one_clear_message)
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct dataset *d = NULL;
         struct mag_err err = {0};
-        enum mag_status st = open_csv(table[i].text, strlen(table[i].text), table[i].query, &d, &err);
+        enum mag_status st =
+            open_csv(table[i].text, strlen(table[i].text), table[i].query, &d, &err);
         cr_expect_eq(st, table[i].status, "row %zu: %d %s", i, (int)st, err.text);
         cr_expect_not_null(strstr(err.text, table[i].says), "row %zu: %s", i, err.text);
         dataset_destroy(d);
@@ -463,8 +470,8 @@ Test(dataset, each_broken_source_has_a_message)
         struct dataset_source s;
         json_t *v = json_loads(table[i].json, JSON_DECODE_ANY, NULL);
         cr_expect_not(dataset_source_parse(v, "/trial/dataset", is, &s), "%s", table[i].json);
-        cr_expect(is->n > 0 && strstr(is->items[0].text, table[i].says) != NULL, "%s: %s", table[i].json,
-                  is->n > 0 ? is->items[0].text : "no issue");
+        cr_expect(is->n > 0 && strstr(is->items[0].text, table[i].says) != NULL, "%s: %s",
+                  table[i].json, is->n > 0 ? is->items[0].text : "no issue");
         json_decref(v);
         mjson_issues_fini(is);
         free(is);

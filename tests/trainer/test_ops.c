@@ -20,23 +20,33 @@ struct op_case {
     const char *layers;
 };
 
-#define IMAGE(c, h, w) {c, h, w, false}
-#define FLAT(n) {n, 1, 1, true}
+#define IMAGE(c, h, w)                                                                             \
+    {                                                                                              \
+        c, h, w, false                                                                             \
+    }
+#define FLAT(n)                                                                                    \
+    {                                                                                              \
+        n, 1, 1, true                                                                              \
+    }
 #define END "{\"type\":\"dense\",\"units\":3}]"
 
 static const struct op_case cases[] = {
     {"dense alone", FLAT(7), 4, 4, "[" END},
     {"dense tanh", FLAT(5), 6, 4, "[{\"type\":\"dense\",\"units\":9,\"activation\":\"tanh\"}," END},
-    {"dense sigmoid", FLAT(5), 3, 3, "[{\"type\":\"dense\",\"units\":4,\"activation\":\"sigmoid\"}," END},
-    {"dense relu", FLAT(12), 5, 5, "[{\"type\":\"dense\",\"units\":16,\"activation\":\"relu\",\"repeat\":2}," END},
+    {"dense sigmoid", FLAT(5), 3, 3,
+     "[{\"type\":\"dense\",\"units\":4,\"activation\":\"sigmoid\"}," END},
+    {"dense relu", FLAT(12), 5, 5,
+     "[{\"type\":\"dense\",\"units\":16,\"activation\":\"relu\",\"repeat\":2}," END},
     {"dense on an image", IMAGE(2, 3, 4), 3, 2, "[{\"type\":\"dense\",\"units\":6}," END},
-    {"dropout", FLAT(6), 4, 3, "[{\"type\":\"dense\",\"units\":11},{\"type\":\"dropout\",\"rate\":0.4}," END},
+    {"dropout", FLAT(6), 4, 3,
+     "[{\"type\":\"dense\",\"units\":11},{\"type\":\"dropout\",\"rate\":0.4}," END},
     {"dropout on a plain image", IMAGE(1, 6, 6), 3, 3,
      "[{\"type\":\"conv\",\"filters\":3,\"kernel\":3},{\"type\":\"dropout\",\"rate\":0.3}," END},
     {"dropout on a blocked image", IMAGE(1, 6, 6), 3, 2,
      "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"dropout\",\"rate\":0.3}," END},
     {"dropout behind flatten", IMAGE(1, 6, 6), 3, 3,
-     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"flatten\"},{\"type\":\"dropout\",\"rate\":0.5}," END},
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"flatten\"},{\"type\":\"dropout\","
+     "\"rate\":0.5}," END},
     {"conv of few filters", IMAGE(2, 7, 6), 3, 3,
      "[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"activation\":\"tanh\"}," END},
     {"conv 5x5 in blocks", IMAGE(1, 12, 12), 4, 3,
@@ -47,9 +57,11 @@ static const struct op_case cases[] = {
      "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"activation\":\"relu\"},"
      "{\"type\":\"conv\",\"filters\":16,\"kernel\":5,\"activation\":\"tanh\"}," END},
     {"blocked, then plain", IMAGE(1, 8, 8), 3, 2,
-     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"conv\",\"filters\":5,\"kernel\":3}," END},
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"conv\",\"filters\":5,\"kernel\":"
+     "3}," END},
     {"plain, then blocked", IMAGE(1, 8, 8), 3, 3,
-     "[{\"type\":\"conv\",\"filters\":5,\"kernel\":3},{\"type\":\"conv\",\"filters\":8,\"kernel\":3}," END},
+     "[{\"type\":\"conv\",\"filters\":5,\"kernel\":3},{\"type\":\"conv\",\"filters\":8,\"kernel\":"
+     "3}," END},
     {"many plain channels", IMAGE(12, 6, 6), 2, 2,
      "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"activation\":\"sigmoid\"}," END},
     {"valid padding, stride 2", IMAGE(1, 9, 11), 3, 3,
@@ -57,9 +69,11 @@ static const struct op_case cases[] = {
      "{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"stride\":2}," END},
     {"even kernel, padding 1", IMAGE(2, 7, 7), 3, 2,
      "[{\"type\":\"conv\",\"filters\":8,\"kernel\":4,\"padding\":1,\"stride\":3}," END},
-    {"wide padding", IMAGE(1, 4, 4), 2, 2, "[{\"type\":\"conv\",\"filters\":4,\"kernel\":3,\"padding\":3}," END},
+    {"wide padding", IMAGE(1, 4, 4), 2, 2,
+     "[{\"type\":\"conv\",\"filters\":4,\"kernel\":3,\"padding\":3}," END},
     {"kernel 1", IMAGE(1, 5, 5), 3, 3,
-     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,\"kernel\":1}," END},
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,\"kernel\":"
+     "1}," END},
     {"maxpool, plain", IMAGE(1, 8, 8), 3, 3,
      "[{\"type\":\"conv\",\"filters\":3,\"kernel\":3},{\"type\":\"maxpool\",\"size\":2}," END},
     {"maxpool in blocks", IMAGE(1, 8, 8), 3, 2,
@@ -67,18 +81,23 @@ static const struct op_case cases[] = {
     {"maxpool leaves a border", IMAGE(1, 7, 9), 3, 3,
      "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"maxpool\",\"size\":2}," END},
     {"overlapping maxpool", IMAGE(1, 9, 9), 2, 2,
-     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"maxpool\",\"size\":3,\"stride\":2}," END},
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"maxpool\",\"size\":3,\"stride\":"
+     "2}," END},
     {"overlapping maxpool, plain", IMAGE(1, 9, 9), 2, 2,
-     "[{\"type\":\"conv\",\"filters\":2,\"kernel\":3},{\"type\":\"maxpool\",\"size\":3,\"stride\":1}," END},
+     "[{\"type\":\"conv\",\"filters\":2,\"kernel\":3},{\"type\":\"maxpool\",\"size\":3,\"stride\":"
+     "1}," END},
     {"maxpool first", IMAGE(2, 6, 6), 3, 3, "[{\"type\":\"maxpool\",\"size\":2}," END},
     {"a small CNN", IMAGE(1, 12, 12), 5, 4,
-     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":5,\"activation\":\"relu\"},{\"type\":\"maxpool\"},"
-     "{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"activation\":\"relu\"},{\"type\":\"maxpool\"},"
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":5,\"activation\":\"relu\"},{\"type\":"
+     "\"maxpool\"},"
+     "{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"activation\":\"relu\"},{\"type\":"
+     "\"maxpool\"},"
      "{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":20,\"activation\":\"relu\"}," END},
 };
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-static const struct pass training_pass = {.training = true, .seed = 3, .trial = 5, .epoch = 2, .batch = 9};
+static const struct pass training_pass = {
+    .training = true, .seed = 3, .trial = 5, .epoch = 2, .batch = 9};
 
 struct bed {
     const struct backend_ops *ops;
@@ -93,7 +112,8 @@ static struct bed bed_open(const struct backend_ops *ops, const struct op_case *
     struct mag_err err = {0};
     struct model m = model_of(c->layers, c->input);
     cr_assert_eq(ops->open(&o, &b.backend, &err), MAG_OK, "%s", err.text);
-    cr_assert_eq(net_create(ops, b.backend, &m, c->rows, &b.net, &err), MAG_OK, "%s: %s", c->name, err.text);
+    cr_assert_eq(net_create(ops, b.backend, &m, c->rows, &b.net, &err), MAG_OK, "%s: %s", c->name,
+                 err.text);
     net_init_weights(b.net, 11, 1);
     return b;
 }
@@ -138,10 +158,12 @@ static double loss_of(struct bed *b, const float *x, const float *dy, int n)
     return sum;
 }
 
-/* Compares `grad` with differences of the loss; entries next to a kink (relu, a maximum that changes)
- * are left out: there the two one-sided differences disagree. Returns how many were compared. */
-static size_t compare_differences(struct bed *b, const char *name, const float *x, const float *dy, int n,
-                                  float *values, const float *grad, size_t size, struct op *op, enum op_param p)
+/* Compares `grad` with differences of the loss; entries next to a kink (relu, a maximum that
+ * changes) are left out: there the two one-sided differences disagree. Returns how many were
+ * compared. */
+static size_t compare_differences(struct bed *b, const char *name, const float *x, const float *dy,
+                                  int n, float *values, const float *grad, size_t size,
+                                  struct op *op, enum op_param p)
 {
     const float step = 1e-3f;
     size_t compared = 0;
@@ -163,8 +185,12 @@ static size_t compare_differences(struct bed *b, const char *name, const float *
         }
         compared++;
         double want = (left + right) / 2;
-        cr_expect(fabs(want - (double)grad[i]) < 3e-3 * (1 + fabs(want)), "%s: %s %zu: gradient %g, difference %g",
-                  name, op == NULL ? "input" : p == OP_WEIGHTS ? "weight" : "bias", i, (double)grad[i], want);
+        cr_expect(fabs(want - (double)grad[i]) < 3e-3 * (1 + fabs(want)),
+                  "%s: %s %zu: gradient %g, difference %g", name,
+                  op == NULL        ? "input"
+                  : p == OP_WEIGHTS ? "weight"
+                                    : "bias",
+                  i, (double)grad[i], want);
     }
     if (op != NULL && size > 0) {
         b->ops->set(op, p, SLOT_VALUE, values);
@@ -208,7 +234,8 @@ static void check_differences(const struct op_case *c)
     for (int i = 0; i < b.net->n; i++) {
         for (int p = 0; p < OP_PARAMS; p++) {
             struct arrays *a = &arrays[i][p];
-            compared += compare_differences(&b, c->name, x, dy, c->n, a->values, a->grad, a->n, b.net->layers[i], p);
+            compared += compare_differences(&b, c->name, x, dy, c->n, a->values, a->grad, a->n,
+                                            b.net->layers[i], p);
             free(a->values);
             free(a->grad);
         }
@@ -227,7 +254,8 @@ Test(ops, reference_gradients_equal_finite_differences)
 }
 
 /* Equal up to rounding, relative to the array's size. */
-static void expect_near(const char *name, const char *what, int layer, const float *a, const float *b, size_t n)
+static void expect_near(const char *name, const char *what, int layer, const float *a,
+                        const float *b, size_t n)
 {
     double scale = 0;
     for (size_t i = 0; i < n; i++) {
@@ -235,8 +263,8 @@ static void expect_near(const char *name, const char *what, int layer, const flo
     }
     for (size_t i = 0; i < n; i++) {
         if (fabs((double)a[i] - (double)b[i]) > 2e-5 * (scale + 0.1)) {
-            cr_expect(false, "%s: layer %d: %s %zu: reference %g, cpu %g", name, layer, what, i, (double)a[i],
-                      (double)b[i]);
+            cr_expect(false, "%s: layer %d: %s %zu: reference %g, cpu %g", name, layer, what, i,
+                      (double)a[i], (double)b[i]);
             return;
         }
     }
@@ -260,7 +288,8 @@ static void compare_activations(struct bed *r, struct bed *f, const struct op_ca
     }
 }
 
-static void compare_params(struct bed *r, struct bed *f, const struct op_case *c, enum op_slot slot, const char *what)
+static void compare_params(struct bed *r, struct bed *f, const struct op_case *c, enum op_slot slot,
+                           const char *what)
 {
     for (int i = 0; i < r->net->n; i++) {
         for (int p = 0; p < OP_PARAMS; p++) {
@@ -338,7 +367,12 @@ Test(ops, updates_agree_with_the_reference)
         {.kind = OPTIMIZER_SGD, .lr = 0.05f, .momentum = 0.9f},
         {.kind = OPTIMIZER_SGD, .lr = 0.05f, .momentum = 0.5f, .weight_decay = 0.1f},
         {.kind = OPTIMIZER_ADAM, .lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f},
-        {.kind = OPTIMIZER_ADAM, .lr = 0.01f, .beta1 = 0.8f, .beta2 = 0.99f, .epsilon = 1e-6f, .weight_decay = 0.2f},
+        {.kind = OPTIMIZER_ADAM,
+         .lr = 0.01f,
+         .beta1 = 0.8f,
+         .beta2 = 0.99f,
+         .epsilon = 1e-6f,
+         .weight_decay = 0.2f},
     };
     const struct op_case *c = &cases[N_CASES - 1];
     for (size_t k = 0; k < sizeof(updates) / sizeof(updates[0]); k++) {
@@ -384,7 +418,8 @@ Test(ops, loss_gradients_equal_finite_differences)
         const struct dataset *d;
         enum loss_kind loss;
         int width;
-    } table[] = {{&classes, LOSS_CROSS_ENTROPY, 3}, {&classes, LOSS_MSE, 3}, {&numbers, LOSS_MSE, 1}};
+    } table[] = {
+        {&classes, LOSS_CROSS_ENTROPY, 3}, {&classes, LOSS_MSE, 3}, {&numbers, LOSS_MSE, 1}};
     for (size_t t = 0; t < 3; t++) {
         float z[9];
         float grad[9];
@@ -404,8 +439,8 @@ Test(ops, loss_gradients_equal_finite_differences)
             backend_score(z, NULL, table[t].width, table[t].d, rows, 3, table[t].loss, &down);
             z[i] = old;
             double want = (up.loss - down.loss) / 3 / 2e-2; /* gradient of the mean over rows */
-            cr_expect_float_eq(want, (double)grad[i], 1e-3, "loss %zu, output %d: %g, %g", t, i, want,
-                               (double)grad[i]);
+            cr_expect_float_eq(want, (double)grad[i], 1e-3, "loss %zu, output %d: %g, %g", t, i,
+                               want, (double)grad[i]);
         }
     }
 }
@@ -441,7 +476,8 @@ Test(ops, dropout_keeps_the_mean_and_depends_on_the_batch_alone)
         cr_assert(a[i] == 0.0f || fabsf(a[i] - 1 / 0.75f) < 1e-6f);
     }
     cr_expect_float_eq(sum / N, 1.0, 0.02);
-    const struct pass others[] = {{true, 4, 5, 2, 9}, {true, 3, 6, 2, 9}, {true, 3, 5, 3, 9}, {true, 3, 5, 2, 8}};
+    const struct pass others[] = {
+        {true, 4, 5, 2, 9}, {true, 3, 6, 2, 9}, {true, 3, 5, 3, 9}, {true, 3, 5, 2, 8}};
     for (int i = 0; i < 4; i++) {
         backend_dropout_mask(&others[i], 1, 0.25f, b, N);
         cr_expect(memcmp(a, b, N * sizeof(float)) != 0, "stream %d", i);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Recipes: parameters put in, defaults, conditional layers, and every mistake reported at its place.
+ * Recipes: parameters put in, defaults, conditional layers, and every mistake reported at its
+ * place.
  */
 #include "support.h"
 
@@ -27,7 +28,8 @@ static struct parsed parse(const char *trial, const char *params, const char *de
     json_t *t = json_loads(trial, 0, NULL);
     cr_assert_not_null(t, "%s", trial);
     struct recipe_context ctx = {.params = json_loads(params, 0, NULL),
-                                 .declared = declared != NULL ? json_loads(declared, 0, NULL) : NULL};
+                                 .declared =
+                                     declared != NULL ? json_loads(declared, 0, NULL) : NULL};
     p.good = recipe_parse(t, "/trial", &ctx, p.issues, &p.recipe);
     json_decref(t);
     json_decref((json_t *)(uintptr_t)ctx.params);
@@ -44,10 +46,12 @@ static void done(struct parsed *p)
 
 Test(recipe, parameters_stand_for_values)
 {
-    struct parsed p = parse(HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\",\"activation\":\"${a}\"},"
-                            "{\"type\":\"dropout\",\"rate\":\"${d}\"}," DENSE10 "]},"
-                            "\"training\":{\"optimizer\":\"${o}\",\"lr\":\"${lr}\",\"batch_size\":\"${b}\"}}",
-                            "{\"u\":48,\"a\":\"tanh\",\"d\":0.25,\"o\":\"adam\",\"lr\":0.003,\"b\":128.0}", NULL);
+    struct parsed p = parse(
+        HEAD
+        "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\",\"activation\":\"${a}\"},"
+        "{\"type\":\"dropout\",\"rate\":\"${d}\"}," DENSE10 "]},"
+        "\"training\":{\"optimizer\":\"${o}\",\"lr\":\"${lr}\",\"batch_size\":\"${b}\"}}",
+        "{\"u\":48,\"a\":\"tanh\",\"d\":0.25,\"o\":\"adam\",\"lr\":0.003,\"b\":128.0}", NULL);
     cr_assert(p.good, "%s", p.issues->n > 0 ? p.issues->items[0].text : "");
     cr_expect_eq(p.recipe.model.layers[0].filters, 48);
     cr_expect_eq(p.recipe.model.layers[0].act, ACT_TANH);
@@ -60,21 +64,25 @@ Test(recipe, parameters_stand_for_values)
 
 Test(recipe, defaults_are_the_documented_ones)
 {
-    struct parsed p = parse(HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":4,\"kernel\":3},"
-                            "{\"type\":\"maxpool\"}," DENSE10 "]}}", "{}", NULL);
+    struct parsed p =
+        parse(HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":4,\"kernel\":3},"
+                   "{\"type\":\"maxpool\"}," DENSE10 "]}}",
+              "{}", NULL);
     cr_assert(p.good);
     const struct training *t = &p.recipe.training;
     const struct layer *conv = &p.recipe.model.layers[0];
     const struct layer *pool = &p.recipe.model.layers[1];
     cr_expect(conv->stride == 1 && conv->pad_same && conv->act == ACT_NONE);
     cr_expect(pool->kernel == 2 && pool->stride == 2);
-    cr_expect(t->update.kind == OPTIMIZER_SGD && t->update.momentum == 0 && t->update.weight_decay == 0);
+    cr_expect(t->update.kind == OPTIMIZER_SGD && t->update.momentum == 0 &&
+              t->update.weight_decay == 0);
     cr_expect_float_eq((double)t->update.lr, 0.01, 1e-8);
     cr_expect(t->batch_size == 64 && t->threads == 1 && t->epochs == 10);
     cr_expect_float_eq(t->validation, 0.1, 0);
     cr_expect_eq(t->schedule.kind, SCHEDULE_CONSTANT);
     done(&p);
-    p = parse(HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimizer\":\"adam\"}}", "{}", NULL);
+    p = parse(HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimizer\":\"adam\"}}",
+              "{}", NULL);
     cr_expect_float_eq((double)p.recipe.training.update.lr, 0.001, 1e-9);
     cr_expect_float_eq((double)p.recipe.training.update.beta2, 0.999, 1e-7);
     done(&p);
@@ -101,8 +109,9 @@ Test(recipe, an_inactive_parameter_takes_the_default_or_its_list_away)
 
 Test(recipe, repeat_copies_a_layer_and_zero_takes_it_out)
 {
-    static const char *const trial = HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":8,\"repeat\":\"${n}\"},"
-                                     DENSE10 "]}}";
+    static const char *const trial =
+        HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":8,\"repeat\":\"${n}\"}," DENSE10
+             "]}}";
     const struct {
         const char *params;
         int layers;
@@ -120,74 +129,88 @@ Test(recipe, each_mistake_is_named_at_its_place)
     const struct {
         const char *trial, *pointer, *says;
     } table[] = {
-        {"{\"program\":\"built-in\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":[" DENSE10 "]}}", "/trial/program",
-         "must be \"builtin\""},
-        {"{\"program\":\"builtin\",\"model\":{\"layers\":[" DENSE10 "]}}", "/trial", "\"dataset\" is missing"},
-        {HEAD "\"modell\":{},\"model\":{\"layers\":[" DENSE10 "]}}", "/trial/modell", "did you mean \"model\""},
+        {"{\"program\":\"built-in\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":[" DENSE10 "]}}",
+         "/trial/program", "must be \"builtin\""},
+        {"{\"program\":\"builtin\",\"model\":{\"layers\":[" DENSE10 "]}}", "/trial",
+         "\"dataset\" is missing"},
+        {HEAD "\"modell\":{},\"model\":{\"layers\":[" DENSE10 "]}}", "/trial/modell",
+         "did you mean \"model\""},
         {HEAD "\"model\":[]}", "/trial/model", "must be {\"layers\""},
         {HEAD "\"model\":{}}", "/trial/model/layers", "must be a list"},
         {HEAD "\"model\":{\"layers\":[]}}", "/trial/model/layers", "an empty one"},
         {HEAD "\"model\":{\"layers\":[\"dense\"]}}", "/trial/model/layers/0", "must be an object"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"lstm\"}]}}", "/trial/model/layers/0/type", "not \"lstm\""},
-        {HEAD "\"model\":{\"layers\":[{\"units\":3}]}}", "/trial/model/layers/0", "\"type\" is missing"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"unit\":3}]}}", "/trial/model/layers/0/unit",
-         "did you mean \"units\""},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\"}]}}", "/trial/model/layers/0", "\"units\" is missing"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":0}]}}", "/trial/model/layers/0/units",
-         "between 1 and 65536"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":2.5}]}}", "/trial/model/layers/0/units", "a fraction"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"8\"}]}}", "/trial/model/layers/0/units",
-         "not a string"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\"}]}}", "/trial/model/layers/0/units",
-         "needs the parameter ${u}"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"a${u}\"}]}}", "/trial/model/layers/0/units",
-         "a whole value"},
-        {HEAD "\"model\":{\"layers\":[[{\"type\":\"dense\",\"units\":-1}]]}}", "/trial/model/layers/0/0/units",
-         "between"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":0}]}}", "/trial/model/layers",
-         "no layer is left"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":64}," DENSE10 "]}}",
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"lstm\"}]}}", "/trial/model/layers/0/type",
+         "not \"lstm\""},
+        {HEAD "\"model\":{\"layers\":[{\"units\":3}]}}", "/trial/model/layers/0",
+         "\"type\" is missing"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"unit\":3}]}}",
+         "/trial/model/layers/0/unit", "did you mean \"units\""},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\"}]}}", "/trial/model/layers/0",
+         "\"units\" is missing"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":0}]}}",
+         "/trial/model/layers/0/units", "between 1 and 65536"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":2.5}]}}",
+         "/trial/model/layers/0/units", "a fraction"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"8\"}]}}",
+         "/trial/model/layers/0/units", "not a string"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\"}]}}",
+         "/trial/model/layers/0/units", "needs the parameter ${u}"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"a${u}\"}]}}",
+         "/trial/model/layers/0/units", "a whole value"},
+        {HEAD "\"model\":{\"layers\":[[{\"type\":\"dense\",\"units\":-1}]]}}",
+         "/trial/model/layers/0/0/units", "between"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":0}]}}",
+         "/trial/model/layers", "no layer is left"},
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":64}," DENSE10
+              "]}}",
          "/trial/model/layers/1", "over 64 layers"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"padding\":\"full\"}]}}",
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"padding\":"
+              "\"full\"}]}}",
          "/trial/model/layers/0/padding", "\"same\" or \"valid\""},
-        {HEAD "\"model\":{\"input\":[1,2],\"layers\":[" DENSE10 "]}}", "/trial/model/input", "[channels, height"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"lr\":-1}}", "/trial/training/lr", "between 0"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimiser\":\"sgd\"}}", "/trial/training/optimiser",
-         "did you mean \"optimizer\""},
+        {HEAD "\"model\":{\"input\":[1,2],\"layers\":[" DENSE10 "]}}", "/trial/model/input",
+         "[channels, height"},
+        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"lr\":-1}}",
+         "/trial/training/lr", "between 0"},
+        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimiser\":\"sgd\"}}",
+         "/trial/training/optimiser", "did you mean \"optimizer\""},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimizer\":\"lion\"}}",
          "/trial/training/optimizer", "\"sgd\" or \"adam\""},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"batch_size\":16385}}",
          "/trial/training/batch_size", "16384"},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"schedule\":\"cosine\"}}",
          "/trial/training/schedule", "\"epochs\" is missing"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"schedule\":{\"type\":\"step\",\"evry\":2}}}",
+        {HEAD "\"model\":{\"layers\":[" DENSE10
+              "]},\"training\":{\"schedule\":{\"type\":\"step\",\"evry\":2}}}",
          "/trial/training/schedule/evry", "did you mean \"every\""},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}", "/trial/training/backend",
-         "\"cpu\""},
+        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}",
+         "/trial/training/backend", "\"cpu\""},
         {"[]", "/trial", "must be an object"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct parsed p = parse(table[i].trial, "{}", NULL);
         cr_expect_not(p.good, "row %zu", i);
-        cr_expect(p.issues->n > 0 && strcmp(p.issues->items[0].pointer, table[i].pointer) == 0, "row %zu: at %s", i,
-                  p.issues->n > 0 ? p.issues->items[0].pointer : "nothing");
-        cr_expect(p.issues->n > 0 && strstr(p.issues->items[0].text, table[i].says) != NULL, "row %zu: %s", i,
-                  p.issues->n > 0 ? p.issues->items[0].text : "nothing");
+        cr_expect(p.issues->n > 0 && strcmp(p.issues->items[0].pointer, table[i].pointer) == 0,
+                  "row %zu: at %s", i, p.issues->n > 0 ? p.issues->items[0].pointer : "nothing");
+        cr_expect(p.issues->n > 0 && strstr(p.issues->items[0].text, table[i].says) != NULL,
+                  "row %zu: %s", i, p.issues->n > 0 ? p.issues->items[0].text : "nothing");
         done(&p);
     }
 }
 
 Test(recipe, all_mistakes_are_reported_at_once)
 {
-    struct parsed p = parse(HEAD "\"x\":1,\"model\":{\"y\":1,\"layers\":[{\"type\":\"dense\",\"units\":0},"
-                            "{\"type\":\"nope\"}]},\"training\":{\"lr\":\"big\",\"z\":2}}", "{}", NULL);
+    struct parsed p =
+        parse(HEAD "\"x\":1,\"model\":{\"y\":1,\"layers\":[{\"type\":\"dense\",\"units\":0},"
+                   "{\"type\":\"nope\"}]},\"training\":{\"lr\":\"big\",\"z\":2}}",
+              "{}", NULL);
     cr_expect_eq(p.issues->total, 6);
     done(&p);
 }
 
 Test(recipe, an_undeclared_parameter_names_the_nearest)
 {
-    struct parsed p = parse(HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"lr\":\"${leaning_rate}\"}}",
+    struct parsed p = parse(HEAD "\"model\":{\"layers\":[" DENSE10
+                                 "]},\"training\":{\"lr\":\"${leaning_rate}\"}}",
                             "{\"learning_rate\":0.1}", "{\"learning_rate\":{}}");
     cr_assert_not(p.good);
     cr_expect_not_null(strstr(p.issues->items[0].text, "did you mean \"learning_rate\""), "%s",
@@ -204,18 +227,52 @@ Test(recipe, a_model_that_does_not_fit_has_one_message_at_the_layer)
         int outputs;
         const char *layers, *pointer, *says;
     } table[] = {
-        {{1, 28, 28, false}, 10, "[{\"type\":\"dense\",\"units\":9}]", "/0", "has 9 units, but the data set has 10 classes"},
+        {{1, 28, 28, false},
+         10,
+         "[{\"type\":\"dense\",\"units\":9}]",
+         "/0",
+         "has 9 units, but the data set has 10 classes"},
         {{4, 1, 1, true}, 1, "[{\"type\":\"dense\",\"units\":2}]", "/0", "1 target"},
-        {{784, 1, 1, true}, 10, "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3}," DENSE10 "]", "/0", "needs an image"},
-        {{1, 8, 8, false}, 10, "[{\"type\":\"flatten\"},{\"type\":\"maxpool\"}," DENSE10 "]", "/1", "needs an image"},
-        {{1, 6, 6, false}, 10, "[{\"type\":\"conv\",\"filters\":8,\"kernel\":7,\"padding\":\"valid\"}," DENSE10 "]", "/0",
+        {{784, 1, 1, true},
+         10,
+         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3}," DENSE10 "]",
+         "/0",
+         "needs an image"},
+        {{1, 8, 8, false},
+         10,
+         "[{\"type\":\"flatten\"},{\"type\":\"maxpool\"}," DENSE10 "]",
+         "/1",
+         "needs an image"},
+        {{1, 6, 6, false},
+         10,
+         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":7,\"padding\":\"valid\"}," DENSE10 "]",
+         "/0",
          "7x7 kernel does not fit into its input of 1x6x6"},
-        {{1, 6, 6, false}, 10, "[{\"type\":\"conv\",\"filters\":8,\"kernel\":4}," DENSE10 "]", "/0", "odd kernel"},
-        {{1, 6, 6, false}, 10, "[{\"type\":\"maxpool\"},{\"type\":\"maxpool\"},{\"type\":\"maxpool\"}," DENSE10 "]",
-         "/2", "2x2 pooling window does not fit into its input of 1x1x1"},
-        {{1, 6, 6, false}, 10, "[" DENSE10 ",{\"type\":\"dropout\"}]", "/1", "the last layer must be a dense one"},
-        {{1, 4096, 4096, false}, 10, "[{\"type\":\"dense\",\"units\":65536}," DENSE10 "]", "/0", "too large"},
-        {{1, 4096, 4096, false}, 10, "[{\"type\":\"conv\",\"filters\":4096,\"kernel\":1}," DENSE10 "]", "/0", "too large"},
+        {{1, 6, 6, false},
+         10,
+         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":4}," DENSE10 "]",
+         "/0",
+         "odd kernel"},
+        {{1, 6, 6, false},
+         10,
+         "[{\"type\":\"maxpool\"},{\"type\":\"maxpool\"},{\"type\":\"maxpool\"}," DENSE10 "]",
+         "/2",
+         "2x2 pooling window does not fit into its input of 1x1x1"},
+        {{1, 6, 6, false},
+         10,
+         "[" DENSE10 ",{\"type\":\"dropout\"}]",
+         "/1",
+         "the last layer must be a dense one"},
+        {{1, 4096, 4096, false},
+         10,
+         "[{\"type\":\"dense\",\"units\":65536}," DENSE10 "]",
+         "/0",
+         "too large"},
+        {{1, 4096, 4096, false},
+         10,
+         "[{\"type\":\"conv\",\"filters\":4096,\"kernel\":1}," DENSE10 "]",
+         "/0",
+         "too large"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         char *trial = xasprintf(HEAD "\"model\":{\"layers\":%s}}", table[i].layers);
@@ -225,7 +282,8 @@ Test(recipe, a_model_that_does_not_fit_has_one_message_at_the_layer)
         cr_expect_not(model_shapes(&r.model, table[i].outputs, "", is), "row %zu", i);
         cr_expect_eq(is->n, 1);
         cr_expect_str_eq(is->items[0].pointer, table[i].pointer, "row %zu", i);
-        cr_expect_not_null(strstr(is->items[0].text, table[i].says), "row %zu: %s", i, is->items[0].text);
+        cr_expect_not_null(strstr(is->items[0].text, table[i].says), "row %zu: %s", i,
+                           is->items[0].text);
         mjson_issues_fini(is);
         free(is);
         recipe_fini(&r);
@@ -235,14 +293,16 @@ Test(recipe, a_model_that_does_not_fit_has_one_message_at_the_layer)
 
 Test(recipe, shapes_and_weights_of_the_known_cnn)
 {
-    struct model m = model_of("[{\"type\":\"conv\",\"filters\":32,\"kernel\":5},{\"type\":\"maxpool\"},"
-                              "{\"type\":\"conv\",\"filters\":64,\"kernel\":5},{\"type\":\"maxpool\"},"
-                              "{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":512}," DENSE10 "]",
-                              (struct shape){1, 28, 28, false});
+    struct model m =
+        model_of("[{\"type\":\"conv\",\"filters\":32,\"kernel\":5},{\"type\":\"maxpool\"},"
+                 "{\"type\":\"conv\",\"filters\":64,\"kernel\":5},{\"type\":\"maxpool\"},"
+                 "{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":512}," DENSE10 "]",
+                 (struct shape){1, 28, 28, false});
     cr_expect_eq(m.layers[3].out.c, 64);
     cr_expect_eq(m.layers[3].out.h, 7);
     cr_expect_eq(shape_size(&m.layers[4].out), 3136);
-    cr_expect_eq(model_weights(&m), 32 * 25 + 32 + 64 * 32 * 25 + 64 + 3136 * 512 + 512 + 5120 + 10);
+    cr_expect_eq(model_weights(&m),
+                 32 * 25 + 32 + 64 * 32 * 25 + 64 + 3136 * 512 + 512 + 5120 + 10);
 }
 
 /* ---- schedules ---- */
@@ -267,7 +327,8 @@ Test(recipe, schedules_depend_on_the_epoch_alone)
         {{.kind = SCHEDULE_STEP, .every = 2, .factor = 0.1, .warmup = 3}, 6, 0.1},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        cr_expect_float_eq(schedule_factor(&table[i].s, table[i].epoch), table[i].factor, 1e-12, "row %zu", i);
+        cr_expect_float_eq(schedule_factor(&table[i].s, table[i].epoch), table[i].factor, 1e-12,
+                           "row %zu", i);
     }
 }
 
@@ -286,21 +347,29 @@ Test(recipe, check_tries_the_corners_of_the_searchspace)
     const struct {
         const char *space, *layers, *metric, *says; /* NULL = good */
     } table[] = {
-        {"{\"u\":[\"INTEGER\",[4,16]]}", "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
+        {"{\"u\":[\"INTEGER\",[4,16]]}",
+         "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
          "val_accuracy", NULL},
-        {"{\"u\":{\"type\":\"INTEGER\",\"range\":[3,4]}}", "[{\"type\":\"dense\",\"units\":\"${u}\"}]", "val_loss",
+        {"{\"u\":{\"type\":\"INTEGER\",\"range\":[3,4]}}",
+         "[{\"type\":\"dense\",\"units\":\"${u}\"}]", "val_loss",
          "has 4 units, but the data set has 3 classes; write \"units\": 3 (with {\"u\":4})"},
         {"{\"k\":{\"type\":\"DISCRETE\",\"values\":[1,2,3]}}",
-         "[{\"type\":\"conv\",\"filters\":4,\"kernel\":\"${k}\",\"padding\":\"valid\"},{\"type\":\"dense\",\"units\":3}]",
+         "[{\"type\":\"conv\",\"filters\":4,\"kernel\":\"${k}\",\"padding\":\"valid\"},{\"type\":"
+         "\"dense\",\"units\":3}]",
          "val_loss", "3x3 kernel does not fit"},
-        {"{\"u\":[\"INTEGER\",[0,16]]}", "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
+        {"{\"u\":[\"INTEGER\",[0,16]]}",
+         "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
          "val_accuracy", "is 0, but must lie between"},
-        {"{\"o\":[\"CATEGORICAL\",[\"x\",\"y\"]],\"u\":{\"type\":\"INTEGER\",\"range\":[1,9],\"when\":{\"o\":[\"y\"]}}}",
-         "[[{\"type\":\"dense\",\"units\":\"${u}\"}],{\"type\":\"dense\",\"units\":3}]", "val_loss", NULL},
-        {"{\"o\":[\"CATEGORICAL\",[\"x\",\"y\"]],\"u\":{\"type\":\"INTEGER\",\"range\":[1,9],\"when\":{\"o\":[\"y\"]}}}",
+        {"{\"o\":[\"CATEGORICAL\",[\"x\",\"y\"]],\"u\":{\"type\":\"INTEGER\",\"range\":[1,9],"
+         "\"when\":{\"o\":[\"y\"]}}}",
+         "[[{\"type\":\"dense\",\"units\":\"${u}\"}],{\"type\":\"dense\",\"units\":3}]", "val_loss",
+         NULL},
+        {"{\"o\":[\"CATEGORICAL\",[\"x\",\"y\"]],\"u\":{\"type\":\"INTEGER\",\"range\":[1,9],"
+         "\"when\":{\"o\":[\"y\"]}}}",
          "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]", "val_loss",
          "put the layer into a list"},
-        {"{\"v\":[\"INTEGER\",[4,16]]}", "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
+        {"{\"v\":[\"INTEGER\",[4,16]]}",
+         "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
          "val_accuracy", "no parameter \"u\" in the searchspace"},
         {"{}", "[{\"type\":\"dense\",\"units\":3}]", "accuracy", "did you mean \"val_accuracy\""},
         {"{\"x\":3}", "[{\"type\":\"dense\",\"units\":3}]", "val_loss", "no range"},
@@ -308,16 +377,19 @@ Test(recipe, check_tries_the_corners_of_the_searchspace)
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         struct mjson_issues *is = xcalloc(1, sizeof(*is));
         struct check_summary sum;
-        char *text = xasprintf("{\"objective\":{\"metric\":\"%s\"},\"searchspace\":%s,\"trial\":{\"program\":\"builtin\","
-                               "\"dataset\":\"csv:%s?label=y\",\"model\":{\"input\":[1,2,2],\"layers\":%s}}}",
-                               table[i].metric, table[i].space, path, table[i].layers);
+        char *text = xasprintf(
+            "{\"objective\":{\"metric\":\"%s\"},\"searchspace\":%s,\"trial\":{\"program\":"
+            "\"builtin\","
+            "\"dataset\":\"csv:%s?label=y\",\"model\":{\"input\":[1,2,2],\"layers\":%s}}}",
+            table[i].metric, table[i].space, path, table[i].layers);
         json_t *doc = json_loads(text, 0, NULL);
         cr_assert_not_null(doc, "%s", text);
         bool good = check_document(doc, is, &sum);
-        cr_expect_eq(good, table[i].says == NULL, "row %zu: %s", i, is->n > 0 ? is->items[0].text : "");
+        cr_expect_eq(good, table[i].says == NULL, "row %zu: %s", i,
+                     is->n > 0 ? is->items[0].text : "");
         if (table[i].says != NULL) {
-            cr_expect(is->n > 0 && strstr(is->items[0].text, table[i].says) != NULL, "row %zu: %s", i,
-                      is->n > 0 ? is->items[0].text : "");
+            cr_expect(is->n > 0 && strstr(is->items[0].text, table[i].says) != NULL, "row %zu: %s",
+                      i, is->n > 0 ? is->items[0].text : "");
         }
         json_decref(doc);
         free(text);

@@ -16,13 +16,19 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define TRIAL(layers, training)                                                                             \
-    "{\"program\":\"builtin\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":" layers "},\"training\":" training "}"
-#define MLP "[{\"type\":\"dense\",\"units\":24,\"activation\":\"relu\"},{\"type\":\"dropout\",\"rate\":0.2},"              \
-            "{\"type\":\"dense\",\"units\":3}]"
-#define CNN "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"activation\":\"relu\"},{\"type\":\"maxpool\"},"              \
-            "{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"activation\":\"relu\"},{\"type\":\"flatten\"},"             \
-            "{\"type\":\"dropout\",\"rate\":0.1},{\"type\":\"dense\",\"units\":3}]"
+#define TRIAL(layers, training)                                                                    \
+    "{\"program\":\"builtin\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":" layers                \
+    "},\"training\":" training "}"
+#define MLP                                                                                        \
+    "[{\"type\":\"dense\",\"units\":24,\"activation\":\"relu\"},{\"type\":\"dropout\",\"rate\":0." \
+    "2},"                                                                                          \
+    "{\"type\":\"dense\",\"units\":3}]"
+#define CNN                                                                                        \
+    "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"activation\":\"relu\"},{\"type\":"           \
+    "\"maxpool\"},"                                                                                \
+    "{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"activation\":\"relu\"},{\"type\":"           \
+    "\"flatten\"},"                                                                                \
+    "{\"type\":\"dropout\",\"rate\":0.1},{\"type\":\"dense\",\"units\":3}]"
 
 static const struct shape image = {1, 8, 8, false};
 
@@ -52,13 +58,15 @@ static void lab_close(struct lab *l)
     recipe_fini(&l->recipe);
 }
 
-static struct trial_result run(struct lab *l, const struct trial_job *job, const struct trial_hooks *hooks)
+static struct trial_result run(struct lab *l, const struct trial_job *job,
+                               const struct trial_hooks *hooks)
 {
     static const struct trial_hooks none;
     struct trial_result r;
     struct mag_err err = {0};
-    cr_assert_eq(trial_run(job, &l->recipe, l->d, l->backend, hooks != NULL ? hooks : &none, &r, &err), MAG_OK, "%s",
-                 err.text);
+    cr_assert_eq(
+        trial_run(job, &l->recipe, l->d, l->backend, hooks != NULL ? hooks : &none, &r, &err),
+        MAG_OK, "%s", err.text);
     return r;
 }
 
@@ -70,7 +78,8 @@ Test(trial, learns_a_toy_problem_with_every_optimizer_and_backend)
         TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"loss\":\"mse\"}"),
         TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16}"),
         TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"backend\":\"ref\"}"),
-        TRIAL(MLP, "{\"lr\":0.1,\"batch_size\":16384,\"schedule\":{\"type\":\"step\",\"every\":30}}"),
+        TRIAL(MLP,
+              "{\"lr\":0.1,\"batch_size\":16384,\"schedule\":{\"type\":\"step\",\"every\":30}}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         struct lab l = lab_open(trials[i]);
@@ -87,16 +96,19 @@ Test(trial, learns_a_toy_problem_with_every_optimizer_and_backend)
 Test(trial, the_backends_learn_alike)
 {
     struct trial_result r[2];
-    const char *const trials[] = {TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":20}"),
-                                  TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":20,\"backend\":\"ref\"}")};
+    const char *const trials[] = {
+        TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":20}"),
+        TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":20,\"backend\":\"ref\"}")};
     for (int i = 0; i < 2; i++) {
         struct lab l = lab_open(trials[i]);
         struct trial_job job = {.trial = 3, .seed = 8, .budget = 2};
         r[i] = run(&l, &job, NULL);
         lab_close(&l);
     }
-    cr_expect_float_eq(metrics_get(&r[0].metrics, "train_loss"), metrics_get(&r[1].metrics, "train_loss"), 1e-3);
-    cr_expect_float_eq(metrics_get(&r[0].metrics, "val_loss"), metrics_get(&r[1].metrics, "val_loss"), 1e-3);
+    cr_expect_float_eq(metrics_get(&r[0].metrics, "train_loss"),
+                       metrics_get(&r[1].metrics, "train_loss"), 1e-3);
+    cr_expect_float_eq(metrics_get(&r[0].metrics, "val_loss"),
+                       metrics_get(&r[1].metrics, "val_loss"), 1e-3);
 }
 
 /* ---- resuming ---- */
@@ -120,20 +132,25 @@ Test(trial, resuming_gives_the_very_bytes_of_an_uninterrupted_run)
 {
     const char *const trials[] = {
         TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"weight_decay\":0.01}"),
-        TRIAL(CNN, "{\"optimizer\":\"adam\",\"lr\":0.01,\"batch_size\":24,\"schedule\":{\"type\":\"cosine\",\"epochs\":5}}"),
+        TRIAL(CNN, "{\"optimizer\":\"adam\",\"lr\":0.01,\"batch_size\":24,\"schedule\":{\"type\":"
+                   "\"cosine\",\"epochs\":5}}"),
         TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.5,\"batch_size\":50,\"backend\":\"ref\"}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         char *whole = temp_folder();
         char *parts = temp_folder();
         struct lab l = lab_open(trials[i]);
-        struct trial_job job = {.trial = 4, .seed = 21, .budget = 5, .checkpoint_dir = whole, .checkpoint_every = 1};
+        struct trial_job job = {
+            .trial = 4, .seed = 21, .budget = 5, .checkpoint_dir = whole, .checkpoint_every = 1};
         struct trial_result straight = run(&l, &job, NULL);
         lab_close(&l);
         for (int step = 0; step < 5; step++) {
             char *from = step > 0 ? xasprintf("%s/%d", parts, step) : NULL;
             struct lab again = lab_open(trials[i]); /* as another process would */
-            struct trial_job part = {.trial = 4, .seed = 21, .budget = step + 1, .checkpoint_dir = parts,
+            struct trial_job part = {.trial = 4,
+                                     .seed = 21,
+                                     .budget = step + 1,
+                                     .checkpoint_dir = parts,
                                      .resume_path = from};
             struct trial_result r = run(&again, &part, NULL);
             expect_same_file(whole, parts, step + 1, trials[i]);
@@ -157,7 +174,8 @@ Test(trial, resuming_gives_the_very_bytes_of_an_uninterrupted_run)
 Test(trial, seed_and_trial_number_change_the_run)
 {
     double loss[3];
-    const struct trial_job jobs[] = {{.trial = 1, .seed = 1, .budget = 1}, {.trial = 2, .seed = 1, .budget = 1},
+    const struct trial_job jobs[] = {{.trial = 1, .seed = 1, .budget = 1},
+                                     {.trial = 2, .seed = 1, .budget = 1},
                                      {.trial = 1, .seed = 2, .budget = 1}};
     for (int i = 0; i < 3; i++) {
         struct lab l = lab_open(TRIAL(MLP, "{}"));
@@ -183,7 +201,8 @@ static enum trial_order give(void *ctx)
     return ++o->polls == o->at ? o->order : ORDER_NONE;
 }
 
-static enum mag_status count_report(void *ctx, int64_t step, const struct metrics *m, struct mag_err *err)
+static enum mag_status count_report(void *ctx, int64_t step, const struct metrics *m,
+                                    struct mag_err *err)
 {
     struct orders *o = ctx;
     (void)err;
@@ -193,7 +212,8 @@ static enum mag_status count_report(void *ctx, int64_t step, const struct metric
     return MAG_OK;
 }
 
-static enum mag_status count_checkpoint(void *ctx, int64_t step, const char *path, struct mag_err *err)
+static enum mag_status count_checkpoint(void *ctx, int64_t step, const char *path,
+                                        struct mag_err *err)
 {
     struct orders *o = ctx;
     struct stat st;
@@ -219,9 +239,11 @@ Test(trial, obeys_orders_between_batches)
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         char *dir = temp_folder();
         struct orders o = {.at = 20, .order = table[i].order};
-        const struct trial_hooks hooks = {.ctx = &o, .poll = give, .report = count_report, .checkpoint = count_checkpoint};
+        const struct trial_hooks hooks = {
+            .ctx = &o, .poll = give, .report = count_report, .checkpoint = count_checkpoint};
         struct lab l = lab_open(TRIAL(MLP, "{\"batch_size\":10}"));
-        struct trial_job job = {.trial = 1, .seed = 1, .budget = 5, .checkpoint_dir = dir, .checkpoint_every = 3};
+        struct trial_job job = {
+            .trial = 1, .seed = 1, .budget = 5, .checkpoint_dir = dir, .checkpoint_every = 3};
         struct trial_result r = run(&l, &job, &hooks);
         cr_expect_eq(r.end, table[i].end, "row %zu", i);
         cr_expect_eq(o.reports, table[i].reports, "row %zu: %d", i, o.reports);
@@ -297,7 +319,8 @@ Test(trial, a_damaged_checkpoint_is_an_error_and_never_a_crash)
         good[at] = (char)(good[at] ^ 0x10);
         write_file(file, good, n);
         enum mag_status st = try_resume(&l, one, &err);
-        cr_expect(st == MAG_CORRUPT || st == MAG_UNSUPPORTED, "bit flipped at %zu: %d %s", at, (int)st, err.text);
+        cr_expect(st == MAG_CORRUPT || st == MAG_UNSUPPORTED, "bit flipped at %zu: %d %s", at,
+                  (int)st, err.text);
         cr_expect_not_null(strstr(err.text, CHECKPOINT_FILE), "%s", err.text);
         good[at] = (char)(good[at] ^ 0x10);
     }
@@ -326,7 +349,8 @@ Test(trial, a_checkpoint_of_another_model_or_optimizer_is_refused)
     lab_close(&l);
     const struct {
         const char *trial, *says;
-    } table[] = {{TRIAL(CNN, "{}"), "another model"}, {TRIAL(MLP, "{\"optimizer\":\"adam\"}"), "state of sgd"}};
+    } table[] = {{TRIAL(CNN, "{}"), "another model"},
+                 {TRIAL(MLP, "{\"optimizer\":\"adam\"}"), "state of sgd"}};
     for (int i = 0; i < 2; i++) {
         struct mag_err err = {0};
         struct lab other = lab_open(table[i].trial);
@@ -347,11 +371,13 @@ Test(trial, a_checkpoint_folder_that_cannot_be_written_is_an_error)
 {
     static const struct trial_hooks none;
     struct lab l = lab_open(TRIAL(MLP, "{}"));
-    struct trial_job job = {.trial = 1, .seed = 1, .budget = 1, .checkpoint_dir = "/proc/magpie-none"};
+    struct trial_job job = {
+        .trial = 1, .seed = 1, .budget = 1, .checkpoint_dir = "/proc/magpie-none"};
     struct trial_result r;
     struct mag_err err = {0};
     cr_expect_eq(trial_run(&job, &l.recipe, l.d, l.backend, &none, &r, &err), MAG_IO);
-    cr_expect_not_null(strstr(err.text, "cannot write the checkpoint /proc/magpie-none/1"), "%s", err.text);
+    cr_expect_not_null(strstr(err.text, "cannot write the checkpoint /proc/magpie-none/1"), "%s",
+                       err.text);
     lab_close(&l);
 }
 
