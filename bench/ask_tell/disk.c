@@ -46,7 +46,7 @@ bool disk_name(const char *folder, char *name, size_t size)
     struct statfs fs;
     struct stat sb;
     if (statfs(folder, &fs) != 0 || stat(folder, &sb) != 0) {
-        (void)snprintf(name, size, "unknown");
+        (void)snprintf(name, size, "no file system that can be read");
         return false;
     }
     (void)snprintf(name, size, "type 0x%lx", (unsigned long)fs.f_type);
