@@ -121,7 +121,37 @@ int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret)
     return ret->spec != NULL ? CMD_GO_ON : CMD_USAGE;
 }
 
-int cmd_spec_check_trainer(const struct cmd_spec *cs)
+/* The trainer's "FILE:LINE:COLUMN: /pointer: text" lines as issues; other lines are texts alone. */
+static json_t *trainer_issues(const struct cmd_spec *cs, char *out)
+{
+    json_t *issues = json_array();
+    size_t prefix = strlen(cs->path);
+    char *save = NULL;
+    for (char *line = strtok_r(out, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
+        int row = 0;
+        int column = 0;
+        int used = 0;
+        const char *text = line;
+        char *pointer = NULL;
+        if (strncmp(line, cs->path, prefix) == 0 &&
+            sscanf(line + prefix, ":%d:%d: %n", &row, &column, &used) == 2 && used > 0) {
+            text = line + prefix + used;
+            const char *colon = strstr(text, ": ");
+            if (colon != NULL && text[0] == '/') {
+                pointer = xstrndup(text, (size_t)(colon - text));
+                text = colon + 2;
+            }
+        }
+        (void)json_array_append_new(issues, json_pack("{s:s, s:i, s:i, s:s}", "pointer",
+                                                      pointer != NULL ? pointer : "", "line", row,
+                                                      "column", column, "detail", text));
+        free(pointer);
+    }
+    return issues;
+}
+
+int cmd_spec_check_trainer(const struct cmd_spec *cs, bool json)
 {
     char *trainer = cs->spec->program == SPEC_BUILTIN ? program_find("magpie-trainer") : NULL;
     if (trainer == NULL) {
@@ -131,7 +161,10 @@ int cmd_spec_check_trainer(const struct cmd_spec *cs)
     char *out = NULL;
     int status = spawn_capture(argv, &out);
     /* The trainer's own words tell the place in the file and what is wrong there. */
-    if (status != 0) {
+    if (status != 0 && json) {
+        cmd_print_json(json_pack("{s:b, s:s, s:o}", "valid", 0, "file", cs->path, "issues",
+                                 trainer_issues(cs, out)));
+    } else if (status != 0) {
         (void)fprintf(stderr, "%s%s: %s: the built-in trainer cannot run it\n", out, program,
                       cs->path);
     }

@@ -54,7 +54,7 @@ struct cmd_spec {
 int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret);
 /* Asks the built-in trainer whether it can run a spec with "program": "builtin" (data set, model's
  * shapes). CMD_GO_ON when it can, when another program runs the trials, or without the trainer. */
-int cmd_spec_check_trainer(const struct cmd_spec *cs);
+int cmd_spec_check_trainer(const struct cmd_spec *cs, bool json);
 void cmd_spec_fini(struct cmd_spec *cs);
 
 /* One JSON value on standard output, indented on a terminal, compact otherwise. Takes `value`. */

@@ -309,7 +309,7 @@ static int with_file(struct run *r, const char *data)
                          "'magpie driver' and 'magpie submit' it",
                          r->cs.path);
     }
-    int status = cmd_spec_check_trainer(&r->cs);
+    int status = cmd_spec_check_trainer(&r->cs, r->json);
     if (status != CMD_GO_ON) {
         return status;
     }

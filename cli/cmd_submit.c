@@ -36,7 +36,7 @@ int cmd_submit(int argc, char **argv)
     json_t *x = NULL;
     status = cmd_spec_read(args.items[0], c.json, &cs);
     if (status == CMD_GO_ON) {
-        status = cmd_spec_check_trainer(&cs);
+        status = cmd_spec_check_trainer(&cs, c.json);
     }
     if (status == CMD_GO_ON) {
         enum mag_status st = client_open(&c, &err);

@@ -22,8 +22,8 @@ static void add_row(struct table *t, const json_t *trial)
     table_add(t, strcmp(step, "null") == 0 ? "-" : step);
     table_add(t, strcmp(budget, "null") == 0 ? "-" : budget);
     table_add(t, format_number(json_object_get(trial, "value"), number));
-    table_add(t, format_string(trial, "worker"));
     table_add(t, params);
+    table_add(t, format_string(trial, "worker"));
     const char *reason = format_string(trial, "reason");
     table_add(t, reason[0] != '\0' ? reason : format_why(trial));
     free(step);
@@ -33,8 +33,8 @@ static void add_row(struct table *t, const json_t *trial)
 
 static void print_table(const json_t *all)
 {
-    static const char *const heads[] = {">TRIAL", "STATE",  ">ATTEMPT",   ">STEP", ">BUDGET",
-                                        ">VALUE", "WORKER", "PARAMETERS", "WHY"};
+    static const char *const heads[] = {">TRIAL", "STATE",      ">ATTEMPT", ">STEP", ">BUDGET",
+                                        ">VALUE", "PARAMETERS", "WORKER",   "WHY"};
     struct table t;
     table_init(&t, heads, sizeof(heads) / sizeof(heads[0]));
     size_t i = 0;

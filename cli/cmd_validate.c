@@ -34,7 +34,7 @@ int cmd_validate(int argc, char **argv)
     struct cmd_spec cs;
     status = cmd_spec_read(args.items[0], json, &cs);
     if (status == CMD_GO_ON) {
-        status = cmd_spec_check_trainer(&cs);
+        status = cmd_spec_check_trainer(&cs, json);
     }
     if (status == CMD_GO_ON) {
         status = CMD_OK;

@@ -193,6 +193,10 @@ class Files(harness.Case):
         for command in (["validate"], ["submit", "--url", "http://127.0.0.1:9"], ["run", "--data", self.path("d")]):
             p = self.magpie(command[0], self.write("d.json", spec), *command[1:], status=2)
             self.assertIn("/nowhere/at-all", p.stderr())
+        issue = json.loads(self.magpie("validate", self.path("d.json"), "--json", status=2).stdout())["issues"][0]
+        self.assertEqual(issue["pointer"], "/trial/dataset")
+        self.assertGreater(issue["line"], 1)
+        self.assertIn("/nowhere/at-all", issue["detail"])
 
     def test_verify_without_a_store(self):
         p = self.magpie("verify", "1", "--data", self.path("none"), status=1)
