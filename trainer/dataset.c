@@ -309,34 +309,53 @@ static void standardize(struct dataset *d)
     }
 }
 
+static bool is_split_so(const struct dataset *d, const struct dataset_source *s, uint64_t seed,
+                        double validation)
+{
+    return d->n_train > 0 && d->split_seed == seed && d->split_validation == validation &&
+           d->split_test == s->test && d->split_limit == s->limit;
+}
+
+/* All rows in the order that the seed gives; given test rows stay where they are, at the end. */
+static void draw_order(struct dataset *d, uint64_t seed)
+{
+    if (d->order == NULL) {
+        d->order = xcalloc(d->n_rows, sizeof(*d->order));
+    }
+    for (uint32_t i = 0; i < d->n_rows; i++) {
+        d->order[i] = i;
+    }
+    struct pcg64 g;
+    pcg_stream(&g, seed, "split", 0);
+    pcg64_shuffle(&g, d->order, d->n_rows - d->n_given_test);
+}
+
 enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s, uint64_t seed,
                               double validation, struct mag_err *err)
 {
-    uint32_t n = d->n_rows;
-    if (d->order == NULL) {
-        d->order = xcalloc(n, sizeof(*d->order));
+    if (is_split_so(d, s, seed, validation)) {
+        return MAG_OK;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        d->order[i] = i;
-    }
-    uint32_t n_test = d->n_given_test > 0 ? d->n_given_test : (uint32_t)(s->test * n);
-    uint32_t n_fit = n - n_test;
-    struct pcg64 g;
-    pcg_stream(&g, seed, "split", 0);
-    /* Given test rows stay where they are, at the end. */
-    pcg64_shuffle(&g, d->order, d->n_given_test > 0 ? n_fit : n);
-    d->n_test = n_test;
-    d->test = d->order + n_fit;
+    uint32_t n_test = d->n_given_test > 0 ? d->n_given_test : (uint32_t)(s->test * d->n_rows);
+    uint32_t n_fit = d->n_rows - n_test;
     uint32_t use = s->limit > 0 && s->limit < n_fit ? (uint32_t)s->limit : n_fit;
+    draw_order(d, seed);
+    d->split_seed = seed;
+    d->split_validation = validation;
+    d->split_test = s->test;
+    d->split_limit = s->limit;
+    d->n_test = n_test;
     d->n_val = (uint32_t)(validation * use);
     d->n_train = use - d->n_val;
     d->train = d->order;
     d->val = d->order + d->n_train;
+    d->test = d->order + n_fit;
     if (d->n_train == 0 || (validation > 0 && d->n_val == 0)) {
-        return mag_fail(
-            err, MAG_INVALID,
-            "%s: %u examples are too few for a validation part of %g and a test part of %u",
-            s->path, n, validation, n_test);
+        d->n_train = 0;
+        return mag_fail(err, MAG_INVALID,
+                        "%s: %u examples are too few for a validation part of %g and a test part "
+                        "of %u",
+                        s->path, d->n_rows, validation, n_test);
     }
     if (d->raw != NULL) {
         standardize(d);

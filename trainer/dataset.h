@@ -52,6 +52,10 @@ struct dataset {
     float *targets;        /* regression */
     uint32_t n_given_test; /* the last rows, where the format has test files of its own */
     uint32_t *order;       /* n_rows row numbers: training, validation, test */
+    /* What the parts were made from; the next trial of the experiment finds them made. */
+    uint64_t split_seed;
+    double split_validation, split_test;
+    int64_t split_limit;
     uint32_t n_train, n_val, n_test;
     const uint32_t *train, *val, *test; /* into `order` */
 };
