@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A long-lived trial program that sleeps: `sleeper MS`. Each trial takes MS milliseconds and its value
- * is its parameter "x". With MAGPIE_GAP_DIR it appends to a file there the nanoseconds between each
- * result it sent and the next `start` it got: the turn-round of its slot.
+ * A long-lived trial program that sleeps: `sleeper MS`. Each trial takes MS milliseconds and its
+ * value is its parameter "x". With MAGPIE_GAP_DIR it appends to a file there the nanoseconds
+ * between each result it sent and the next `start` it got: the turn-round of its slot.
  */
 #include "base/buf.h"
 #include "base/clock.h"
@@ -60,7 +60,8 @@ static void run_trial(int fd, const json_t *doc, int64_t ms, int64_t *last_ns)
         (void)fflush(gaps);
     }
     sleep_ms(ms);
-    buf_addf(&out, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"completed\",\"metrics\":{", (long long)trial);
+    buf_addf(&out, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"completed\",\"metrics\":{",
+             (long long)trial);
     buf_add_json_string(&out, metric != NULL ? metric : "value");
     buf_addc(&out, ':');
     buf_add_json_number(&out, x);

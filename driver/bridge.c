@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Threads: nng's own run on_receive and on_pipe, which touch the inbox (under its mutex) and nothing
- * else of ours; the loop drains it. The receive aio is armed again by whoever made room: normally the
- * callback itself, or the loop after the inbox was full.
+ * Threads: nng's own run on_receive and on_pipe, which touch the inbox (under its mutex) and
+ * nothing else of ours; the loop drains it. The receive aio is armed again by whoever made room:
+ * normally the callback itself, or the loop after the inbox was full.
  *
- * Against nng's defaults: messages are bounded, keepalive is on, and the send buffer is deep, because
- * raw sockets refuse non-blocking sends and the loop must not wait in a plain one.
+ * Against nng's defaults: messages are bounded, keepalive is on, and the send buffer is deep,
+ * because raw sockets refuse non-blocking sends and the loop must not wait in a plain one.
  */
 #include "driver/bridge.h"
 
@@ -26,7 +26,7 @@
 
 struct item {
     struct list_node node;
-    nng_msg *msg;  /* NULL: the pipe has gone */
+    nng_msg *msg; /* NULL: the pipe has gone */
     uint32_t pipe;
 };
 
@@ -45,8 +45,8 @@ struct bridge {
 
 static enum mag_status from_nng(int rv, const char *what, const char *url, struct mag_err *err)
 {
-    enum mag_status st = rv == NNG_ENOMEM    ? MAG_NOMEM
-                         : rv == NNG_EADDRINUSE ? MAG_CONFLICT
+    enum mag_status st = rv == NNG_ENOMEM                            ? MAG_NOMEM
+                         : rv == NNG_EADDRINUSE                      ? MAG_CONFLICT
                          : rv == NNG_EADDRINVAL || rv == NNG_ENOTSUP ? MAG_INVALID
                                                                      : MAG_IO;
     return mag_fail(err, st, "worker endpoint %s: %s: %s", url, what, nng_strerror(rv));
@@ -146,8 +146,8 @@ void bridge_reply(struct bridge *b, const struct bridge_addr *to, const char *te
     if (nng_msg_alloc(&msg, 0) != 0) {
         return;
     }
-    if (nng_msg_append(msg, text, len) != 0 || nng_msg_header_append(msg, to->header, to->len) != 0 ||
-        nng_sendmsg(b->sock, msg, 0) != 0) {
+    if (nng_msg_append(msg, text, len) != 0 ||
+        nng_msg_header_append(msg, to->header, to->len) != 0 || nng_sendmsg(b->sock, msg, 0) != 0) {
         nng_msg_free(msg);
     }
 }
@@ -219,7 +219,8 @@ static enum mag_status listen_all(struct bridge *b, const char *urls, struct mag
     char *copy = xstrdup(urls);
     char *save = NULL;
     enum mag_status st = MAG_OK;
-    for (char *url = strtok_r(copy, ", ", &save); url != NULL && st == MAG_OK; url = strtok_r(NULL, ", ", &save)) {
+    for (char *url = strtok_r(copy, ", ", &save); url != NULL && st == MAG_OK;
+         url = strtok_r(NULL, ", ", &save)) {
         st = listen_one(b, url, err);
     }
     free(copy);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * nng to loop: a raw REP socket whose messages arrive on the loop thread, and whose replies may leave
- * at any later time. nng's threads only push to the inbox (mutex, list, event_active) and free
- * nothing of ours; everything in this header is called on the loop thread.
+ * nng to loop: a raw REP socket whose messages arrive on the loop thread, and whose replies may
+ * leave at any later time. nng's threads only push to the inbox (mutex, list, event_active) and
+ * free nothing of ours; everything in this header is called on the loop thread.
  */
 #ifndef MAG_DRIVER_BRIDGE_H
 #define MAG_DRIVER_BRIDGE_H
@@ -14,8 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BRIDGE_HEADER_MAX 64   /* bytes of a reply's way back (nng allows 15 hops) */
-#define BRIDGE_INBOX_MAX 4096  /* messages not yet looked at; beyond, receiving pauses */
+#define BRIDGE_HEADER_MAX 64  /* bytes of a reply's way back (nng allows 15 hops) */
+#define BRIDGE_INBOX_MAX 4096 /* messages not yet looked at; beyond, receiving pauses */
 
 /* The way back to one waiting request. Plain data: copy and keep it as long as you like. */
 struct bridge_addr {
@@ -27,9 +27,9 @@ struct bridge_addr {
 /* Who is at the other end of a connection. */
 struct bridge_peer {
     uint32_t pipe;
-    bool local;      /* on this host: loopback or ipc */
-    bool own_user;   /* local, and known to run as our own user (or root) */
-    char text[128];  /* address for logs */
+    bool local;     /* on this host: loopback or ipc */
+    bool own_user;  /* local, and known to run as our own user (or root) */
+    char text[128]; /* address for logs */
 };
 
 struct bridge_handler {
@@ -43,7 +43,8 @@ struct bridge_handler {
 struct bridge;
 
 enum mag_status bridge_start(struct bridge **ret, struct event_base *base, const char *urls,
-                             const struct bridge_handler *handler, struct mag_err *err) MAG_MUSTCHECK;
+                             const struct bridge_handler *handler,
+                             struct mag_err *err) MAG_MUSTCHECK;
 /* No handler runs after this. NULL is allowed. */
 void bridge_stop(struct bridge *b);
 /* The real addresses, comma-separated. */

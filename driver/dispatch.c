@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One request in, one reply out, of the worker endpoint. Every request but hello belongs to a session
- * and has a sequence number: the same number gets the same reply, so a worker may repeat whatever it
- * likes. A reply that follows from events leaves after their commit.
+ * One request in, one reply out, of the worker endpoint. Every request but hello belongs to a
+ * session and has a sequence number: the same number gets the same reply, so a worker may repeat
+ * whatever it likes. A reply that follows from events leaves after their commit.
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -199,15 +199,17 @@ static void handle_hello(struct pool *p, const struct bridge_addr *from, struct 
 {
     struct bridge_peer peer;
     if (!may_enter(p, from, &m->hello, &peer)) {
-        log_warn("driver", "worker-refused", "worker=%s peer=%s reason=token", log_quote(m->hello.worker),
-                 log_quote(peer.text));
+        log_warn("driver", "worker-refused", "worker=%s peer=%s reason=token",
+                 log_quote(m->hello.worker), log_quote(peer.text));
         refuse(p, from, m->seq, "token",
-               "this driver asks workers for its token: set MAGPIE_TOKEN to the content of the file `token` in "
+               "this driver asks workers for its token: set MAGPIE_TOKEN to the content of the "
+               "file `token` in "
                "its data folder");
         return;
     }
     if (!labels_are_sound(m->hello.labels)) {
-        refuse(p, from, m->seq, "invalid", "labels: at most 64 strings of at most 64 bytes are allowed");
+        refuse(p, from, m->seq, "invalid",
+               "labels: at most 64 strings of at most 64 bytes are allowed");
         return;
     }
     struct worker *w = pool_find(p, m->hello.worker);
@@ -225,8 +227,9 @@ static void handle_hello(struct pool *p, const struct bridge_addr *from, struct 
     w->connected = true;
     match_held(w, &m->hello);
     worker_renew(w);
-    log_info("driver", back ? "worker-back" : "worker-joined", "worker=%s host=%s slots=%d held=%zu peer=%s",
-             log_quote(w->id), log_quote(w->host), w->slots, m->hello.n_held, log_quote(peer.text));
+    log_info("driver", back ? "worker-back" : "worker-joined",
+             "worker=%s host=%s slots=%d held=%zu peer=%s", log_quote(w->id), log_quote(w->host),
+             w->slots, m->hello.n_held, log_quote(peer.text));
 
     struct answer *a = answer_new(w, from, m->seq);
     const struct driver_config *cfg = driver_config(p->driver);
@@ -267,12 +270,15 @@ struct talk {
     struct wire_answer *reply;
 };
 
-static void order(struct talk *tk, int64_t experiment, int64_t trial, int64_t attempt, const char *action,
-                  bool late)
+static void order(struct talk *tk, int64_t experiment, int64_t trial, int64_t attempt,
+                  const char *action, bool late)
 {
     struct wire_order *o = wire_order_add(&tk->reply->orders, &tk->reply->n_orders);
-    *o = (struct wire_order){
-        .experiment = experiment, .trial = trial, .attempt = attempt, .action = xstrdup(action), .late = late};
+    *o = (struct wire_order){.experiment = experiment,
+                             .trial = trial,
+                             .attempt = attempt,
+                             .action = xstrdup(action),
+                             .late = late};
 }
 
 /* An event of this worker about one trial. */
@@ -296,8 +302,10 @@ static enum mag_status apply(struct worker *w, int64_t experiment, struct event 
     }
     enum mag_status st = driver_apply(w->pool->driver, x, ev, &err);
     if (st != MAG_OK && st != MAG_UNSUPPORTED) {
-        log_warn("driver", "message-refused", "worker=%s kind=%s experiment=%" PRId64 " trial=%" PRId64 " error=%s",
-                 log_quote(w->id), event_kind_name(ev->kind), experiment, ev->trial, log_quote(err.text));
+        log_warn("driver", "message-refused",
+                 "worker=%s kind=%s experiment=%" PRId64 " trial=%" PRId64 " error=%s",
+                 log_quote(w->id), event_kind_name(ev->kind), experiment, ev->trial,
+                 log_quote(err.text));
     }
     return st;
 }
@@ -343,7 +351,8 @@ static void fill_values(struct event_point *pt, const json_t *metrics, const cha
     }
 }
 
-static void fill_points(struct event *ev, const struct wire_point *points, size_t n, const char *objective)
+static void fill_points(struct event *ev, const struct wire_point *points, size_t n,
+                        const char *objective)
 {
     ev->points = xcalloc(n > 0 ? n : 1, sizeof(*ev->points));
     ev->n_points = (int)n;
@@ -568,7 +577,8 @@ static void handle_in_session(struct pool *p, const struct bridge_addr *from, st
     } else if (w->n_answers >= WIRE_ANSWERS_MAX) {
         refuse(p, from, m->seq, "limit", "too many unacknowledged requests in this session");
     } else if (driver_is_read_only(p->driver) && m->type != WIRE_NEXT) {
-        refuse(p, from, m->seq, "read-only", "the driver cannot write its store now; try again later");
+        refuse(p, from, m->seq, "read-only",
+               "the driver cannot write its store now; try again later");
     } else {
         handle_new(w, from, m);
     }

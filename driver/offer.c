@@ -57,13 +57,15 @@ int offer_cost(const struct worker *w, const struct spec_requires *want)
     return (int)(most > cores ? most : cores);
 }
 
-/* Workers speak up with every heartbeat: one that missed three gets nothing until it is heard again. */
+/* Workers speak up with every heartbeat: one that missed three gets nothing until it is heard
+ * again. */
 bool worker_is_silent(const struct worker *w)
 {
     const struct driver_config *cfg = driver_config(w->pool->driver);
     int64_t beats_ms = 3 * cfg->heartbeat_ms + POOL_SLACK_MS;
     int64_t limit_ms = beats_ms < cfg->lease_ms ? beats_ms : cfg->lease_ms;
-    return !w->connected || driver_now_ns(w->pool->driver) - w->heard_ns >= limit_ms * MAG_NS_PER_MS;
+    return !w->connected ||
+           driver_now_ns(w->pool->driver) - w->heard_ns >= limit_ms * MAG_NS_PER_MS;
 }
 
 static bool takes_work(const struct worker *w)
@@ -110,19 +112,25 @@ static const char *say_why(const struct pool *p, const struct spec_requires *wan
 {
     static char text[256];
     if (want->gpus > most_of(p, get_gpus)) {
-        (void)snprintf(text, sizeof(text), want->gpus == 1 ? "no worker offers a GPU" : "no worker offers %" PRId64 " GPUs",
+        (void)snprintf(text, sizeof(text),
+                       want->gpus == 1 ? "no worker offers a GPU"
+                                       : "no worker offers %" PRId64 " GPUs",
                        want->gpus);
     } else if (want->gpu_memory_mb > most_of(p, get_gpu_memory)) {
-        (void)snprintf(text, sizeof(text), "no worker offers a GPU with %" PRId64 " MB", want->gpu_memory_mb);
+        (void)snprintf(text, sizeof(text), "no worker offers a GPU with %" PRId64 " MB",
+                       want->gpu_memory_mb);
     } else if (want->memory_mb > most_of(p, get_memory)) {
-        (void)snprintf(text, sizeof(text), "no worker offers %" PRId64 " MB of memory", want->memory_mb);
+        (void)snprintf(text, sizeof(text), "no worker offers %" PRId64 " MB of memory",
+                       want->memory_mb);
     } else if (want->cores > most_of(p, get_cores)) {
         (void)snprintf(text, sizeof(text), "no worker offers %" PRId64 " cores", want->cores);
     } else {
         const char *label = want->n_labels > 0 ? want->labels[0] : "";
         (void)snprintf(text, sizeof(text), "no worker offers all that is required together%s%s%s",
                        want->n_labels > 0 ? " (labels: " : "", label,
-                       want->n_labels > 1 ? ", …)" : want->n_labels > 0 ? ")" : "");
+                       want->n_labels > 1   ? ", …)"
+                       : want->n_labels > 0 ? ")"
+                                            : "");
     }
     return text;
 }
@@ -166,7 +174,8 @@ static void find_resume(const struct study *s, const struct trial *t, struct hol
         h->resume_uri = xstrdup(t->checkpoint_uri);
     } else if (t->parent > 0) {
         const struct trial *from = study_trial(s, t->parent);
-        if (from != NULL && from->checkpoint_uri != NULL && from->checkpoint_step == t->parent_step) {
+        if (from != NULL && from->checkpoint_uri != NULL &&
+            from->checkpoint_step == t->parent_step) {
             h->resume_step = from->checkpoint_step;
             h->resume_uri = xstrdup(from->checkpoint_uri);
         }
@@ -223,7 +232,8 @@ static void offer_undelivered(struct worker *w)
             find_resume(x->study, study_trial(x->study, h->trial), h);
         }
         offer_holding(w, x, h);
-        log_info("driver", "grant-again", "worker=%s experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64,
+        log_info("driver", "grant-again",
+                 "worker=%s experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64,
                  log_quote(w->id), h->experiment, h->trial, h->attempt);
     }
 }
@@ -241,8 +251,10 @@ static int find_candidates(struct pool *p, struct candidate **ret)
 {
     struct candidate *list = NULL;
     int n = 0;
-    for (struct experiment *x = driver_next(p->driver, NULL); x != NULL; x = driver_next(p->driver, x)) {
-        if (x->deleted || study_spec(x->study)->program == SPEC_ASKED || !study_has_work(x->study)) {
+    for (struct experiment *x = driver_next(p->driver, NULL); x != NULL;
+         x = driver_next(p->driver, x)) {
+        if (x->deleted || study_spec(x->study)->program == SPEC_ASKED ||
+            !study_has_work(x->study)) {
             continue;
         }
         int64_t counts[TRIAL_STATES];
@@ -255,7 +267,8 @@ static int find_candidates(struct pool *p, struct candidate **ret)
 }
 
 /* The one with the fewest running trials that fits into `free` slots of the worker; ties by id. */
-static struct candidate *choose(const struct worker *w, struct candidate *list, int n, int free_slots)
+static struct candidate *choose(const struct worker *w, struct candidate *list, int n,
+                                int free_slots)
 {
     struct candidate *best = NULL;
     for (int i = 0; i < n; i++) {
@@ -286,7 +299,8 @@ static bool grant_one(struct worker *w, struct candidate *c, enum event_kind kin
     enum mag_status st = driver_apply(p->driver, c->x, &ev, &err);
     bool given = st == MAG_OK && ev.n_grants > 0;
     if (st != MAG_OK && st != MAG_CONFLICT) {
-        log_warn("driver", "grant-refused", "experiment=%" PRId64 " error=%s", c->x->id, log_quote(err.text));
+        log_warn("driver", "grant-refused", "experiment=%" PRId64 " error=%s", c->x->id,
+                 log_quote(err.text));
     }
     if (given) {
         const struct event_grant *g = &ev.grants[0];
@@ -316,7 +330,8 @@ static void share_out(struct pool *p, struct candidate *list, int n)
             struct worker *w = container_of(node, struct worker, poll_node);
             struct candidate *c = NULL;
             bool got = false;
-            while (takes_work(w) && !got && (c = choose(w, list, n, w->slots - worker_busy(w))) != NULL) {
+            while (takes_work(w) && !got &&
+                   (c = choose(w, list, n, w->slots - worker_busy(w))) != NULL) {
                 got = grant_one(w, c, EV_ASK);
             }
             given = given || got;
@@ -408,7 +423,8 @@ void offer_orders(struct worker *w, bool again, struct wire_order **list, size_t
         struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
         const struct trial *t = x != NULL ? study_trial(x->study, h->trial) : NULL;
         struct wire_order *o = wire_order_add(list, n);
-        bool own = t != NULL && t->attempt == h->attempt && t->holder != NULL && strcmp(t->holder, w->id) == 0;
+        bool own = t != NULL && t->attempt == h->attempt && t->holder != NULL &&
+                   strcmp(t->holder, w->id) == 0;
         *o = (struct wire_order){
             .experiment = h->experiment,
             .trial = h->trial,

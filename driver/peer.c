@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* The user that owns the loopback socket `ip`:`port` talking to our port, from the kernel's table of
- * connections; -1 when it is not found. Ports are in network byte order as nng gives them. */
+/* The user that owns the loopback socket `ip`:`port` talking to our port, from the kernel's table
+ * of connections; -1 when it is not found. Ports are in network byte order as nng gives them. */
 static long tcp_owner(const char *table, const char *local_hex, unsigned port)
 {
     FILE *f = fopen(table, "re");
@@ -19,7 +19,8 @@ static long tcp_owner(const char *table, const char *local_hex, unsigned port)
         char addr[64];
         unsigned p = 0;
         long uid = -1;
-        int n = sscanf(line, " %*d: %63[0-9A-F]:%x %*[0-9A-F]:%*x %*x %*x:%*x %*x:%*x %*x %ld", addr, &p, &uid);
+        int n = sscanf(line, " %*d: %63[0-9A-F]:%x %*[0-9A-F]:%*x %*x %*x:%*x %*x:%*x %*x %ld",
+                       addr, &p, &uid);
         if (n == 3 && p == port && strcmp(addr, local_hex) == 0) {
             owner = uid;
         }
@@ -61,7 +62,8 @@ static void look_at_in6(const struct nng_sockaddr_in6 *in6, struct bridge_peer *
         uint32_t words[4];
         char hex[40];
         memcpy(words, in6->sa_addr, sizeof(words));
-        (void)snprintf(hex, sizeof(hex), "%08X%08X%08X%08X", words[0], words[1], words[2], words[3]);
+        (void)snprintf(hex, sizeof(hex), "%08X%08X%08X%08X", words[0], words[1], words[2],
+                       words[3]);
         ret->own_user = is_own(tcp_owner("/proc/net/tcp6", hex, port));
     }
 }
@@ -85,7 +87,8 @@ bool peer_lookup(uint32_t pipe, struct bridge_peer *ret)
     case NNG_AF_IPC:
         (void)snprintf(ret->text, sizeof(ret->text), "ipc");
         ret->local = true;
-        ret->own_user = nng_pipe_get_uint64(p, NNG_OPT_IPC_PEER_UID, &uid) == 0 && is_own((long)uid);
+        ret->own_user =
+            nng_pipe_get_uint64(p, NNG_OPT_IPC_PEER_UID, &uid) == 0 && is_own((long)uid);
         break;
     default:
         (void)snprintf(ret->text, sizeof(ret->text), "unknown");

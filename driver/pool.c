@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The connected workers: their sessions, what they hold, their answers; start, tick and stop of the
- * worker endpoint. Invariant: after pool_start and after each resync, every open lease of a worker in
- * any study has a holding here, known worker or not, so that nothing is granted twice.
+ * worker endpoint. Invariant: after pool_start and after each resync, every open lease of a worker
+ * in any study has a holding here, known worker or not, so that nothing is granted twice.
  */
 #include "driver/pool.h"
 
@@ -54,7 +54,8 @@ enum standing holding_check(struct worker *w, struct holding *h)
 {
     struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
     const struct trial *t = x != NULL && !x->deleted ? study_trial(x->study, h->trial) : NULL;
-    bool mine = t != NULL && t->attempt == h->attempt && t->holder != NULL && strcmp(t->holder, w->id) == 0;
+    bool mine =
+        t != NULL && t->attempt == h->attempt && t->holder != NULL && strcmp(t->holder, w->id) == 0;
     enum standing st = HELD_REVOKED;
     if (mine && (t->state == TRIAL_RUNNING || (t->state == TRIAL_WAITING && t->reserved))) {
         h->reserved = t->reserved;
@@ -80,8 +81,9 @@ bool holding_take_back(struct worker *w, struct holding *h)
     bool taken = driver_apply(w->pool->driver, x, &ev, &err) == MAG_OK && !ev.late;
     event_fini(&ev);
     h->revoked = !taken;
-    log_info("driver", "trial-taken-back", "worker=%s experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64
-             " taken=%d", log_quote(w->id), h->experiment, h->trial, h->attempt, taken);
+    log_info("driver", "trial-taken-back",
+             "worker=%s experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64 " taken=%d",
+             log_quote(w->id), h->experiment, h->trial, h->attempt, taken);
     return taken;
 }
 
@@ -93,9 +95,11 @@ void worker_renew(struct worker *w)
     list_foreach(n, tmp, &w->holdings)
     {
         struct holding *h = container_of(n, struct holding, node);
-        struct experiment *x = h->revoked ? NULL : driver_experiment(w->pool->driver, h->experiment);
+        struct experiment *x =
+            h->revoked ? NULL : driver_experiment(w->pool->driver, h->experiment);
         bool renewed = x == NULL || study_renew(x->study, h->trial, h->attempt, now);
-        if (!renewed && holding_check(w, h) == HELD_EXPIRED && !driver_is_read_only(w->pool->driver)) {
+        if (!renewed && holding_check(w, h) == HELD_EXPIRED &&
+            !driver_is_read_only(w->pool->driver)) {
             (void)holding_take_back(w, h);
         }
     }
@@ -115,7 +119,8 @@ static void release_one(struct worker *w, struct holding *h)
     ev.holder = xstrdup(w->id);
     ev.from_worker = true;
     if (driver_apply(w->pool->driver, x, &ev, &err) != MAG_OK) {
-        log_warn("driver", "release-failed", "trial=%" PRId64 " error=%s", h->trial, log_quote(err.text));
+        log_warn("driver", "release-failed", "trial=%" PRId64 " error=%s", h->trial,
+                 log_quote(err.text));
     }
     event_fini(&ev);
 }
@@ -156,7 +161,8 @@ static void on_commit(struct deferred *df, bool ok)
         bridge_reply(p->bridge, &a->to, a->text.data, a->text.len);
         return;
     }
-    /* Nothing that this answer says became durable: the worker asks again, of the rebuilt studies. */
+    /* Nothing that this answer says became durable: the worker asks again, of the rebuilt studies.
+     */
     p->resync = true;
     answer_free(a);
 }
@@ -284,7 +290,8 @@ static void adopt_trial(struct pool *p, const struct experiment *x, const struct
 
 static void scan_studies(struct pool *p)
 {
-    for (struct experiment *x = driver_next(p->driver, NULL); x != NULL; x = driver_next(p->driver, x)) {
+    for (struct experiment *x = driver_next(p->driver, NULL); x != NULL;
+         x = driver_next(p->driver, x)) {
         int64_t counts[TRIAL_STATES];
         study_counts(x->study, counts);
         int64_t n = counts[TRIAL_RUNNING] + counts[TRIAL_WAITING] > 0 ? study_trials(x->study) : 0;
@@ -367,7 +374,8 @@ static void on_turn_end(void *arg)
 static enum mag_status open_storage(struct pool *p, const char *url, struct mag_err *err)
 {
     const char *uuid = store_uuid(driver_store(p->driver));
-    char *base = url != NULL ? xstrdup(url) : xasprintf("%s/storage", driver_config(p->driver)->data_dir);
+    char *base =
+        url != NULL ? xstrdup(url) : xasprintf("%s/storage", driver_config(p->driver)->data_dir);
     char *root = xasprintf("%s/%s", base, uuid);
     enum mag_status st = storage_open(root, &p->storage, err);
     if (st == MAG_OK) {
@@ -391,7 +399,8 @@ enum mag_status pool_start(struct pool **ret, struct driver *d, const char *list
     enum mag_status st = open_storage(p, storage_url, err);
     if (st == MAG_OK) {
         scan_studies(p);
-        const struct bridge_handler handler = {.arg = p, .message = dispatch_message, .gone = dispatch_gone};
+        const struct bridge_handler handler = {
+            .arg = p, .message = dispatch_message, .gone = dispatch_gone};
         st = bridge_start(&p->bridge, driver_base(d), listen_urls, &handler, err);
     }
     if (st != MAG_OK) {

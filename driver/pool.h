@@ -16,9 +16,9 @@
 struct driver;
 struct pool;
 
-#define POOL_WORKERS_MAX 10000      /* workers known at a time */
-#define POOL_FORGET_MS 600000       /* a worker silent for this long and without trials is forgotten */
-#define POOL_RESERVE_MS 1000        /* a trial that ends within this lets its worker reserve the next */
+#define POOL_WORKERS_MAX 10000 /* workers known at a time */
+#define POOL_FORGET_MS 600000  /* a worker silent for this long and without trials is forgotten */
+#define POOL_RESERVE_MS 1000   /* a trial that ends within this lets its worker reserve the next */
 
 /* Opens the listening sockets (comma-separated nng URLs; port 0 = any) and registers with the
  * driver. Shared storage: <storage_url>/<store's uuid>, claimed here and told to workers; NULL =

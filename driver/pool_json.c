@@ -25,9 +25,10 @@ static json_t *running_of(const struct worker *w, bool reserved)
     {
         const struct holding *h = container_of(n, struct holding, node);
         if (h->reserved == reserved) {
-            (void)json_array_append_new(list, json_pack("{s:I, s:I, s:I, s:b}", "experiment",
-                                                        (json_int_t)h->experiment, "trial", (json_int_t)h->trial,
-                                                        "attempt", (json_int_t)h->attempt, "stopping", h->revoked));
+            (void)json_array_append_new(
+                list, json_pack("{s:I, s:I, s:I, s:b}", "experiment", (json_int_t)h->experiment,
+                                "trial", (json_int_t)h->trial, "attempt", (json_int_t)h->attempt,
+                                "stopping", h->revoked));
         }
     }
     return list;
@@ -43,14 +44,16 @@ static void set_time(json_t *o, const char *key, int64_t wall_ms)
 static json_t *worker_json(const struct worker *w)
 {
     int busy = worker_busy(w);
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I}", "worker", w->id, "name",
-                          w->name, "host", w->host, "version", w->version, "state", state_of(w), "pid",
-                          (json_int_t)w->pid, "slots", w->slots, "busy", busy, "free",
-                          busy < w->slots ? w->slots - busy : 0, "gpus", (json_int_t)w->gpus, "gpu_memory_mb",
-                          (json_int_t)w->gpu_memory_mb, "memory_mb", (json_int_t)w->memory_mb, "cores",
-                          (json_int_t)w->cores);
-    (void)json_object_set_new(o, "labels", w->labels != NULL ? json_deep_copy(w->labels) : json_array());
-    (void)json_object_set_new(o, "where", w->where != NULL ? json_deep_copy(w->where) : json_object());
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:i, s:I, s:I, s:I, s:I}",
+                          "worker", w->id, "name", w->name, "host", w->host, "version", w->version,
+                          "state", state_of(w), "pid", (json_int_t)w->pid, "slots", w->slots,
+                          "busy", busy, "free", busy < w->slots ? w->slots - busy : 0, "gpus",
+                          (json_int_t)w->gpus, "gpu_memory_mb", (json_int_t)w->gpu_memory_mb,
+                          "memory_mb", (json_int_t)w->memory_mb, "cores", (json_int_t)w->cores);
+    (void)json_object_set_new(o, "labels",
+                              w->labels != NULL ? json_deep_copy(w->labels) : json_array());
+    (void)json_object_set_new(o, "where",
+                              w->where != NULL ? json_deep_copy(w->where) : json_object());
     (void)json_object_set_new(o, "use", w->use != NULL ? json_deep_copy(w->use) : json_null());
     (void)json_object_set_new(o, "running", running_of(w, false));
     (void)json_object_set_new(o, "reserved", running_of(w, true));
@@ -95,7 +98,8 @@ json_t *pool_workers(const struct pool *p, const char *cursor, int limit)
             continue;
         }
         if ((int)json_array_size(out) == limit) {
-            next = json_deep_copy(json_object_get(json_array_get(out, json_array_size(out) - 1), "worker"));
+            next = json_deep_copy(
+                json_object_get(json_array_get(out, json_array_size(out) - 1), "worker"));
             break;
         }
         (void)json_array_append_new(out, worker_json(list[i]));

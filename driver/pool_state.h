@@ -18,18 +18,18 @@
 #define POOL_TICK_MS 100
 #define POOL_SLACK_MS 500
 
-/* What a worker has, or is about to be given. Its slots are busy until the worker says how it ended,
- * also when the lease has gone meanwhile. */
+/* What a worker has, or is about to be given. Its slots are busy until the worker says how it
+ * ended, also when the lease has gone meanwhile. */
 struct holding {
     struct list_node node; /* worker->holdings */
     int64_t experiment, trial, attempt;
-    int cost;       /* slots */
-    bool reserved;  /* prefetch: counts no slot yet */
-    bool sent;      /* in an answer that the worker has or can ask for again */
-    bool revoked;   /* the lease is not the worker's any more: it is told to stop */
-    bool told_stop; /* an answer has carried that order */
-    bool seen;      /* hello: the worker listed it */
-    char *tail;     /* last lines of output */
+    int cost;         /* slots */
+    bool reserved;    /* prefetch: counts no slot yet */
+    bool sent;        /* in an answer that the worker has or can ask for again */
+    bool revoked;     /* the lease is not the worker's any more: it is told to stop */
+    bool told_stop;   /* an answer has carried that order */
+    bool seen;        /* hello: the worker listed it */
+    char *tail;       /* last lines of output */
     char *resume_uri; /* where the grant said to start from, NULL = from the start */
     int64_t resume_step;
 };
@@ -42,39 +42,39 @@ struct answer {
     struct worker *worker;
     int64_t seq;
     struct bridge_addr to;
-    bool ready;            /* `text` may leave: what it says is durable */
-    bool waiting;          /* `df` is in the driver's queue */
+    bool ready;   /* `text` may leave: what it says is durable */
+    bool waiting; /* `df` is in the driver's queue */
     struct buf text;
     struct deferred df;
 };
 
 struct worker {
     struct pool *pool;
-    struct list_node node;  /* pool->workers */
+    struct list_node node; /* pool->workers */
     char *id, *name, *host, *version;
     int64_t pid;
     int slots;
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
-    json_t *labels;         /* array of strings, NULL = none */
-    json_t *where;          /* host, worker, versions, git commit: stored with each trial */
-    json_t *use;            /* last resource use, NULL = none */
-    bool known;             /* said hello since this driver started */
-    bool connected;         /* its connection stands */
-    bool draining;          /* gets nothing any more */
-    bool drain_wanted;      /* we want it to drain: told with each answer */
+    json_t *labels;    /* array of strings, NULL = none */
+    json_t *where;     /* host, worker, versions, git commit: stored with each trial */
+    json_t *use;       /* last resource use, NULL = none */
+    bool known;        /* said hello since this driver started */
+    bool connected;    /* its connection stands */
+    bool draining;     /* gets nothing any more */
+    bool drain_wanted; /* we want it to drain: told with each answer */
     uint32_t pipe;
     char session[POOL_SESSION_HEX + 1]; /* "" = none */
-    int64_t acked;          /* answers up to here were forgotten, */
-    int64_t open;           /* but this one */
+    int64_t acked;                      /* answers up to here were forgotten, */
+    int64_t open;                       /* but this one */
     struct list_node answers;
     int n_answers;
-    struct answer *poll;    /* its held `next`, NULL = none */
+    struct answer *poll;        /* its held `next`, NULL = none */
     struct list_node poll_node; /* pool->polls, oldest first */
     int64_t poll_deadline_ns;
     struct wire_work offer; /* what the poll's answer will carry */
     struct list_node holdings;
     int64_t heard_ns;
-    int64_t since_ms;       /* wall, of the first hello */
+    int64_t since_ms; /* wall, of the first hello */
 };
 
 struct pool {
@@ -82,15 +82,15 @@ struct pool {
     struct bridge *bridge;
     struct storage *storage;
     struct event *tick;
-    struct event *soon;         /* serve at the end of this round of the loop */
-    struct list_node workers;   /* by arrival */
-    struct strmap by_id;        /* struct worker */
-    struct strmap by_session;   /* struct worker */
+    struct event *soon;       /* serve at the end of this round of the loop */
+    struct list_node workers; /* by arrival */
+    struct strmap by_id;      /* struct worker */
+    struct strmap by_session; /* struct worker */
     struct list_node polls;
     bool draining;
-    bool dirty;                 /* studies changed since revoked leases were looked for */
-    bool resync;                /* a commit failed: the studies were rebuilt */
-    bool serving;               /* our own events end turns too */
+    bool dirty;   /* studies changed since revoked leases were looked for */
+    bool resync;  /* a commit failed: the studies were rebuilt */
+    bool serving; /* our own events end turns too */
     unsigned ticks;
     struct pool_stats stats;
 };
@@ -112,7 +112,8 @@ enum standing {
 };
 /* Looks it up; keeps `reserved` and `revoked` up to date. */
 enum standing holding_check(struct worker *w, struct holding *h);
-/* An expired trial is the worker's again, by an empty report; false when it is too late for that. */
+/* An expired trial is the worker's again, by an empty report; false when it is too late for that.
+ */
 bool holding_take_back(struct worker *w, struct holding *h);
 /* The worker was heard: renews every lease it has and takes expired ones back. */
 void worker_renew(struct worker *w);

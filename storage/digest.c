@@ -44,8 +44,8 @@ static int copy_out(int to, const char *p, size_t n)
     return 0;
 }
 
-static enum mag_status digest_fd(int fd, int to, const char *path, EVP_MD_CTX *ctx, int64_t *ret_size,
-                                 struct mag_err *err)
+static enum mag_status digest_fd(int fd, int to, const char *path, EVP_MD_CTX *ctx,
+                                 int64_t *ret_size, struct mag_err *err)
 {
     static _Thread_local char chunk[CHUNK];
     int64_t size = 0;
@@ -76,10 +76,12 @@ enum mag_status storage_digest_file(const char *path, int to, int64_t *ret_size,
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
-        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", path, strerror(errno));
+        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", path,
+                        strerror(errno));
     }
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    MAG_ASSERT(ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1, "SHA-256 is not there");
+    MAG_ASSERT(ctx != NULL && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1,
+               "SHA-256 is not there");
     enum mag_status st = digest_fd(fd, to, path, ctx, ret_size, err);
     if (st == MAG_OK) {
         unsigned char digest[EVP_MAX_MD_SIZE];

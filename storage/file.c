@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The `file` scheme: a folder, local or on a shared mount (NFS, Lustre, HopsFS). An object is written
- * under a name of its own and renamed, so a reader sees all of it or none.
+ * The `file` scheme: a folder, local or on a shared mount (NFS, Lustre, HopsFS). An object is
+ * written under a name of its own and renamed, so a reader sees all of it or none.
  */
 #include "storage/scheme.h"
 
@@ -50,7 +50,9 @@ enum mag_status storage_make_local(const char *path, struct mag_err *err)
         failed = ENOTDIR;
     }
     free(copy);
-    return failed == 0 ? MAG_OK : mag_fail(err, MAG_IO, "cannot make the folder %s: %s", path, strerror(failed));
+    return failed == 0
+               ? MAG_OK
+               : mag_fail(err, MAG_IO, "cannot make the folder %s: %s", path, strerror(failed));
 }
 
 static void remove_below(int parent, const char *name)
@@ -87,7 +89,8 @@ static enum mag_status file_init(void *self, const char *rest, char **ret_url, s
     if (strncmp(path, "//", 2) == 0) {
         path += 2;
         if (path[0] != '/') {
-            return mag_fail(err, MAG_INVALID, "storage file:%s: a file URL names no host; write file:/path", rest);
+            return mag_fail(err, MAG_INVALID,
+                            "storage file:%s: a file URL names no host; write file:/path", rest);
         }
     }
     if (path[0] == '\0') {
@@ -169,12 +172,13 @@ static int write_all(int fd, const char *p, size_t len)
 static int open_beside(struct file_store *f, const char *path, char **ret_tmp)
 {
     const char *slash = strrchr(path, '/');
-    *ret_tmp = xasprintf("%.*s/.tmp-%ld-%u-%s", (int)(slash - path), path, (long)getpid(), f->next++, slash + 1);
+    *ret_tmp = xasprintf("%.*s/.tmp-%ld-%u-%s", (int)(slash - path), path, (long)getpid(),
+                         f->next++, slash + 1);
     return open(*ret_tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
-static enum mag_status file_put(void *self, const char *key, const void *bytes, size_t len, bool durable,
-                                struct mag_err *err)
+static enum mag_status file_put(void *self, const char *key, const void *bytes, size_t len,
+                                bool durable, struct mag_err *err)
 {
     struct file_store *f = self;
     char *path = path_of(f, key);
@@ -206,8 +210,8 @@ static enum mag_status file_put(void *self, const char *key, const void *bytes, 
     return st;
 }
 
-static enum mag_status file_get(void *self, const char *key, size_t max, char **ret, size_t *ret_len,
-                                struct mag_err *err)
+static enum mag_status file_get(void *self, const char *key, size_t max, char **ret,
+                                size_t *ret_len, struct mag_err *err)
 {
     char *path = path_of(self, key);
     enum mag_status st = mjson_read_file(path, max, ret, ret_len, err);
@@ -238,7 +242,8 @@ static enum mag_status file_list(void *self, const char *key, storage_name_fn fn
     char *path = path_of(self, key);
     struct dirent **names = NULL;
     int n = scandir(path, &names, NULL, alphasort);
-    enum mag_status st = n >= 0 || errno == ENOENT ? MAG_OK : from_errno(errno, "list of", path, err);
+    enum mag_status st =
+        n >= 0 || errno == ENOENT ? MAG_OK : from_errno(errno, "list of", path, err);
     bool go_on = true;
     for (int i = 0; i < n; i++) {
         const char *name = names[i]->d_name;
@@ -257,8 +262,9 @@ static enum mag_status file_list(void *self, const char *key, storage_name_fn fn
     return st;
 }
 
-static enum mag_status file_put_file(void *self, const char *key, const char *from, int64_t *ret_size,
-                                     char sha256[STORAGE_SHA256_HEX], struct mag_err *err)
+static enum mag_status file_put_file(void *self, const char *key, const char *from,
+                                     int64_t *ret_size, char sha256[STORAGE_SHA256_HEX],
+                                     struct mag_err *err)
 {
     char *path = path_of(self, key);
     enum mag_status st = make_parent(path, err);
@@ -315,8 +321,8 @@ static enum mag_status file_seal(void *self, const char *key, struct mag_err *er
     return st;
 }
 
-static enum mag_status file_local(void *self, const char *key, const json_t *files, const char *scratch,
-                                  char **ret, struct mag_err *err)
+static enum mag_status file_local(void *self, const char *key, const json_t *files,
+                                  const char *scratch, char **ret, struct mag_err *err)
 {
     (void)files;
     (void)scratch;

@@ -25,7 +25,8 @@ struct put {
     int64_t bytes;
 };
 
-static enum mag_status put_one(struct put *p, const char *path, const char *name, struct mag_err *err)
+static enum mag_status put_one(struct put *p, const char *path, const char *name,
+                               struct mag_err *err)
 {
     int64_t size = 0;
     char sha[STORAGE_SHA256_HEX];
@@ -40,7 +41,8 @@ static enum mag_status put_one(struct put *p, const char *path, const char *name
     }
     if (st == MAG_OK) {
         p->bytes += size;
-        json_t *entry = json_pack("{s:s, s:I, s:s}", "name", name, "size", (json_int_t)size, "sha256", sha);
+        json_t *entry =
+            json_pack("{s:s, s:I, s:s}", "name", name, "size", (json_int_t)size, "sha256", sha);
         if (entry == NULL) {
             st = mag_fail(err, MAG_INVALID, "%s: the name is not UTF-8", path);
         } else {
@@ -54,8 +56,8 @@ static enum mag_status put_one(struct put *p, const char *path, const char *name
 static enum mag_status put_tree(struct put *p, const char *dir, const char *prefix, int depth,
                                 struct mag_err *err);
 
-static enum mag_status put_entry(struct put *p, const char *dir, const char *prefix, const char *name,
-                                 int depth, struct mag_err *err)
+static enum mag_status put_entry(struct put *p, const char *dir, const char *prefix,
+                                 const char *name, int depth, struct mag_err *err)
 {
     char *path = xasprintf("%s/%s", dir, name);
     char *rel = prefix[0] != '\0' ? xasprintf("%s/%s", prefix, name) : xstrdup(name);
@@ -65,7 +67,8 @@ static enum mag_status put_entry(struct put *p, const char *dir, const char *pre
         st = mag_fail(err, MAG_IO, "%s: %s", path, strerror(errno));
     } else if (S_ISDIR(sb.st_mode)) {
         st = depth >= STORAGE_DEPTH_MAX
-                 ? mag_fail(err, MAG_LIMIT, "%s: folders nested more than %d deep", path, STORAGE_DEPTH_MAX)
+                 ? mag_fail(err, MAG_LIMIT, "%s: folders nested more than %d deep", path,
+                            STORAGE_DEPTH_MAX)
                  : put_tree(p, path, rel, depth + 1, err);
     } else if (S_ISREG(sb.st_mode)) {
         st = strcmp(rel, MANIFEST) == 0
@@ -119,7 +122,8 @@ static enum mag_status put_manifest(struct put *p, const json_t *meta, struct st
 }
 
 enum mag_status storage_put_folder(struct storage *s, const char *key, const char *local,
-                                   const json_t *meta, struct storage_folder *ret, struct mag_err *err)
+                                   const json_t *meta, struct storage_folder *ret,
+                                   struct mag_err *err)
 {
     /* What an earlier, interrupted try left is not mixed with this one. */
     enum mag_status st = storage_remove(s, key, err);
@@ -140,7 +144,8 @@ enum mag_status storage_put_folder(struct storage *s, const char *key, const cha
 
 /* ---- reading ---- */
 
-static enum mag_status read_manifest(struct storage *s, const char *key, json_t **ret, struct mag_err *err)
+static enum mag_status read_manifest(struct storage *s, const char *key, json_t **ret,
+                                     struct mag_err *err)
 {
     char *name = xasprintf("%s/" MANIFEST, key);
     char *text = NULL;
@@ -168,7 +173,8 @@ static enum mag_status check_file(const char *dir, const json_t *entry, struct m
     const char *name = json_string_value(json_object_get(entry, "name"));
     const char *want = json_string_value(json_object_get(entry, "sha256"));
     if (name == NULL || want == NULL || !storage_key_is_sound(name)) {
-        return mag_fail(err, MAG_CORRUPT, "%s/" MANIFEST ": a file without a sound name or SHA-256", dir);
+        return mag_fail(err, MAG_CORRUPT, "%s/" MANIFEST ": a file without a sound name or SHA-256",
+                        dir);
     }
     char *path = xasprintf("%s/%s", dir, name);
     int64_t size = 0;
@@ -177,16 +183,17 @@ static enum mag_status check_file(const char *dir, const json_t *entry, struct m
     enum mag_status st = storage_digest_file(path, -1, &size, sha, &why);
     if (st != MAG_OK) {
         st = mag_fail(err, MAG_CORRUPT, "%s", why.text);
-    } else if (size != json_integer_value(json_object_get(entry, "size")) || strcmp(sha, want) != 0) {
-        st = mag_fail(err, MAG_CORRUPT, "%s: not what was written (SHA-256 or size differ from the manifest)",
-                      path);
+    } else if (size != json_integer_value(json_object_get(entry, "size")) ||
+               strcmp(sha, want) != 0) {
+        st = mag_fail(err, MAG_CORRUPT,
+                      "%s: not what was written (SHA-256 or size differ from the manifest)", path);
     }
     free(path);
     return st;
 }
 
-enum mag_status storage_get_folder(struct storage *s, const char *key, const char *scratch, char **ret,
-                                   struct mag_err *err)
+enum mag_status storage_get_folder(struct storage *s, const char *key, const char *scratch,
+                                   char **ret, struct mag_err *err)
 {
     json_t *doc = NULL;
     char *path = NULL;

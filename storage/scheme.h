@@ -26,7 +26,8 @@ struct storage_ops {
                                 char sha256[STORAGE_SHA256_HEX], struct mag_err *err);
     /* Everything put below `key` is durable afterwards. */
     enum mag_status (*seal)(void *self, const char *key, struct mag_err *err);
-    /* A path on this host where the folder `key` can be read: copied below `scratch`, or its own. */
+    /* A path on this host where the folder `key` can be read: copied below `scratch`, or its own.
+     */
     enum mag_status (*local)(void *self, const char *key, const json_t *files, const char *scratch,
                              char **ret, struct mag_err *err);
 };
@@ -35,6 +36,7 @@ extern const struct storage_ops storage_file_ops;
 
 /* Size and SHA-256 of a local file; `to` >= 0 gets a copy of its bytes. */
 enum mag_status storage_digest_file(const char *path, int to, int64_t *ret_size,
-                                    char sha256[STORAGE_SHA256_HEX], struct mag_err *err) MAG_MUSTCHECK;
+                                    char sha256[STORAGE_SHA256_HEX],
+                                    struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The front of storage/: picks the scheme, checks keys, keeps the marker that ties a root to a store.
+ * The front of storage/: picks the scheme, checks keys, keeps the marker that ties a root to a
+ * store.
  */
 #include "storage/storage.h"
 
@@ -38,10 +39,11 @@ static enum mag_status no_scheme(const char *url, struct mag_err *err)
     for (size_t i = 0; i < sizeof(planned) / sizeof(planned[0]); i++) {
         size_t n = strlen(planned[i]);
         if (strncmp(url, planned[i], n) == 0 && url[n] == ':') {
-            return mag_fail(err, MAG_UNSUPPORTED,
-                            "storage %s: the scheme \"%s\" is not in this build; use a folder that all "
-                            "workers share (file:/path)",
-                            url, planned[i]);
+            return mag_fail(
+                err, MAG_UNSUPPORTED,
+                "storage %s: the scheme \"%s\" is not in this build; use a folder that all "
+                "workers share (file:/path)",
+                url, planned[i]);
         }
     }
     return mag_fail(err, MAG_INVALID, "storage \"%s\": expected a folder or file:/path", url);
@@ -108,7 +110,8 @@ static enum mag_status check_key(const char *key, struct mag_err *err)
 {
     return storage_key_is_sound(key)
                ? MAG_OK
-               : mag_fail(err, MAG_INVALID, "storage: \"%.200s\" is not a relative path of plain names", key);
+               : mag_fail(err, MAG_INVALID,
+                          "storage: \"%.200s\" is not a relative path of plain names", key);
 }
 
 enum mag_status storage_put(struct storage *s, const char *key, const void *bytes, size_t len,
@@ -118,8 +121,8 @@ enum mag_status storage_put(struct storage *s, const char *key, const void *byte
     return st != MAG_OK ? st : s->ops->put(s->self, key, bytes, len, durable, err);
 }
 
-enum mag_status storage_get(struct storage *s, const char *key, size_t max, char **ret, size_t *ret_len,
-                            struct mag_err *err)
+enum mag_status storage_get(struct storage *s, const char *key, size_t max, char **ret,
+                            size_t *ret_len, struct mag_err *err)
 {
     enum mag_status st = check_key(key, err);
     return st != MAG_OK ? st : s->ops->get(s->self, key, max, ret, ret_len, err);
@@ -166,8 +169,8 @@ static enum mag_status compare_marker(struct storage *s, const char *uuid, struc
     char *found = NULL;
     enum mag_status st = read_marker(s, &found, err);
     if (st == MAG_OK && strcmp(found, uuid) != 0) {
-        st = mag_fail(err, MAG_CONFLICT, "storage %s belongs to another store (%s, not %s)", s->url, found,
-                      uuid);
+        st = mag_fail(err, MAG_CONFLICT, "storage %s belongs to another store (%s, not %s)", s->url,
+                      found, uuid);
     }
     free(found);
     return st;
@@ -191,10 +194,11 @@ enum mag_status storage_check(struct storage *s, const char *uuid, struct mag_er
     struct mag_err why = {0};
     enum mag_status st = compare_marker(s, uuid, &why);
     if (st == MAG_NOTFOUND) {
-        return mag_fail(err, MAG_NOTFOUND,
-                        "storage %s: the driver's marker does not lie there; this host must reach the same "
-                        "folder as the driver (start the driver with --storage on a shared folder)",
-                        s->url);
+        return mag_fail(
+            err, MAG_NOTFOUND,
+            "storage %s: the driver's marker does not lie there; this host must reach the same "
+            "folder as the driver (start the driver with --storage on a shared folder)",
+            s->url);
     }
     return st == MAG_OK ? st : mag_fail(err, st, "%s", why.text);
 }

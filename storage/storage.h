@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Shared storage: named objects under one root, seen whole or not at all. Keys are relative paths of
- * plain names ("experiments/1/trials/2/params.json"). One interface, one scheme a file; calls block,
- * so they belong on a thread of their own. A storage may be used from one thread at a time.
+ * Shared storage: named objects under one root, seen whole or not at all. Keys are relative paths
+ * of plain names ("experiments/1/trials/2/params.json"). One interface, one scheme a file; calls
+ * block, so they belong on a thread of their own. A storage may be used from one thread at a time.
  */
 #ifndef MAG_STORAGE_STORAGE_H
 #define MAG_STORAGE_STORAGE_H
@@ -14,17 +14,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define STORAGE_KEY_MAX 1024        /* bytes of a key */
+#define STORAGE_KEY_MAX 1024          /* bytes of a key */
 #define STORAGE_OBJECT_MAX (64 << 20) /* bytes of an object read whole */
-#define STORAGE_FILES_MAX 100000    /* files in one folder that is put */
-#define STORAGE_DEPTH_MAX 16        /* folders in folders in one folder that is put */
-#define STORAGE_SHA256_HEX 65       /* digits and NUL */
+#define STORAGE_FILES_MAX 100000      /* files in one folder that is put */
+#define STORAGE_DEPTH_MAX 16          /* folders in folders in one folder that is put */
+#define STORAGE_SHA256_HEX 65         /* digits and NUL */
 
 struct storage;
 
 /* "file:/absolute/path", "file:///absolute/path" or a plain path; the folder is made when missing.
  * Other schemes are MAG_UNSUPPORTED until this build has them. */
-enum mag_status storage_open(const char *url, struct storage **ret, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_open(const char *url, struct storage **ret,
+                             struct mag_err *err) MAG_MUSTCHECK;
 void storage_close(struct storage *s);
 /* Normal form of the URL it was opened with: "file:/absolute/path". */
 const char *storage_url(const struct storage *s);
@@ -33,19 +34,22 @@ const char *storage_url(const struct storage *s);
 enum mag_status storage_put(struct storage *s, const char *key, const void *bytes, size_t len,
                             bool durable, struct mag_err *err) MAG_MUSTCHECK;
 /* Reads a whole object of at most `max` bytes into a malloc'ed, NUL-terminated *ret. */
-enum mag_status storage_get(struct storage *s, const char *key, size_t max, char **ret, size_t *ret_len,
-                            struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_get(struct storage *s, const char *key, size_t max, char **ret,
+                            size_t *ret_len, struct mag_err *err) MAG_MUSTCHECK;
 /* Removes the object, or everything below `key`. Nothing there is no error. */
-enum mag_status storage_remove(struct storage *s, const char *key, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_remove(struct storage *s, const char *key,
+                               struct mag_err *err) MAG_MUSTCHECK;
 /* Visits the names directly below `key`, sorted; folders end in '/'. Nothing there: no visit. */
 typedef bool (*storage_name_fn)(void *arg, const char *name);
 enum mag_status storage_list(struct storage *s, const char *key, storage_name_fn fn, void *arg,
                              struct mag_err *err) MAG_MUSTCHECK;
 
 /* Claims the root for one store: MAG_CONFLICT when another one's marker lies there. */
-enum mag_status storage_claim(struct storage *s, const char *uuid, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_claim(struct storage *s, const char *uuid,
+                              struct mag_err *err) MAG_MUSTCHECK;
 /* The storage that a driver speaks of, as seen from here: the marker must lie there. */
-enum mag_status storage_check(struct storage *s, const char *uuid, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_check(struct storage *s, const char *uuid,
+                              struct mag_err *err) MAG_MUSTCHECK;
 
 /* ---- folders: files with a manifest (names, sizes, SHA-256) that is written last ---- */
 struct storage_folder {
@@ -53,19 +57,19 @@ struct storage_folder {
     int64_t bytes;
     char sha256[STORAGE_SHA256_HEX]; /* of the manifest */
 };
-/* Copies the local folder to `key`. `meta` (borrowed, may be NULL) goes into the manifest. Links and
- * special files are refused. Durable when this returns; before, readers see nothing. */
+/* Copies the local folder to `key`. `meta` (borrowed, may be NULL) goes into the manifest. Links
+ * and special files are refused. Durable when this returns; before, readers see nothing. */
 enum mag_status storage_put_folder(struct storage *s, const char *key, const char *local,
                                    const json_t *meta, struct storage_folder *ret,
                                    struct mag_err *err) MAG_MUSTCHECK;
 /* Makes a folder readable on this host and checks every file against the manifest: *ret is a
  * malloc'ed path, below `scratch` or the stored folder itself. NOTFOUND: no manifest; CORRUPT names
  * the file that is not what was written. */
-enum mag_status storage_get_folder(struct storage *s, const char *key, const char *scratch, char **ret,
-                                   struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status storage_get_folder(struct storage *s, const char *key, const char *scratch,
+                                   char **ret, struct mag_err *err) MAG_MUSTCHECK;
 
-/* The key that a URI made by storage_uri names, also after the storage moved; malloc'ed or NULL when
- * the URI is not one of a magpie storage. */
+/* The key that a URI made by storage_uri names, also after the storage moved; malloc'ed or NULL
+ * when the URI is not one of a magpie storage. */
 char *storage_key_of(const struct storage *s, const char *uri);
 char *storage_uri(const struct storage *s, const char *key);
 /* A relative path of plain names: no empty, "." or ".." part, no controls. */

@@ -38,16 +38,16 @@ struct wire_none {
 #define AT_N_ARRAY(s, name) 0
 #define AT_N_LIST(s, name) offsetof(struct s, n_##name)
 /* `OWNER` is the struct the table belongs to; set before each use. */
-#define F(k, f, req, l, h, p)                                                                       \
-    {.name = #f,                                                                                    \
-     .kind = K_##k,                                                                                 \
-     .required = (req),                                                                             \
-     .lo = (l),                                                                                     \
-     .hi = (h),                                                                                     \
-     .at = offsetof(struct OWNER, f),                                                               \
-     .at_n = AT_N_##k(OWNER, f),                                                                    \
-     .part = fields_##p,                                                                            \
-     .part_size = sizeof(struct wire_##p),                                                          \
+#define F(k, f, req, l, h, p)                                                                      \
+    {.name = #f,                                                                                   \
+     .kind = K_##k,                                                                                \
+     .required = (req),                                                                            \
+     .lo = (l),                                                                                    \
+     .hi = (h),                                                                                    \
+     .at = offsetof(struct OWNER, f),                                                              \
+     .at_n = AT_N_##k(OWNER, f),                                                                   \
+     .part = fields_##p,                                                                           \
+     .part_size = sizeof(struct wire_##p),                                                         \
      .part_name = #p},
 
 #define OWNER wire_ref
@@ -120,6 +120,23 @@ static const void *const_slot_of(const void *base, size_t at)
 
 /* ---- UTF-8 ---- */
 
+/* Overlong forms, surrogates and numbers beyond U+10FFFF show in the first two bytes. */
+static bool utf8_is_outside(unsigned char first, unsigned char second)
+{
+    switch (first) {
+    case 0xe0:
+        return second < 0xa0;
+    case 0xed:
+        return second > 0x9f;
+    case 0xf0:
+        return second < 0x90;
+    case 0xf4:
+        return second > 0x8f;
+    default:
+        return false;
+    }
+}
+
 /* Bytes of the well-formed character at s (RFC 3629), or 0. */
 static size_t utf8_len(const unsigned char *s, size_t left)
 {
@@ -127,7 +144,7 @@ static size_t utf8_len(const unsigned char *s, size_t left)
         return 1;
     }
     size_t n = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    if (s[0] < 0xc2 || s[0] > 0xf4 || left < n) {
+    if (s[0] < 0xc2 || s[0] > 0xf4 || left < n || utf8_is_outside(s[0], s[1])) {
         return 0;
     }
     for (size_t i = 1; i < n; i++) {
@@ -135,9 +152,7 @@ static size_t utf8_len(const unsigned char *s, size_t left)
             return 0;
         }
     }
-    bool overlong = (s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xf0 && s[1] < 0x90);
-    bool outside = (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf4 && s[1] > 0x8f);
-    return overlong || outside ? 0 : n;
+    return n;
 }
 
 void wire_add_string(struct buf *out, const char *s, size_t max)
@@ -301,17 +316,17 @@ void wire_fini(struct wire_msg *m)
     *m = (struct wire_msg){0};
 }
 
-#define P(part, table)                                                                              \
-    void wire_##part##_fini(struct wire_##part *p)                                                  \
-    {                                                                                               \
-        fini_fields(fields_##part, p);                                                              \
-        *p = (struct wire_##part){0};                                                               \
-    }                                                                                               \
-    struct wire_##part *wire_##part##_add(struct wire_##part **list, size_t *n)                     \
-    {                                                                                               \
-        *list = xreallocarray(*list, *n + 1, sizeof(**list));                                       \
-        (*list)[*n] = (struct wire_##part){0};                                                      \
-        return &(*list)[(*n)++];                                                                    \
+#define P(part, table)                                                                             \
+    void wire_##part##_fini(struct wire_##part *p)                                                 \
+    {                                                                                              \
+        fini_fields(fields_##part, p);                                                             \
+        *p = (struct wire_##part){0};                                                              \
+    }                                                                                              \
+    struct wire_##part *wire_##part##_add(struct wire_##part **list, size_t *n)                    \
+    {                                                                                              \
+        *list = xreallocarray(*list, *n + 1, sizeof(**list));                                      \
+        (*list)[*n] = (struct wire_##part){0};                                                     \
+        return &(*list)[(*n)++];                                                                   \
     }
 WIRE_PARTS(P)
 #undef P
@@ -329,7 +344,8 @@ static enum mag_status wrong_kind(const struct field *f, const json_t *v, struct
                     mjson_kind(v));
 }
 
-static enum mag_status decode_int(const struct field *f, const json_t *v, void *p, struct mag_err *err)
+static enum mag_status decode_int(const struct field *f, const json_t *v, void *p,
+                                  struct mag_err *err)
 {
     if (!json_is_integer(v)) {
         return wrong_kind(f, v, err);
@@ -343,36 +359,39 @@ static enum mag_status decode_int(const struct field *f, const json_t *v, void *
     return MAG_OK;
 }
 
-static enum mag_status decode_str(const struct field *f, const json_t *v, void *p, struct mag_err *err)
+static enum mag_status decode_str(const struct field *f, const json_t *v, void *p,
+                                  struct mag_err *err)
 {
     if (!json_is_string(v)) {
         return wrong_kind(f, v, err);
     }
     size_t n = json_string_length(v);
     if (n < (size_t)f->lo || n > (size_t)f->hi) {
-        return mag_fail(err, MAG_INVALID, "%s: %zu bytes, allowed are %" PRId64 " to %" PRId64, f->name,
-                        n, f->lo, f->hi);
+        return mag_fail(err, MAG_INVALID, "%s: %zu bytes, allowed are %" PRId64 " to %" PRId64,
+                        f->name, n, f->lo, f->hi);
     }
     *(char **)p = xstrdup(json_string_value(v));
     return MAG_OK;
 }
 
-static enum mag_status decode_list(const struct field *f, const json_t *v, void *base, struct mag_err *err)
+static enum mag_status decode_list(const struct field *f, const json_t *v, void *base,
+                                   struct mag_err *err)
 {
     if (!json_is_array(v)) {
         return wrong_kind(f, v, err);
     }
     size_t n = json_array_size(v);
     if (n > (size_t)f->hi) {
-        return mag_fail(err, MAG_INVALID, "%s: %zu entries, at most %" PRId64 " are allowed", f->name, n,
-                        f->hi);
+        return mag_fail(err, MAG_INVALID, "%s: %zu entries, at most %" PRId64 " are allowed",
+                        f->name, n, f->hi);
     }
     char *parts = n > 0 ? xcalloc(n, f->part_size) : NULL;
     /* Set before decoding, so that a failure half-way is freed by the caller's fini. */
     *(char **)slot_of(base, f->at) = parts;
     *(size_t *)slot_of(base, f->at_n) = n;
     for (size_t i = 0; i < n; i++) {
-        enum mag_status st = decode_fields(f->part, json_array_get(v, i), parts + i * f->part_size, err);
+        enum mag_status st =
+            decode_fields(f->part, json_array_get(v, i), parts + i * f->part_size, err);
         if (st != MAG_OK) {
             return mag_wrap(err, st, "%s[%zu]", f->name, i);
         }
@@ -380,7 +399,8 @@ static enum mag_status decode_list(const struct field *f, const json_t *v, void 
     return MAG_OK;
 }
 
-static enum mag_status decode_value(const struct field *f, json_t *v, void *base, struct mag_err *err)
+static enum mag_status decode_value(const struct field *f, json_t *v, void *base,
+                                    struct mag_err *err)
 {
     void *p = slot_of(base, f->at);
     switch (f->kind) {
@@ -456,20 +476,36 @@ static enum mag_status check_version(const json_t *doc, enum wire_type type, str
     int64_t theirs = json_integer_value(v);
     bool older = theirs < WIRE_PROTOCOL;
     const char *who = type == WIRE_HELLO ? "worker" : "driver";
-    return mag_fail(err, MAG_UNSUPPORTED,
-                    "the %s speaks protocol version %" PRId64 ", this side version %d: install the same "
-                    "magpie on both (the %s is the older one)",
-                    who, theirs, WIRE_PROTOCOL,
-                    older ? who : (type == WIRE_HELLO ? "driver" : "worker"));
+    return mag_fail(
+        err, MAG_UNSUPPORTED,
+        "the %s speaks protocol version %" PRId64 ", this side version %d: install the same "
+        "magpie on both (the %s is the older one)",
+        who, theirs, WIRE_PROTOCOL, older ? who : (type == WIRE_HELLO ? "driver" : "worker"));
 }
 
 static enum mag_status decode_envelope(const json_t *doc, struct wire_msg *m, struct mag_err *err)
 {
     static const struct field envelope[] = {
-        {.name = "session", .kind = K_STR, .lo = 1, .hi = WIRE_NAME_MAX, .at = offsetof(struct wire_msg, session)},
-        {.name = "seq", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, seq)},
-        {.name = "acked", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, acked)},
-        {.name = "open", .kind = K_INT, .lo = 0, .hi = WIRE_ID_NUM_MAX, .at = offsetof(struct wire_msg, open)},
+        {.name = "session",
+         .kind = K_STR,
+         .lo = 1,
+         .hi = WIRE_NAME_MAX,
+         .at = offsetof(struct wire_msg, session)},
+        {.name = "seq",
+         .kind = K_INT,
+         .lo = 0,
+         .hi = WIRE_ID_NUM_MAX,
+         .at = offsetof(struct wire_msg, seq)},
+        {.name = "acked",
+         .kind = K_INT,
+         .lo = 0,
+         .hi = WIRE_ID_NUM_MAX,
+         .at = offsetof(struct wire_msg, acked)},
+        {.name = "open",
+         .kind = K_INT,
+         .lo = 0,
+         .hi = WIRE_ID_NUM_MAX,
+         .at = offsetof(struct wire_msg, open)},
         {0},
     };
     return decode_fields(envelope, doc, m, err);
@@ -519,7 +555,8 @@ out:
 
 static void describe_range(const struct field *f, struct buf *out)
 {
-    static const char *const kinds[] = {"integer", "boolean", "string", "object", "array", "array of "};
+    static const char *const kinds[] = {"integer", "boolean", "string",
+                                        "object",  "array",   "array of "};
     buf_adds(out, kinds[f->kind]);
     if (f->kind == K_LIST) {
         buf_addf(out, "%s, at most %" PRId64, f->part_name, f->hi);

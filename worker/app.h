@@ -17,23 +17,25 @@
 #include "worker/outlog.h"
 #include "worker/worker.h"
 
-#define RUN_POINTS_HOLD 10000     /* unsent points at which a program is no longer read */
-#define RUN_BUDGET_HOLD_MS 2000   /* how long the report of the last step waits for its checkpoint */
-#define TALK_FLUSH_MS 100         /* metrics leave at most this late, and at most this often */
-#define TALK_TIMEOUT_MIN_MS 250   /* a request unanswered for one heartbeat, within these, is repeated */
+#define RUN_POINTS_HOLD 10000   /* unsent points at which a program is no longer read */
+#define RUN_BUDGET_HOLD_MS 2000 /* how long the report of the last step waits for its checkpoint   \
+                                 */
+#define TALK_FLUSH_MS 100       /* metrics leave at most this late, and at most this often */
+#define TALK_TIMEOUT_MIN_MS                                                                        \
+    250 /* a request unanswered for one heartbeat, within these, is repeated */
 #define TALK_TIMEOUT_MS 5000
-#define TALK_POINTS_MAX 4000      /* points in one message */
+#define TALK_POINTS_MAX 4000 /* points in one message */
 #define HELLO_TIMEOUT_MS 2000
 #define BYE_TIMEOUT_MS 2000
 #define DRAIN_NONE 0
-#define DRAIN_FINISH 1            /* running trials end by themselves */
-#define DRAIN_PAUSE 2             /* they stop at a checkpoint and are given back */
-#define DRAIN_KILL 3              /* they end now and are given back */
+#define DRAIN_FINISH 1 /* running trials end by themselves */
+#define DRAIN_PAUSE 2  /* they stop at a checkpoint and are given back */
+#define DRAIN_KILL 3   /* they end now and are given back */
 
 enum run_state {
-    RUN_FETCHING = 0,   /* its checkpoint is made local and verified */
-    RUN_WAITING = 1,    /* for a slot */
-    RUN_STARTING = 2,   /* has a slot; its executor is not ready yet */
+    RUN_FETCHING = 0, /* its checkpoint is made local and verified */
+    RUN_WAITING = 1,  /* for a slot */
+    RUN_STARTING = 2, /* has a slot; its executor is not ready yet */
     RUN_RUNNING = 3,
     RUN_PUBLISHING = 4, /* the program is done; its checkpoints are not */
     RUN_ENDED = 5,      /* the result is to be told, or told and not yet acknowledged */
@@ -46,24 +48,24 @@ struct executor;
 
 /* One attempt of one trial, from its grant until the driver has acknowledged its result. */
 struct run {
-    struct list_node node;      /* app->runs */
+    struct list_node node; /* app->runs */
     struct app *app;
     struct wire_grant grant;
     enum run_state state;
-    bool reserved;              /* prefetched: takes a slot as soon as one comes free */
+    bool reserved; /* prefetched: takes a slot as soon as one comes free */
     bool started_untold;
-    bool result_sent;           /* in the message in flight */
+    bool result_sent; /* in the message in flight */
     char *dir, *trial_dir, *checkpoint_dir, *log_path, *metrics_path, *params_path;
-    char *resume_path;          /* NULL = from the start */
+    char *resume_path; /* NULL = from the start */
     int64_t resume_step;
 
     /* its program */
-    struct slot *slot;          /* the first of its slots, while it has any */
-    struct child *child;        /* a command's own process; an executor's belongs to the executor */
+    struct slot *slot;   /* the first of its slots, while it has any */
+    struct child *child; /* a command's own process; an executor's belongs to the executor */
     struct executor *executor;
-    struct lines *lines;        /* a command's output */
+    struct lines *lines; /* a command's output */
     struct outlog log;
-    struct buf metrics;         /* lines of metrics.jsonl not yet written */
+    struct buf metrics; /* lines of metrics.jsonl not yet written */
     struct event *time_limit;
     struct event *budget_hold;
     int64_t started_ns, started_ms, ended_ms;
@@ -71,34 +73,34 @@ struct run {
     /* news for the driver */
     struct wire_point *points;
     size_t n_points;
-    struct wire_point *held;    /* points at the budget, until their checkpoint is published */
+    struct wire_point *held; /* points at the budget, until their checkpoint is published */
     size_t n_held;
     bool tail_untold;
-    json_t *where;              /* the program's versions; NULL = told or none */
-    int publishing;             /* checkpoints on their way to storage */
+    json_t *where;  /* the program's versions; NULL = told or none */
+    int publishing; /* checkpoints on their way to storage */
     int64_t checkpoint_step;
-    char *checkpoint_uri;       /* newest published and untold, NULL = none */
+    char *checkpoint_uri; /* newest published and untold, NULL = none */
     json_t *checkpoint_meta;
 
     /* how it ends */
     enum run_order ordered;
-    bool late;                  /* the lease is another's: nothing more is told but the end */
-    bool give_back;             /* drained */
+    bool late;      /* the lease is another's: nothing more is told but the end */
+    bool give_back; /* drained */
     bool objective_seen;
-    int64_t last_step;          /* -1 = none */
-    char *failure;              /* why the worker stops it, or the program's own words */
+    int64_t last_step; /* -1 = none */
+    char *failure;     /* why the worker stops it, or the program's own words */
     const char *failure_cause;
-    char *bad_line;             /* why the first unusable "::magpie" line was */
-    json_t *final_metrics;      /* of its result */
-    const char *final_status;   /* of its result, NULL = none yet */
-    struct wire_result result;  /* filled when it ends */
+    char *bad_line;            /* why the first unusable "::magpie" line was */
+    json_t *final_metrics;     /* of its result */
+    const char *final_status;  /* of its result, NULL = none yet */
+    struct wire_result result; /* filled when it ends */
 };
 
 struct slot {
     struct app *app;
     int index;
-    struct run *run;            /* NULL = free */
-    struct executor *executor;  /* kept between trials; NULL = none */
+    struct run *run;           /* NULL = free */
+    struct executor *executor; /* kept between trials; NULL = none */
 };
 
 struct session;
@@ -110,14 +112,14 @@ struct app {
     char name[WIRE_NAME_MAX + 1];
     struct machine machine;
     json_t *labels;
-    char *scratch;              /* our own folder below the configured one */
+    char *scratch; /* our own folder below the configured one */
     int scratch_lock;
     struct children *children;
     struct background *background;
-    struct storage *storage;    /* of the driver; used by tasks */
+    struct storage *storage; /* of the driver; used by tasks */
     struct session *session;
     struct list_node runs;
-    struct list_node leaving;   /* executors told to exit */
+    struct list_node leaving; /* executors told to exit */
     struct slot *slots;
     int n_slots;
     struct event *signals[2];
@@ -142,7 +144,8 @@ void slots_close(struct app *a);
 char **slots_env(const struct run *r, char *const *more);
 
 /* ---- executor.c ---- */
-/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one. */
+/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one.
+ */
 void executor_run(struct run *r, char **argv_take);
 /* The run leaves it (result said, or stopped before it began). */
 void executor_leave(struct run *r);
@@ -182,7 +185,8 @@ void run_flush_metrics(struct run *r);
 void run_points_sent(struct run *r);
 
 /* ---- outcome.c ---- */
-/* The program is done with it: decides how the run ended. `status`: wait status, -1 = it lives on. */
+/* The program is done with it: decides how the run ended. `status`: wait status, -1 = it lives on.
+ */
 void run_finish(struct run *r, int status);
 
 /* ---- publish.c ---- */
@@ -193,14 +197,15 @@ void publish_fetch(struct run *r);
 /* params.json, trial.json, output.log and metrics.jsonl of the ended run; removes its folder. */
 void publish_record(struct run *r);
 /* The driver has committed the checkpoint: older ones beyond `keep` go. */
-void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt, const char *uri,
-                     int64_t keep);
+void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt,
+                     const char *uri, int64_t keep);
 char *publish_log_uri(const struct run *r);
 /* The run has ended: once none of its checkpoints is on its way, its result may be told. */
 void publish_settle(struct run *r);
 
 /* ---- session.c ---- */
-enum mag_status session_start(struct session **ret, struct app *a, struct mag_err *err) MAG_MUSTCHECK;
+enum mag_status session_start(struct session **ret, struct app *a,
+                              struct mag_err *err) MAG_MUSTCHECK;
 void session_stop(struct session *s);
 /* There is news: `urgent` leaves now, the rest within TALK_FLUSH_MS. */
 void session_wake(struct session *s, bool urgent);

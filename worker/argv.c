@@ -29,9 +29,10 @@ static void add_value(struct buf *out, const json_t *v)
     }
 }
 
-/* Appends `text` with its ${name} replaced. *ret_absent names the first absent parameter, or is NULL. */
-static enum mag_status expand(const char *text, const json_t *params, struct buf *out, char **ret_absent,
-                              struct mag_err *err)
+/* Appends `text` with its ${name} replaced. *ret_absent names the first absent parameter, or is
+ * NULL. */
+static enum mag_status expand(const char *text, const json_t *params, struct buf *out,
+                              char **ret_absent, struct mag_err *err)
 {
     for (const char *p = text; *p != '\0';) {
         const char *end = strncmp(p, "${", 2) == 0 ? strchr(p, '}') : NULL;
@@ -83,7 +84,8 @@ static enum mag_status add_string(struct vector *v, const json_t *item, const js
     return st;
 }
 
-static enum mag_status add_nested(struct vector *v, const json_t *list, const json_t *params, struct mag_err *err)
+static enum mag_status add_nested(struct vector *v, const json_t *list, const json_t *params,
+                                  struct mag_err *err)
 {
     size_t before = v->n;
     char *absent = NULL;
@@ -99,7 +101,8 @@ static enum mag_status add_nested(struct vector *v, const json_t *list, const js
     return st;
 }
 
-enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret, struct mag_err *err)
+enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret,
+                           struct mag_err *err)
 {
     struct vector v = {0};
     enum mag_status st = MAG_OK;
@@ -113,7 +116,8 @@ enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret
         st = add_string(&v, item, params, &absent, err);
         if (st == MAG_OK && absent != NULL) {
             st = mag_fail(err, MAG_INVALID,
-                          "argument %zu needs ${%s}, which this trial does not have (it is inactive): put it into a "
+                          "argument %zu needs ${%s}, which this trial does not have (it is "
+                          "inactive): put it into a "
                           "nested list",
                           i, absent);
         }

@@ -9,12 +9,13 @@
 
 #include <jansson.h>
 
-#define ARGV_ITEMS_MAX 4096        /* arguments after nested lists were opened */
+#define ARGV_ITEMS_MAX 4096         /* arguments after nested lists were opened */
 #define ARGV_BYTES_MAX (128 * 1024) /* of one argument: the kernel's own limit */
 
-/* Builds a NULL-terminated vector from strings and nested lists of strings. A nested list that needs
- * an absent (inactive) parameter is left out whole; elsewhere that is MAG_INVALID. */
-enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret, struct mag_err *err) MAG_MUSTCHECK;
+/* Builds a NULL-terminated vector from strings and nested lists of strings. A nested list that
+ * needs an absent (inactive) parameter is left out whole; elsewhere that is MAG_INVALID. */
+enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret,
+                           struct mag_err *err) MAG_MUSTCHECK;
 void argv_free(char **argv);
 /* "python3 train.py --lr 0.1", cut at `size`; for messages. */
 void argv_text(char *const *argv, char *out, size_t size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One thread for work that blocks: publishing checkpoints, verifying them, writing results. Tasks run
- * in the order they came; `done` runs on the loop thread afterwards.
+ * One thread for work that blocks: publishing checkpoints, verifying them, writing results. Tasks
+ * run in the order they came; `done` runs on the loop thread afterwards.
  */
 #ifndef MAG_WORKER_BACKGROUND_H
 #define MAG_WORKER_BACKGROUND_H

@@ -29,7 +29,8 @@
 #include <unistd.h>
 
 #define OUTPUT_CHUNK 65536
-#define OUTPUT_LAST_MAX (4 << 20) /* bytes read after the end, so that a left-over writer cannot hold us */
+#define OUTPUT_LAST_MAX                                                                            \
+    (4 << 20) /* bytes read after the end, so that a left-over writer cannot hold us */
 
 struct children {
     struct event_base *base;
@@ -52,7 +53,7 @@ struct child {
     bool killed;
     bool ended;
     bool held;
-    bool skipping;       /* inside a line that is too long */
+    bool skipping; /* inside a line that is too long */
 };
 
 /* ---- reading ---- */
@@ -262,7 +263,8 @@ static void on_sigchld(evutil_socket_t sig, short what, void *arg)
         }
     }
     if (any) {
-        const struct orphans_test test = {.arg = cs, .is_leader = is_leader, .is_live = is_live_token};
+        const struct orphans_test test = {
+            .arg = cs, .is_leader = is_leader, .is_live = is_live_token};
         orphans_kill(&test);
     }
 }
@@ -310,7 +312,8 @@ static int spawn(pid_t *pid, char *const *argv, char *const *env, int channel, i
     (void)posix_spawnattr_setpgroup(&at, 0);
     (void)posix_spawnattr_setsigmask(&at, &none);
     (void)posix_spawnattr_setsigdefault(&at, &all);
-    (void)posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    (void)posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
+                                            POSIX_SPAWN_SETSIGDEF);
     int rv = posix_spawnp(pid, argv[0], &fa, &at, argv, env);
     (void)posix_spawnattr_destroy(&at);
     (void)posix_spawn_file_actions_destroy(&fa);
@@ -354,8 +357,8 @@ static char **with_guard(const char *guard, char *const *argv)
 }
 
 /* Starts the program, under the guard where that is installed. 0 or an errno. */
-static int spawn_guarded(const struct children *cs, pid_t *pid, char *const *argv, char *const *env, int channel,
-                         int out)
+static int spawn_guarded(const struct children *cs, pid_t *pid, char *const *argv, char *const *env,
+                         int channel, int out)
 {
     int rv = find_program(argv[0]);
     if (rv != 0 || cs->guard == NULL) {
@@ -391,13 +394,15 @@ static void close_all(const int *fds, size_t n)
 
 static enum mag_status open_pipes(int chan[2], int out[2], struct mag_err *err)
 {
-    bool ok = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, chan) == 0 && pipe2(out, O_CLOEXEC) == 0;
+    bool ok =
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, chan) == 0 && pipe2(out, O_CLOEXEC) == 0;
     for (int i = 0; ok && i < 2; i++) {
         chan[i] = lift(chan[i]);
         out[i] = lift(out[i]);
         ok = chan[i] >= 0 && out[i] >= 0;
     }
-    return ok ? MAG_OK : mag_fail(err, MAG_IO, "cannot make a channel to a program: %s", strerror(errno));
+    return ok ? MAG_OK
+              : mag_fail(err, MAG_IO, "cannot make a channel to a program: %s", strerror(errno));
 }
 
 static void attach(struct child *c, int channel, int out)
@@ -415,8 +420,9 @@ static void attach(struct child *c, int channel, int out)
     (void)event_add(c->out_event, NULL);
 }
 
-enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv, char *const *env,
-                            const struct child_handler *handler, struct mag_err *err)
+enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv,
+                            char *const *env, const struct child_handler *handler,
+                            struct mag_err *err)
 {
     int chan[2] = {-1, -1};
     int out[2] = {-1, -1};
@@ -445,7 +451,8 @@ enum mag_status child_start(struct child **ret, struct children *cs, char *const
         (void)close(out[0]);
         free(c);
         bool users = rv == ENOENT || rv == EACCES || rv == ENOEXEC || rv == ENOTDIR || rv == E2BIG;
-        return mag_fail(err, users ? MAG_INVALID : MAG_IO, "cannot start \"%s\": %s", argv[0], strerror(rv));
+        return mag_fail(err, users ? MAG_INVALID : MAG_IO, "cannot start \"%s\": %s", argv[0],
+                        strerror(rv));
     }
     attach(c, chan[0], out[0]);
     list_append(&cs->all, &c->node);

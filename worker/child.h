@@ -20,7 +20,8 @@
 
 struct child_handler {
     void *arg;
-    /* One line from the channel, without its newline; NULL: a line was longer than CHILD_LINE_MAX. */
+    /* One line from the channel, without its newline; NULL: a line was longer than CHILD_LINE_MAX.
+     */
     void (*line)(void *arg, const char *text, size_t len);
     void (*output)(void *arg, const char *bytes, size_t n);
     /* The process has ended (wait status) and all it wrote was handed over. Last call; the handler
@@ -35,10 +36,11 @@ struct children *children_create(struct event_base *base);
 /* Kills what is left. NULL is allowed. */
 void children_destroy(struct children *cs);
 
-/* Starts argv[0] (looked up in PATH) with `env`, to which MAGPIE_FD is added by the caller. INVALID:
- * no such program or not executable; IO: the system refused. */
-enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv, char *const *env,
-                            const struct child_handler *handler, struct mag_err *err) MAG_MUSTCHECK;
+/* Starts argv[0] (looked up in PATH) with `env`, to which MAGPIE_FD is added by the caller.
+ * INVALID: no such program or not executable; IO: the system refused. */
+enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv,
+                            char *const *env, const struct child_handler *handler,
+                            struct mag_err *err) MAG_MUSTCHECK;
 /* From now on another handler hears of it (an executor goes from trial to trial). */
 void child_set_handler(struct child *c, const struct child_handler *handler);
 pid_t child_pid(const struct child *c);

@@ -36,7 +36,8 @@ bool executor_suits(const struct executor *x, const struct run *r)
     size_t n = first != NULL ? strlen(first) : 0;
     bool builtin = json_object_get(r->grant.program, "program") != NULL;
     /* A hint for the choice of a slot; executor_run compares the whole key. */
-    return builtin ? strstr(x->key, "magpie-trainer") != NULL : n > 0 && strncmp(x->key, first, n) == 0;
+    return builtin ? strstr(x->key, "magpie-trainer") != NULL
+                   : n > 0 && strncmp(x->key, first, n) == 0;
 }
 
 /* ---- what it says ---- */
@@ -63,7 +64,9 @@ static void on_line(void *arg, const char *text, size_t len)
     if (text == NULL || mjson_parse_nan(text, len, &doc, &err) != MAG_OK || !json_is_object(doc)) {
         if (x->run != NULL) {
             run_fail(x->run, "program", "it broke the protocol on MAGPIE_FD: %s",
-                     text == NULL ? "a line of more than 1 MiB" : err.text[0] != '\0' ? err.text : "no JSON object");
+                     text == NULL          ? "a line of more than 1 MiB"
+                     : err.text[0] != '\0' ? err.text
+                                           : "no JSON object");
         }
         json_decref(doc);
         return;
@@ -107,7 +110,8 @@ static void on_ended(void *arg, int status)
     struct run *r = x->run;
     bool never_began = r != NULL && !x->begun && x->trials > 0 && r->failure == NULL;
     if (r == NULL && x->slot != NULL) {
-        log_warn("worker", "executor-ended", "slot=%d status=%d between trials", x->slot->index, status);
+        log_warn("worker", "executor-ended", "slot=%d status=%d between trials", x->slot->index,
+                 status);
     }
     x->run = NULL;
     if (r != NULL) {
@@ -129,7 +133,8 @@ static void on_start_limit(evutil_socket_t fd, short what, void *arg)
     (void)what;
     struct executor *x = arg;
     if (x->run != NULL) {
-        run_fail(x->run, "timeout", "the executor did not say it is ready within %" PRId64 " s", x->app->cfg.start_ms / 1000);
+        run_fail(x->run, "timeout", "the executor did not say it is ready within %" PRId64 " s",
+                 x->app->cfg.start_ms / 1000);
     } else {
         executor_retire(x);
     }
@@ -155,7 +160,8 @@ static struct executor *spawn(struct run *r, char *const *argv, char *key_take, 
     char *const more[] = {fd, NULL};
     char **env = slots_env(r, more);
     struct executor *x = xcalloc(1, sizeof(*x));
-    const struct child_handler handler = {.arg = x, .line = on_line, .output = on_output, .ended = on_ended};
+    const struct child_handler handler = {
+        .arg = x, .line = on_line, .output = on_output, .ended = on_ended};
     enum mag_status st = child_start(&x->child, a->children, argv, env, &handler, err);
     argv_free(env);
     free(fd);
@@ -170,10 +176,11 @@ static struct executor *spawn(struct run *r, char *const *argv, char *key_take, 
     x->slot->executor = x;
     x->start_limit = evtimer_new(a->base, on_start_limit, x);
     MAG_ASSERT(x->start_limit != NULL, "evtimer_new");
-    const struct timeval tv = {.tv_sec = a->cfg.start_ms / 1000, .tv_usec = a->cfg.start_ms % 1000 * 1000};
+    const struct timeval tv = {.tv_sec = a->cfg.start_ms / 1000,
+                               .tv_usec = a->cfg.start_ms % 1000 * 1000};
     (void)event_add(x->start_limit, &tv);
-    log_info("worker", "executor-started", "slot=%d pid=%d program=%s", r->slot->index, (int)child_pid(x->child),
-             log_quote(argv[0]));
+    log_info("worker", "executor-started", "slot=%d pid=%d program=%s", r->slot->index,
+             (int)child_pid(x->child), log_quote(argv[0]));
     return x;
 }
 

@@ -11,13 +11,13 @@
 struct executor {
     struct list_node node; /* app->leaving, once told to exit */
     struct app *app;
-    struct slot *slot;     /* NULL once it is leaving */
+    struct slot *slot; /* NULL once it is leaving */
     struct child *child;
-    char *key;             /* its program and its part of the machine */
-    struct run *run;       /* NULL between trials */
+    char *key;       /* its program and its part of the machine */
+    struct run *run; /* NULL between trials */
     bool ready;
-    bool begun;            /* `start` of `run` was sent */
-    int trials;            /* begun so far */
+    bool begun; /* `start` of `run` was sent */
+    int trials; /* begun so far */
     json_t *versions;
     struct event *start_limit;
 };

@@ -34,7 +34,8 @@ struct lines {
 
 static bool names_no_number(const char *s)
 {
-    static const char *const words[] = {"nan", "-nan", "inf", "-inf", "+inf", "infinity", "-infinity", "+infinity"};
+    static const char *const words[] = {"nan",  "-nan",     "inf",       "-inf",
+                                        "+inf", "infinity", "-infinity", "+infinity"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         if (strcasecmp(s, words[i]) == 0) {
             return true;
@@ -239,13 +240,16 @@ void lines_end(struct lines *l)
 
 /* ---- life ---- */
 
-static enum mag_status add_pattern(struct lines *l, const char *name, const json_t *v, struct mag_err *err)
+static enum mag_status add_pattern(struct lines *l, const char *name, const json_t *v,
+                                   struct mag_err *err)
 {
     if (l->n_patterns >= LINES_PATTERNS_MAX) {
-        return mag_fail(err, MAG_LIMIT, "\"metrics\": more than %d regular expressions", LINES_PATTERNS_MAX);
+        return mag_fail(err, MAG_LIMIT, "\"metrics\": more than %d regular expressions",
+                        LINES_PATTERNS_MAX);
     }
     if (!json_is_string(v)) {
-        return mag_fail(err, MAG_INVALID, "\"metrics\": \"%s\" must be a regular expression in a string", name);
+        return mag_fail(err, MAG_INVALID,
+                        "\"metrics\": \"%s\" must be a regular expression in a string", name);
     }
     struct pattern *p = &l->patterns[l->n_patterns++];
     int rv = regcomp(&p->re, json_string_value(v), REG_EXTENDED);
@@ -254,13 +258,16 @@ static enum mag_status add_pattern(struct lines *l, const char *name, const json
     if (rv != 0) {
         char why[128];
         (void)regerror(rv, &p->re, why, sizeof(why));
-        return mag_fail(err, MAG_INVALID, "\"metrics\": \"%s\" is not a POSIX extended regular expression: %s", name, why);
+        return mag_fail(err, MAG_INVALID,
+                        "\"metrics\": \"%s\" is not a POSIX extended regular expression: %s", name,
+                        why);
     }
     return MAG_OK;
 }
 
 enum mag_status lines_create(struct lines **ret, const json_t *patterns, const char *objective,
-                             int64_t first_step, const struct lines_handler *handler, struct mag_err *err)
+                             int64_t first_step, const struct lines_handler *handler,
+                             struct mag_err *err)
 {
     struct lines *l = xcalloc(1, sizeof(*l));
     l->handler = *handler;

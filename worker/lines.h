@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A program's standard output as a source of metrics: lines that begin with "::magpie " and one JSON
- * object, and lines that match the experiment's regular expressions. Pure: bytes in, calls out.
+ * A program's standard output as a source of metrics: lines that begin with "::magpie " and one
+ * JSON object, and lines that match the experiment's regular expressions. Pure: bytes in, calls
+ * out.
  */
 #ifndef MAG_WORKER_LINES_H
 #define MAG_WORKER_LINES_H
@@ -28,8 +29,8 @@ struct lines_handler {
 
 struct lines;
 /* `patterns` is {"metric": "regular expression"} or NULL: the first group (else the whole match) is
- * the number. A match of `objective` ends a step; a pattern named "step" gives its number, otherwise
- * steps count from `first_step`. INVALID names the pattern that is none. */
+ * the number. A match of `objective` ends a step; a pattern named "step" gives its number,
+ * otherwise steps count from `first_step`. INVALID names the pattern that is none. */
 enum mag_status lines_create(struct lines **ret, const json_t *patterns, const char *objective,
                              int64_t first_step, const struct lines_handler *handler,
                              struct mag_err *err) MAG_MUSTCHECK;

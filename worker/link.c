@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A channel is an nng context with one aio that first sends and then receives. The aio's callback (on
- * nng's thread) starts the receive, or leaves the outcome in the channel and wakes the loop; between
- * link_send and that wake-up the loop does not touch the channel.
+ * A channel is an nng context with one aio that first sends and then receives. The aio's callback
+ * (on nng's thread) starts the receive, or leaves the outcome in the channel and wakes the loop;
+ * between link_send and that wake-up the loop does not touch the channel.
  */
 #include "worker/link.h"
 
@@ -21,10 +21,10 @@ struct channel {
     bool has_ctx;
     nng_aio *aio;
     int timeout_ms;
-    bool busy;         /* loop thread */
-    bool receiving;    /* nng's thread while busy */
-    nng_msg *reply;    /* nng's thread until done */
-    atomic_bool done;  /* set last by nng's thread: the loop may look */
+    bool busy;        /* loop thread */
+    bool receiving;   /* nng's thread while busy */
+    nng_msg *reply;   /* nng's thread until done */
+    atomic_bool done; /* set last by nng's thread: the loop may look */
 };
 
 struct link {
@@ -80,7 +80,8 @@ static void on_wake(evutil_socket_t fd, short what, void *arg)
         nng_msg *reply = c->reply;
         c->reply = NULL;
         c->busy = false;
-        /* The handler may send again on this channel; closing the link is deferred by its callers. */
+        /* The handler may send again on this channel; closing the link is deferred by its callers.
+         */
         if (reply != NULL) {
             l->handler.reply(l->handler.arg, c->which, nng_msg_body(reply), nng_msg_len(reply));
             nng_msg_free(reply);
@@ -115,14 +116,16 @@ void link_send(struct link *l, enum link_channel ch, const char *text, size_t le
 
 static enum mag_status from_nng(int rv, const char *url, struct mag_err *err)
 {
-    enum mag_status st = rv == NNG_EADDRINVAL || rv == NNG_ENOTSUP || rv == NNG_EINVAL ? MAG_INVALID : MAG_IO;
+    enum mag_status st =
+        rv == NNG_EADDRINVAL || rv == NNG_ENOTSUP || rv == NNG_EINVAL ? MAG_INVALID : MAG_IO;
     return mag_fail(err, st, "driver address %s: %s%s", url, nng_strerror(rv),
                     st == MAG_INVALID ? " (expected tcp://HOST:PORT or ipc:///PATH)" : "");
 }
 
 static int set_up(struct link *l, const char *url)
 {
-    int rv = nng_socket_set_size(l->sock, NNG_OPT_RECVMAXSZ, 0); /* the driver is trusted to answer */
+    int rv =
+        nng_socket_set_size(l->sock, NNG_OPT_RECVMAXSZ, 0); /* the driver is trusted to answer */
     if (rv == 0) {
         rv = nng_socket_set_ms(l->sock, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE);
     }

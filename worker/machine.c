@@ -91,14 +91,15 @@ static void ask(char *const *argv, char *out, size_t size)
     }
     (void)close(p[0]);
     int status = 0;
-    bool good = rv == 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    bool good =
+        rv == 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0;
     out[good ? n : 0] = '\0';
 }
 
 static void ask_git(json_t *where)
 {
-    static char git[] = "git", rev[] = "rev-parse", head[] = "HEAD", st[] = "status", por[] = "--porcelain",
-                no[] = "--untracked-files=no";
+    static char git[] = "git", rev[] = "rev-parse", head[] = "HEAD", st[] = "status",
+                por[] = "--porcelain", no[] = "--untracked-files=no";
     char *commit[] = {git, rev, head, NULL};
     char *dirty[] = {git, st, por, no, NULL};
     char out[128];
@@ -133,10 +134,14 @@ static enum mag_status add_gpus(struct machine *m, const char *list, struct mag_
     char *copy = xstrdup(list);
     char *save = NULL;
     enum mag_status st = MAG_OK;
-    for (char *g = strtok_r(copy, ", ", &save); g != NULL && st == MAG_OK; g = strtok_r(NULL, ", ", &save)) {
-        bool plain = strspn(g, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-/:.") == strlen(g);
+    for (char *g = strtok_r(copy, ", ", &save); g != NULL && st == MAG_OK;
+         g = strtok_r(NULL, ", ", &save)) {
+        bool plain =
+            strspn(g, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-/:.") ==
+            strlen(g);
         if (!plain || g[0] == '-') {
-            st = mag_fail(err, MAG_INVALID, "GPU \"%s\": expected numbers or UUIDs such as \"0,1\", or \"none\"", g);
+            st = mag_fail(err, MAG_INVALID,
+                          "GPU \"%s\": expected numbers or UUIDs such as \"0,1\", or \"none\"", g);
         } else if (m->n_gpus == MACHINE_GPUS_MAX) {
             st = mag_fail(err, MAG_LIMIT, "more than %d GPUs", MACHINE_GPUS_MAX);
         } else {
@@ -160,12 +165,14 @@ static void count_devices(struct machine *m)
 
 static void ask_gpu_memory(struct machine *m)
 {
-    static char smi[] = "nvidia-smi", query[] = "--query-gpu=memory.total", format[] = "--format=csv,noheader,nounits";
+    static char smi[] = "nvidia-smi", query[] = "--query-gpu=memory.total",
+                format[] = "--format=csv,noheader,nounits";
     char *argv[] = {smi, query, format, NULL};
     char out[1024];
     ask(argv, out, sizeof(out));
     char *save = NULL;
-    for (char *line = strtok_r(out, "\n", &save); line != NULL; line = strtok_r(NULL, "\n", &save)) {
+    for (char *line = strtok_r(out, "\n", &save); line != NULL;
+         line = strtok_r(NULL, "\n", &save)) {
         int64_t mb = strtoll(line, NULL, 10);
         if (mb > 0 && (m->gpu_memory_mb == 0 || mb < m->gpu_memory_mb)) {
             m->gpu_memory_mb = mb;
@@ -223,8 +230,8 @@ json_t *machine_use(void)
     char line[256];
     double load = 0;
     first_line("/proc/stat", line, sizeof(line));
-    int n = sscanf(line, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-                   &v[6], &v[7]);
+    int n = sscanf(line, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3],
+                   &v[4], &v[5], &v[6], &v[7]);
     unsigned long long all = 0;
     for (int i = 0; i < n; i++) {
         all += v[i];
@@ -234,8 +241,10 @@ json_t *machine_use(void)
     last_busy = busy;
     last_all = all;
     struct sysinfo si;
-    int64_t free_mb = sysinfo(&si) == 0 ? (int64_t)(si.freeram + si.bufferram) * si.mem_unit >> 20 : 0;
+    int64_t free_mb =
+        sysinfo(&si) == 0 ? (int64_t)(si.freeram + si.bufferram) * si.mem_unit >> 20 : 0;
     int64_t total_mb = (int64_t)si.totalram * si.mem_unit >> 20;
     (void)getloadavg(&load, 1);
-    return json_pack("{s:f, s:I, s:f}", "cpu", share, "memory_mb", (json_int_t)(total_mb - free_mb), "load", load);
+    return json_pack("{s:f, s:I, s:f}", "cpu", share, "memory_mb", (json_int_t)(total_mb - free_mb),
+                     "load", load);
 }

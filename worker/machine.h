@@ -22,9 +22,10 @@ struct machine {
     json_t *where;                /* {"os", "cpu", "git"…} */
 };
 
-/* `gpus` as in worker_config. INVALID: the list makes no sense. Runs git and, with GPUs, nvidia-smi:
- * call before nng is live. */
-enum mag_status machine_look(struct machine *m, const char *gpus, struct mag_err *err) MAG_MUSTCHECK;
+/* `gpus` as in worker_config. INVALID: the list makes no sense. Runs git and, with GPUs,
+ * nvidia-smi: call before nng is live. */
+enum mag_status machine_look(struct machine *m, const char *gpus,
+                             struct mag_err *err) MAG_MUSTCHECK;
 void machine_fini(struct machine *m);
 /* {"cpu": share of all cores, "memory_mb", "load"} since the last call, new reference. */
 json_t *machine_use(void);

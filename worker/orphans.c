@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 /* The pids of our children, from the kernel's list for this process's threads. */
-static void each_child(void (*visit)(const struct orphans_test *test, pid_t pid), const struct orphans_test *test)
+static void each_child(void (*visit)(const struct orphans_test *test, pid_t pid),
+                       const struct orphans_test *test)
 {
     DIR *d = opendir("/proc/self/task");
     for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {

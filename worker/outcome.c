@@ -83,7 +83,8 @@ static void decide(struct run *r, int status)
         return;
     } else if (r->final_status != NULL && strcmp(r->final_status, "completed") != 0) {
         /* It stopped by itself: the trial goes back and may go on elsewhere. */
-        set(r, "lost", NULL, xasprintf("the program ended its trial as %s without being asked", r->final_status));
+        set(r, "lost", NULL,
+            xasprintf("the program ended its trial as %s without being asked", r->final_status));
     } else if (r->final_status != NULL || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
         decide_completed(r);
     } else {
@@ -121,10 +122,12 @@ static void fill_detail(struct run *r, int status)
 
 static void say(const struct run *r)
 {
-    double s = r->started_ns > 0 ? (double)(clock_mono_ns() - r->started_ns) / (double)MAG_NS_PER_S : 0;
+    double s =
+        r->started_ns > 0 ? (double)(clock_mono_ns() - r->started_ns) / (double)MAG_NS_PER_S : 0;
     bool failed = strcmp(r->result.status, "failed") == 0;
     log_write(failed ? LOG_WARN : LOG_DEBUG, "worker", "trial-ended",
-              "experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64 " status=%s seconds=%.3f reason=%s",
+              "experiment=%" PRId64 " trial=%" PRId64 " attempt=%" PRId64
+              " status=%s seconds=%.3f reason=%s",
               r->grant.experiment, r->grant.trial, r->grant.attempt, r->result.status, s,
               log_quote(r->result.reason != NULL ? r->result.reason : ""));
 }

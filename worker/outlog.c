@@ -115,7 +115,8 @@ void outlog_close(struct outlog *o)
                 n = (size_t)(o->total - o->head);
                 left_out = 0;
             }
-            int k = snprintf(note, sizeof(note), "\n[magpie] %" PRId64 " bytes left out here\n", left_out);
+            int k = snprintf(note, sizeof(note), "\n[magpie] %" PRId64 " bytes left out here\n",
+                             left_out);
             write_out(o, note, left_out > 0 ? (size_t)k : 0);
             write_out(o, o->tail.data + o->tail.len - n, n);
         }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between runs and shared storage, on the background thread: checkpoints out and in, the record of an
- * ended attempt, removal of old checkpoints. A task owns copies of all it needs and finds its run
- * again by (experiment, trial, attempt) when it is done.
+ * Between runs and shared storage, on the background thread: checkpoints out and in, the record of
+ * an ended attempt, removal of old checkpoints. A task owns copies of all it needs and finds its
+ * run again by (experiment, trial, attempt) when it is done.
  */
 #include "worker/app.h"
 
@@ -68,7 +68,8 @@ static void put_done(struct task *t)
     struct put_task *p = container_of(t, struct put_task, task);
     struct run *r = find(p->app, &p->ref);
     if (p->status != MAG_OK) {
-        log_warn("worker", "checkpoint-failed", "experiment=%" PRId64 " trial=%" PRId64 " step=%" PRId64 " error=%s",
+        log_warn("worker", "checkpoint-failed",
+                 "experiment=%" PRId64 " trial=%" PRId64 " step=%" PRId64 " error=%s",
                  p->ref.experiment, p->ref.trial, p->step, log_quote(p->err.text));
     }
     if (r != NULL) {
@@ -80,8 +81,9 @@ static void put_done(struct task *t)
             json_decref(r->checkpoint_meta);
             r->checkpoint_step = p->step;
             r->checkpoint_uri = storage_uri(p->storage, p->key);
-            r->checkpoint_meta = json_pack("{s:I, s:I, s:s}", "files", (json_int_t)p->folder.files, "bytes",
-                                           (json_int_t)p->folder.bytes, "sha256", p->folder.sha256);
+            r->checkpoint_meta =
+                json_pack("{s:I, s:I, s:s}", "files", (json_int_t)p->folder.files, "bytes",
+                          (json_int_t)p->folder.bytes, "sha256", p->folder.sha256);
             session_wake(p->app->session, true);
         }
         publish_settle(r);
@@ -95,9 +97,11 @@ static void put_done(struct task *t)
 void publish_checkpoint(struct run *r, int64_t step, const char *path)
 {
     size_t n = strlen(r->checkpoint_dir);
-    bool inside = strncmp(path, r->checkpoint_dir, n) == 0 && path[n] == '/' && storage_key_is_sound(path + n + 1);
+    bool inside = strncmp(path, r->checkpoint_dir, n) == 0 && path[n] == '/' &&
+                  storage_key_is_sound(path + n + 1);
     if (!inside) {
-        outlog_note(&r->log, "checkpoint %" PRId64 " was not stored: %s is not below %s", step, path, r->checkpoint_dir);
+        outlog_note(&r->log, "checkpoint %" PRId64 " was not stored: %s is not below %s", step,
+                    path, r->checkpoint_dir);
         return;
     }
     if (r->late || r->ordered == ORDER_STOP) {
@@ -112,8 +116,9 @@ void publish_checkpoint(struct run *r, int64_t step, const char *path)
     p->step = step;
     p->path = xstrdup(path);
     p->key = xasprintf("%s/checkpoints/%" PRId64 "-%" PRId64, base, step, r->grant.attempt);
-    p->meta = json_pack("{s:I, s:I, s:I, s:I}", "experiment", (json_int_t)r->grant.experiment, "trial",
-                        (json_int_t)r->grant.trial, "attempt", (json_int_t)r->grant.attempt, "step", (json_int_t)step);
+    p->meta = json_pack("{s:I, s:I, s:I, s:I}", "experiment", (json_int_t)r->grant.experiment,
+                        "trial", (json_int_t)r->grant.trial, "attempt",
+                        (json_int_t)r->grant.attempt, "step", (json_int_t)step);
     free(base);
     r->publishing++;
     background_submit(r->app->background, &p->task);
@@ -147,7 +152,7 @@ struct get_task {
 };
 
 struct newest {
-    int64_t below;  /* steps from here on do not count */
+    int64_t below; /* steps from here on do not count */
     int64_t step, attempt;
     char name[64];
 };
@@ -190,8 +195,9 @@ static void get_work(struct task *t)
 {
     struct get_task *g = container_of(t, struct get_task, task);
     char *key = storage_key_of(g->storage, g->uri);
-    enum mag_status st = key != NULL ? storage_get_folder(g->storage, key, g->scratch, &g->path, &g->err)
-                                     : mag_fail(&g->err, MAG_INVALID, "%s is not in the driver's storage", g->uri);
+    enum mag_status st =
+        key != NULL ? storage_get_folder(g->storage, key, g->scratch, &g->path, &g->err)
+                    : mag_fail(&g->err, MAG_INVALID, "%s is not in the driver's storage", g->uri);
     free(key);
     if (st != MAG_OK) {
         g->fell_back = true;
@@ -205,10 +211,13 @@ static void get_done(struct task *t)
     struct run *r = find(g->app, &g->ref);
     if (r != NULL && r->state == RUN_FETCHING) {
         if (g->fell_back) {
-            char *from = g->path != NULL ? xasprintf("step %" PRId64, g->step) : xstrdup("the start");
-            log_warn("worker", "checkpoint-damaged", "experiment=%" PRId64 " trial=%" PRId64 " goes on from %s: %s",
+            char *from =
+                g->path != NULL ? xasprintf("step %" PRId64, g->step) : xstrdup("the start");
+            log_warn("worker", "checkpoint-damaged",
+                     "experiment=%" PRId64 " trial=%" PRId64 " goes on from %s: %s",
                      g->ref.experiment, g->ref.trial, from, log_quote(g->err.text));
-            outlog_note(&r->log, "the checkpoint cannot be used (%s); going on from %s", g->err.text, from);
+            outlog_note(&r->log, "the checkpoint cannot be used (%s); going on from %s",
+                        g->err.text, from);
             free(from);
         }
         r->resume_path = g->path;
@@ -311,11 +320,13 @@ static json_t *trial_json(const struct run *r)
 {
     const struct wire_grant *g = &r->grant;
     const struct wire_result *res = &r->result;
-    json_t *o = json_pack("{s:I, s:I, s:I, s:O, s:s, s:s, s:s}", "experiment", (json_int_t)g->experiment, "trial",
-                          (json_int_t)g->trial, "attempt", (json_int_t)g->attempt, "params", g->params, "status",
-                          res->status, "host", r->app->machine.host, "worker", r->app->id);
+    json_t *o = json_pack("{s:I, s:I, s:I, s:O, s:s, s:s, s:s}", "experiment",
+                          (json_int_t)g->experiment, "trial", (json_int_t)g->trial, "attempt",
+                          (json_int_t)g->attempt, "params", g->params, "status", res->status,
+                          "host", r->app->machine.host, "worker", r->app->id);
     (void)json_object_set_new(o, "budget", g->budget > 0 ? json_integer(g->budget) : json_null());
-    (void)json_object_set_new(o, "step", r->last_step >= 0 ? json_integer(r->last_step) : json_null());
+    (void)json_object_set_new(o, "step",
+                              r->last_step >= 0 ? json_integer(r->last_step) : json_null());
     if (res->metrics != NULL) {
         (void)json_object_set(o, "metrics", res->metrics);
     }
@@ -433,7 +444,8 @@ static void collect_done(struct task *t)
     free(c);
 }
 
-void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt, const char *uri, int64_t keep)
+void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt,
+                     const char *uri, int64_t keep)
 {
     const char *name = strrchr(uri, '/');
     int64_t step = 0;

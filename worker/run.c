@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * One attempt: its folder, its program, what the program says. States only move forward (app.h); the
- * end is decided in outcome.c, storage is publish.c's.
+ * One attempt: its folder, its program, what the program says. States only move forward (app.h);
+ * the end is decided in outcome.c, storage is publish.c's.
  */
 #include "worker/app.h"
 
@@ -23,9 +23,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define METRICS_MAX 64        /* named values of one step */
-#define METRIC_NAME_MAX 128   /* bytes of a metric's name */
-#define METRICS_BUFFER 65536  /* bytes of metrics.jsonl kept in memory */
+#define METRICS_MAX 64       /* named values of one step */
+#define METRIC_NAME_MAX 128  /* bytes of a metric's name */
+#define METRICS_BUFFER 65536 /* bytes of metrics.jsonl kept in memory */
 
 struct run *run_find(struct app *a, int64_t experiment, int64_t trial, int64_t attempt)
 {
@@ -33,7 +33,8 @@ struct run *run_find(struct app *a, int64_t experiment, int64_t trial, int64_t a
     list_foreach(n, tmp, &a->runs)
     {
         struct run *r = container_of(n, struct run, node);
-        if (r->grant.trial == trial && r->grant.attempt == attempt && r->grant.experiment == experiment) {
+        if (r->grant.trial == trial && r->grant.attempt == attempt &&
+            r->grant.experiment == experiment) {
             return r;
         }
     }
@@ -57,16 +58,19 @@ static enum mag_status write_file(const char *path, const char *text, struct mag
 static enum mag_status prepare(struct run *r, struct mag_err *err)
 {
     const struct wire_grant *g = &r->grant;
-    r->dir = xasprintf("%s/%" PRId64 "-%" PRId64 "-%" PRId64, r->app->scratch, g->experiment, g->trial, g->attempt);
+    r->dir = xasprintf("%s/%" PRId64 "-%" PRId64 "-%" PRId64, r->app->scratch, g->experiment,
+                       g->trial, g->attempt);
     r->trial_dir = xasprintf("%s/trial", r->dir);
     r->checkpoint_dir = xasprintf("%s/checkpoints", r->dir);
     r->log_path = xasprintf("%s/output.log", r->dir);
     r->metrics_path = xasprintf("%s/metrics.jsonl", r->dir);
     r->params_path = xasprintf("%s/params.json", r->dir);
     storage_remove_local(r->dir); /* a grant given again after we lost our folder's run */
-    bool made = mkdir(r->dir, 0700) == 0 && mkdir(r->trial_dir, 0700) == 0 && mkdir(r->checkpoint_dir, 0700) == 0;
+    bool made = mkdir(r->dir, 0700) == 0 && mkdir(r->trial_dir, 0700) == 0 &&
+                mkdir(r->checkpoint_dir, 0700) == 0;
     if (!made) {
-        return mag_fail(err, MAG_IO, "cannot make the trial's folder %s: %s", r->dir, strerror(errno));
+        return mag_fail(err, MAG_IO, "cannot make the trial's folder %s: %s", r->dir,
+                        strerror(errno));
     }
     char *params = mjson_dump(g->params);
     enum mag_status st = write_file(r->params_path, params, err);
@@ -81,7 +85,8 @@ void run_flush_metrics(struct run *r)
     }
     int fd = open(r->metrics_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0 || write(fd, r->metrics.data, r->metrics.len) != (ssize_t)r->metrics.len) {
-        log_warn("worker", "metrics-file", "trial=%" PRId64 " error=%s", r->grant.trial, strerror(errno));
+        log_warn("worker", "metrics-file", "trial=%" PRId64 " error=%s", r->grant.trial,
+                 strerror(errno));
     }
     if (fd >= 0) {
         (void)close(fd);
@@ -96,7 +101,8 @@ static void on_time_limit(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct run *r = arg;
-    run_fail(r, "timeout", "it ran longer than limits.trial_time (%.3g s)", (double)r->grant.trial_time_ms / 1000);
+    run_fail(r, "timeout", "it ran longer than limits.trial_time (%.3g s)",
+             (double)r->grant.trial_time_ms / 1000);
 }
 
 void run_release_held(struct run *r)
@@ -112,7 +118,8 @@ void run_release_held(struct run *r)
 
 static void hold_again(struct run *r)
 {
-    const struct timeval tv = {.tv_sec = RUN_BUDGET_HOLD_MS / 1000, .tv_usec = RUN_BUDGET_HOLD_MS % 1000 * 1000};
+    const struct timeval tv = {.tv_sec = RUN_BUDGET_HOLD_MS / 1000,
+                               .tv_usec = RUN_BUDGET_HOLD_MS % 1000 * 1000};
     (void)event_add(r->budget_hold, &tv);
 }
 
@@ -276,7 +283,8 @@ static enum mag_status start_command(struct run *r, char *const *argv, struct ma
                                      .result = on_lines_result,
                                      .bad = on_lines_bad};
     int64_t first = r->resume_path != NULL ? r->resume_step + 1 : 1;
-    enum mag_status st = lines_create(&r->lines, r->grant.patterns, r->grant.metric, first, &lh, err);
+    enum mag_status st =
+        lines_create(&r->lines, r->grant.patterns, r->grant.metric, first, &lh, err);
     if (st != MAG_OK) {
         return st;
     }
@@ -297,7 +305,8 @@ static char **builtin_argv(struct mag_err *err)
     char *path = own != NULL ? xstrdup(own) : program_find("magpie-trainer");
     if (path == NULL) {
         (void)mag_fail(err, MAG_INVALID,
-                       "the built-in trainer (magpie-trainer) is not installed beside this worker's magpie; install "
+                       "the built-in trainer (magpie-trainer) is not installed beside this "
+                       "worker's magpie; install "
                        "it, or set MAGPIE_TRAINER to its path");
         return NULL;
     }
@@ -358,8 +367,10 @@ static void add_start_fields(const struct run *r, struct buf *b)
     const struct wire_grant *g = &r->grant;
     char *params = mjson_dump(g->params);
     char *spec = mjson_dump(g->program);
-    buf_addf(b, "{\"type\":\"start\",\"experiment\":%" PRId64 ",\"trial\":%" PRId64 ",\"attempt\":%" PRId64
-             ",\"params\":%s,\"budget\":", g->experiment, g->trial, g->attempt, params);
+    buf_addf(b,
+             "{\"type\":\"start\",\"experiment\":%" PRId64 ",\"trial\":%" PRId64
+             ",\"attempt\":%" PRId64 ",\"params\":%s,\"budget\":",
+             g->experiment, g->trial, g->attempt, params);
     if (g->budget > 0) {
         buf_add_int(b, g->budget);
     } else {
@@ -379,7 +390,9 @@ static void add_start_fields(const struct run *r, struct buf *b)
     buf_add_json_string(b, r->checkpoint_dir);
     buf_addf(b, ",\"seed\":%" PRId64 ",\"metric\":", g->seed);
     buf_add_json_string(b, g->metric);
-    buf_addf(b, ",\"direction\":\"%s\",\"checkpoint\":{\"every\":%" PRId64 ",\"keep\":%" PRId64 "},\"spec\":%s}\n",
+    buf_addf(b,
+             ",\"direction\":\"%s\",\"checkpoint\":{\"every\":%" PRId64 ",\"keep\":%" PRId64
+             "},\"spec\":%s}\n",
              g->direction, g->checkpoint_every, g->checkpoint_keep, spec);
     free(spec);
     free(params);
@@ -411,7 +424,8 @@ static json_t *sound_metrics(const struct run *r, const json_t *given)
     }
     json_object_foreach(all, name, v)
     {
-        if (json_object_size(out) < METRICS_MAX && strlen(name) <= METRIC_NAME_MAX && name[0] != '\0') {
+        if (json_object_size(out) < METRICS_MAX && strlen(name) <= METRIC_NAME_MAX &&
+            name[0] != '\0') {
             (void)json_object_set(out, name, v);
         }
     }
@@ -422,7 +436,8 @@ static json_t *sound_metrics(const struct run *r, const json_t *given)
 static void note_metrics(struct run *r, int64_t step, const json_t *metrics)
 {
     char *text = mjson_dump(metrics);
-    buf_addf(&r->metrics, "{\"step\":%" PRId64 ",\"time_ms\":%" PRId64 ",\"metrics\":%s}\n", step, clock_wall_ms(), text);
+    buf_addf(&r->metrics, "{\"step\":%" PRId64 ",\"time_ms\":%" PRId64 ",\"metrics\":%s}\n", step,
+             clock_wall_ms(), text);
     free(text);
     if (r->metrics.len > METRICS_BUFFER) {
         run_flush_metrics(r);
@@ -497,7 +512,8 @@ static void use_result(struct run *r, const json_t *doc)
         }
     }
     if (r->final_status == NULL) {
-        run_fail(r, "program", "it broke the protocol: a result needs \"status\" completed, stopped or paused");
+        run_fail(r, "program",
+                 "it broke the protocol: a result needs \"status\" completed, stopped or paused");
         return;
     }
     if (json_is_object(metrics)) {
@@ -521,7 +537,8 @@ static void use_error(struct run *r, const json_t *doc)
         }
     }
     free(r->failure);
-    r->failure = xstrdup(reason != NULL ? reason : "the program reported an error without a reason");
+    r->failure =
+        xstrdup(reason != NULL ? reason : "the program reported an error without a reason");
     if (r->executor != NULL) {
         run_finish(r, -1); /* the executor goes on with `ready` */
     }
@@ -569,7 +586,8 @@ static void on_child_line(void *arg, const char *text, size_t len)
     struct run *r = arg;
     json_t *doc = NULL;
     if (text == NULL || mjson_parse_nan(text, len, &doc, NULL) != MAG_OK || !json_is_object(doc)) {
-        run_fail(r, "program", "it broke the protocol on MAGPIE_FD: %s", text == NULL ? "a line of more than 1 MiB" : "no JSON object");
+        run_fail(r, "program", "it broke the protocol on MAGPIE_FD: %s",
+                 text == NULL ? "a line of more than 1 MiB" : "no JSON object");
         json_decref(doc);
         return;
     }
@@ -650,8 +668,8 @@ void run_obey(struct run *r, enum run_order order, bool late)
         return;
     }
     r->ordered = order;
-    log_info("worker", "trial-ordered", "experiment=%" PRId64 " trial=%" PRId64 " order=%s late=%d", r->grant.experiment,
-             r->grant.trial, order == ORDER_PAUSE ? "pause" : "stop", late);
+    log_info("worker", "trial-ordered", "experiment=%" PRId64 " trial=%" PRId64 " order=%s late=%d",
+             r->grant.experiment, r->grant.trial, order == ORDER_PAUSE ? "pause" : "stop", late);
     end_program(r, order == ORDER_PAUSE ? "pause" : "stop");
 }
 

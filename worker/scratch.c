@@ -20,9 +20,11 @@
 static enum mag_status check_owner(const char *path, struct mag_err *err)
 {
     struct stat sb;
-    if (lstat(path, &sb) != 0 || !S_ISDIR(sb.st_mode) || sb.st_uid != geteuid() || (sb.st_mode & 0022) != 0) {
+    if (lstat(path, &sb) != 0 || !S_ISDIR(sb.st_mode) || sb.st_uid != geteuid() ||
+        (sb.st_mode & 0022) != 0) {
         return mag_fail(err, MAG_INVALID,
-                        "scratch folder %s: not a folder of this user that nobody else can write to; give another "
+                        "scratch folder %s: not a folder of this user that nobody else can write "
+                        "to; give another "
                         "with --scratch",
                         path);
     }
@@ -63,7 +65,8 @@ static enum mag_status lock_it(const char *path, int *ret_lock, struct mag_err *
     char *name = xasprintf("%s/" LOCK_NAME, path);
     int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool ok = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
-    enum mag_status st = ok ? MAG_OK : mag_fail(err, MAG_IO, "scratch folder %s: %s", path, strerror(errno));
+    enum mag_status st =
+        ok ? MAG_OK : mag_fail(err, MAG_IO, "scratch folder %s: %s", path, strerror(errno));
     if (ok) {
         *ret_lock = fd;
     } else if (fd >= 0) {
@@ -73,11 +76,14 @@ static enum mag_status lock_it(const char *path, int *ret_lock, struct mag_err *
     return st;
 }
 
-enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock, struct mag_err *err)
+enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock,
+                             struct mag_err *err)
 {
     const char *tmp = getenv("TMPDIR");
-    char *dir = base != NULL ? xstrdup(base)
-                             : xasprintf("%s/magpie-%ld", tmp != NULL && tmp[0] == '/' ? tmp : "/tmp", (long)geteuid());
+    char *dir = base != NULL
+                    ? xstrdup(base)
+                    : xasprintf("%s/magpie-%ld", tmp != NULL && tmp[0] == '/' ? tmp : "/tmp",
+                                (long)geteuid());
     char *path = NULL;
     char *real = NULL;
     enum mag_status st = storage_make_local(dir, err);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The session with the driver: hello, one held poll for work, one message at a time with news, and
- * what to do when no answer comes. A message stays here until it is acknowledged and is repeated with
- * the same number in the same session, or with a new number in the next one: the driver knows repeats
- * by (trial, attempt, step), so nothing is lost and nothing counts twice.
+ * what to do when no answer comes. A message stays here until it is acknowledged and is repeated
+ * with the same number in the same session, or with a new number in the next one: the driver knows
+ * repeats by (trial, attempt, step), so nothing is lost and nothing counts twice.
  */
 #include "worker/app.h"
 
@@ -27,24 +27,24 @@ struct session {
     struct link *link;
     char *urls[URLS_MAX];
     int n_urls;
-    int at;                 /* the address in use */
+    int at; /* the address in use */
     enum session_state state;
-    char *id;               /* NULL = none */
+    char *id; /* NULL = none */
     int64_t seq;
     int64_t talk_seq, poll_seq; /* in flight, 0 = none */
-    struct wire_msg talk;   /* unacknowledged news */
+    struct wire_msg talk;       /* unacknowledged news */
     bool talk_valid;
     bool bye_sent;
-    bool want_hello;        /* as soon as the channel is free */
+    bool want_hello; /* as soon as the channel is free */
     int64_t heartbeat_ms, lease_ms;
-    int64_t heard_ns;       /* when the driver last answered */
-    int64_t sent_ns;        /* when news last left */
-    int64_t said_ns;        /* when the log last said that no driver answers */
+    int64_t heard_ns; /* when the driver last answered */
+    int64_t sent_ns;  /* when news last left */
+    int64_t said_ns;  /* when the log last said that no driver answers */
     int tries;
     char *storage;
-    struct event *flush;    /* sends news */
+    struct event *flush; /* sends news */
     struct event *beat;
-    struct event *retry;    /* hello again, perhaps elsewhere */
+    struct event *retry; /* hello again, perhaps elsewhere */
 };
 
 static void after_ms(struct event *ev, int64_t ms)
@@ -117,7 +117,8 @@ static void poll_work(struct session *s)
     if (s->poll_seq == 0) {
         s->poll_seq = ++s->seq;
     }
-    struct wire_msg m = {.type = WIRE_NEXT, .seq = s->poll_seq, .next = {.wait_ms = WIRE_POLL_MAX_MS}};
+    struct wire_msg m = {
+        .type = WIRE_NEXT, .seq = s->poll_seq, .next = {.wait_ms = WIRE_POLL_MAX_MS}};
     /* Repeated long before it is due: a reply that was lost on the way is asked for again. */
     send_msg(s, LINK_POLL, &m, TALK_TIMEOUT_MS);
 }
@@ -222,7 +223,8 @@ static enum mag_status open_storage(struct session *s, const char *url, struct m
         return MAG_OK;
     }
     if (s->storage != NULL) {
-        return mag_fail(err, MAG_CONFLICT, "the driver's storage changed from %s to %s; start this worker again",
+        return mag_fail(err, MAG_CONFLICT,
+                        "the driver's storage changed from %s to %s; start this worker again",
                         s->storage, url);
     }
     const char *uuid = strrchr(url, '/');
@@ -253,10 +255,12 @@ static void on_welcome(struct session *s, struct wire_msg *m)
     s->state = S_UP;
     s->tries = 0;
     s->said_ns = 0;
-    log_info("worker", "connected", "driver=%s version=%s worker=%s slots=%d storage=%s", s->urls[s->at],
-             m->welcome.version, log_quote(s->app->id), s->app->n_slots, log_quote(s->storage));
+    log_info("worker", "connected", "driver=%s version=%s worker=%s slots=%d storage=%s",
+             s->urls[s->at], m->welcome.version, log_quote(s->app->id), s->app->n_slots,
+             log_quote(s->storage));
     talk_obey(s->app, m->welcome.orders, m->welcome.n_orders);
-    const struct timeval tv = {.tv_sec = s->heartbeat_ms / 1000, .tv_usec = s->heartbeat_ms % 1000 * 1000};
+    const struct timeval tv = {.tv_sec = s->heartbeat_ms / 1000,
+                               .tv_usec = s->heartbeat_ms % 1000 * 1000};
     (void)event_add(s->beat, &tv);
     talk(s, false);
     poll_work(s);
@@ -465,7 +469,8 @@ static enum mag_status split_urls(struct session *s, const char *urls, struct ma
     char *copy = xstrdup(urls);
     char *save = NULL;
     enum mag_status st = MAG_OK;
-    for (char *u = strtok_r(copy, ", ", &save); u != NULL && st == MAG_OK; u = strtok_r(NULL, ", ", &save)) {
+    for (char *u = strtok_r(copy, ", ", &save); u != NULL && st == MAG_OK;
+         u = strtok_r(NULL, ", ", &save)) {
         if (s->n_urls == URLS_MAX) {
             st = mag_fail(err, MAG_LIMIT, "more than %d driver addresses", URLS_MAX);
         } else {
@@ -474,7 +479,8 @@ static enum mag_status split_urls(struct session *s, const char *urls, struct ma
     }
     free(copy);
     if (st == MAG_OK && s->n_urls == 0) {
-        st = mag_fail(err, MAG_INVALID, "no driver address: give --driver tcp://HOST:PORT or ipc:///PATH");
+        st = mag_fail(err, MAG_INVALID,
+                      "no driver address: give --driver tcp://HOST:PORT or ipc:///PATH");
     }
     return st;
 }

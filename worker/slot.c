@@ -22,7 +22,8 @@ static int count_free(const struct app *a)
     return n;
 }
 
-/* The free slot that suits best: its executor can go on with this program; else it has none; else any. */
+/* The free slot that suits best: its executor can go on with this program; else it has none; else
+ * any. */
 static struct slot *choose(struct app *a, const struct run *r)
 {
     struct slot *best = NULL;
@@ -78,7 +79,8 @@ void slots_fill(struct app *a)
         return;
     }
     fill(a, false);
-    /* Out of touch for long, a reservation may be another's by now: it waits for the driver's word. */
+    /* Out of touch for long, a reservation may be another's by now: it waits for the driver's word.
+     */
     if (session_is_fresh(a->session)) {
         fill(a, true);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What the runs have to tell, gathered into one message, and what the driver says to that. Ownership
- * moves: news in a message is no longer in its run, and stays in the message until acknowledged.
+ * What the runs have to tell, gathered into one message, and what the driver says to that.
+ * Ownership moves: news in a message is no longer in its run, and stays in the message until
+ * acknowledged.
  */
 #include "worker/app.h"
 
@@ -76,7 +77,8 @@ static void tell_report(struct run *r, struct wire_talk *t, bool tail)
 
 static bool has_report(const struct run *r, bool tail)
 {
-    return r->n_points > 0 || r->checkpoint_uri != NULL || r->where != NULL || (tail && r->tail_untold);
+    return r->n_points > 0 || r->checkpoint_uri != NULL || r->where != NULL ||
+           (tail && r->tail_untold);
 }
 
 static void tell_result(struct run *r, struct wire_talk *t)

@@ -41,7 +41,8 @@ void app_exit(struct app *a, int status, const char *fmt, ...)
 
 static bool all_told(const struct app *a)
 {
-    return list_is_empty(&a->runs) && session_is_quiet(a->session) && background_pending(a->background) == 0;
+    return list_is_empty(&a->runs) && session_is_quiet(a->session) &&
+           background_pending(a->background) == 0;
 }
 
 static bool programs_live(const struct app *a)
@@ -90,7 +91,8 @@ void app_drain(struct app *a, int level)
     if (level <= a->drain) {
         return;
     }
-    static const char *const what[] = {"", "running trials finish", "running trials stop at a checkpoint",
+    static const char *const what[] = {"", "running trials finish",
+                                       "running trials stop at a checkpoint",
                                        "running trials are killed"};
     a->drain = level < DRAIN_KILL ? level : DRAIN_KILL;
     log_info("worker", "draining", "worker=%s %s", log_quote(a->id), what[a->drain]);
@@ -120,7 +122,8 @@ static void on_drain_check(evutil_socket_t fd, short what, void *arg)
 
 static bool name_is_sound(const char *name)
 {
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    static const char allowed[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     size_t n = strlen(name);
     return n > 0 && n <= WIRE_NAME_MAX && strspn(name, allowed) == n;
 }
@@ -129,9 +132,11 @@ static enum mag_status take_name(struct app *a, struct mag_err *err)
 {
     unsigned char raw[8];
     if (a->cfg.name != NULL && !name_is_sound(a->cfg.name)) {
-        return mag_fail(err, MAG_INVALID, "--name \"%s\": 1 to %d letters, digits, '.', '_' or '-'", a->cfg.name, WIRE_NAME_MAX);
+        return mag_fail(err, MAG_INVALID, "--name \"%s\": 1 to %d letters, digits, '.', '_' or '-'",
+                        a->cfg.name, WIRE_NAME_MAX);
     }
-    (void)snprintf(a->name, sizeof(a->name), "%.60s", a->cfg.name != NULL ? a->cfg.name : a->machine.host);
+    (void)snprintf(a->name, sizeof(a->name), "%.60s",
+                   a->cfg.name != NULL ? a->cfg.name : a->machine.host);
     for (char *p = a->name; *p != '\0'; p++) {
         char one[2] = {*p, '\0'};
         *p = name_is_sound(one) ? *p : '-';
@@ -154,9 +159,13 @@ static enum mag_status take_labels(struct app *a, struct mag_err *err)
     char *save = NULL;
     enum mag_status st = MAG_OK;
     a->labels = json_array();
-    for (char *l = strtok_r(copy, ", ", &save); l != NULL && st == MAG_OK; l = strtok_r(NULL, ", ", &save)) {
+    for (char *l = strtok_r(copy, ", ", &save); l != NULL && st == MAG_OK;
+         l = strtok_r(NULL, ", ", &save)) {
         if (!name_is_sound(l) || json_array_size(a->labels) >= 64) {
-            st = mag_fail(err, MAG_INVALID, "--labels: \"%s\": at most 64 labels of 1 to %d letters, digits, '.', '_' or '-'", l, WIRE_NAME_MAX);
+            st = mag_fail(
+                err, MAG_INVALID,
+                "--labels: \"%s\": at most 64 labels of 1 to %d letters, digits, '.', '_' or '-'",
+                l, WIRE_NAME_MAX);
         } else {
             (void)json_array_append_new(a->labels, json_string(l));
         }
@@ -167,9 +176,12 @@ static enum mag_status take_labels(struct app *a, struct mag_err *err)
 
 static enum mag_status take_slots(struct app *a, struct mag_err *err)
 {
-    int n = a->cfg.slots > 0 ? a->cfg.slots : a->machine.n_gpus > 0 ? a->machine.n_gpus : a->machine.cores;
+    int n = a->cfg.slots > 0        ? a->cfg.slots
+            : a->machine.n_gpus > 0 ? a->machine.n_gpus
+                                    : a->machine.cores;
     if (a->cfg.slots < 0 || n > WIRE_SLOTS_MAX) {
-        return mag_fail(err, MAG_INVALID, "--slots %d: expected 1 to %d", a->cfg.slots, WIRE_SLOTS_MAX);
+        return mag_fail(err, MAG_INVALID, "--slots %d: expected 1 to %d", a->cfg.slots,
+                        WIRE_SLOTS_MAX);
     }
     a->n_slots = n;
     a->slots = xcalloc((size_t)n, sizeof(*a->slots));

@@ -12,19 +12,20 @@
 struct worker_config {
     const char *driver_urls; /* comma-separated nng URLs, tried in turn: one driver is active */
     int slots;               /* 0 = one for each GPU, else one for each core */
-    const char *gpus;        /* "0,2", "none", or NULL = what CUDA_VISIBLE_DEVICES or the machine has */
-    const char *labels;      /* comma-separated, or NULL */
-    const char *scratch;     /* folder for trials' own files; NULL = below $TMPDIR */
-    const char *name;        /* NULL = the host's name */
-    const char *token;       /* NULL = $MAGPIE_TOKEN, else none */
-    int64_t grace_ms;        /* between SIGTERM and SIGKILL; 0 = 10 s */
-    int64_t start_ms;        /* a program's time to say `ready`; 0 = 2 min */
-    bool quiet;              /* no start and stop lines on the log (embedded workers) */
+    const char *gpus;    /* "0,2", "none", or NULL = what CUDA_VISIBLE_DEVICES or the machine has */
+    const char *labels;  /* comma-separated, or NULL */
+    const char *scratch; /* folder for trials' own files; NULL = below $TMPDIR */
+    const char *name;    /* NULL = the host's name */
+    const char *token;   /* NULL = $MAGPIE_TOKEN, else none */
+    int64_t grace_ms;    /* between SIGTERM and SIGKILL; 0 = 10 s */
+    int64_t start_ms;    /* a program's time to say `ready`; 0 = 2 min */
+    bool quiet;          /* no start and stop lines on the log (embedded workers) */
 };
 
 /* Runs until drained (SIGTERM or SIGINT; a second one stops the trials at a checkpoint, a third
- * kills them) or told to go. Returns the process's exit status: 0 drained, 1 an error while running,
- * 2 a wrong configuration or a driver of another protocol version (said on standard error). */
+ * kills them) or told to go. Returns the process's exit status: 0 drained, 1 an error while
+ * running, 2 a wrong configuration or a driver of another protocol version (said on standard
+ * error). */
 int worker_run(const struct worker_config *cfg);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `peer URL TEXT…`: sends each text to a driver as one request and prints the replies, one a line; for
- * tests of what a stranger may send. `peer --serve URL TEXT` answers every request with TEXT instead.
+ * `peer URL TEXT…`: sends each text to a driver as one request and prints the replies, one a line;
+ * for tests of what a stranger may send. `peer --serve URL TEXT` answers every request with TEXT
+ * instead.
  */
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>

@@ -40,7 +40,8 @@ Test(argv, parameters_take_their_places)
             json_decref(list);
             continue;
         }
-        cr_assert_eq(argv_build(list, params, &argv, &err), MAG_OK, "%s: %s", cases[i].list, err.text);
+        cr_assert_eq(argv_build(list, params, &argv, &err), MAG_OK, "%s: %s", cases[i].list,
+                     err.text);
         argv_text(argv, text, sizeof(text));
         cr_assert_str_eq(text, cases[i].want);
         argv_free(argv);

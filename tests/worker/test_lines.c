@@ -71,19 +71,27 @@ static void expect(const char *patterns, const char *text, const char *want)
 
 Test(lines, marked_lines_are_read)
 {
-    expect(NULL, "hello\n::magpie {\"step\": 3, \"metrics\": {\"acc\": 0.91}}\n", "m3{\"acc\":0.91000000000000003} ");
-    expect(NULL, "::magpie {\"metrics\":{\"acc\":1}}\r\n::magpie {\"metrics\":{\"acc\":2}}", "m1{\"acc\":1} m2{\"acc\":2} ");
+    expect(NULL, "hello\n::magpie {\"step\": 3, \"metrics\": {\"acc\": 0.91}}\n",
+           "m3{\"acc\":0.91000000000000003} ");
+    expect(NULL, "::magpie {\"metrics\":{\"acc\":1}}\r\n::magpie {\"metrics\":{\"acc\":2}}",
+           "m1{\"acc\":1} m2{\"acc\":2} ");
     expect(NULL, "::magpie {\"checkpoint\": 3}\n", "c3 ");
     expect(NULL, "::magpie {\"result\": {\"acc\": 0.5}}", "r{\"acc\":0.5} ");
-    expect(NULL, "::magpie {\"step\":2,\"metrics\":{\"acc\":1},\"checkpoint\":2}\n", "m2{\"acc\":1} c2 ");
+    expect(NULL, "::magpie {\"step\":2,\"metrics\":{\"acc\":1},\"checkpoint\":2}\n",
+           "m2{\"acc\":1} c2 ");
     expect(NULL, " ::magpie {\"checkpoint\": 3}\n::magpie\n:magpie {}\n", "");
 }
 
 Test(lines, numbers_that_are_none_become_null)
 {
-    expect(NULL, "::magpie {\"step\":1,\"metrics\":{\"a\":NaN,\"b\":-Infinity,\"c\":null,\"d\":\"nan\",\"e\":\"Infinity\"}}\n",
+    expect(NULL,
+           "::magpie "
+           "{\"step\":1,\"metrics\":{\"a\":NaN,\"b\":-Infinity,\"c\":null,\"d\":\"nan\",\"e\":"
+           "\"Infinity\"}}\n",
            "m1{\"a\":null,\"b\":null,\"c\":null,\"d\":null,\"e\":null} ");
-    expect(NULL, "::magpie {\"step\":1,\"metrics\":{\"a\":\"text\",\"b\":true,\"c\":[1],\"d\":2}}\n", "m1{\"d\":2} ");
+    expect(NULL,
+           "::magpie {\"step\":1,\"metrics\":{\"a\":\"text\",\"b\":true,\"c\":[1],\"d\":2}}\n",
+           "m1{\"d\":2} ");
 }
 
 Test(lines, unusable_lines_are_named_and_passed_over)
@@ -105,16 +113,19 @@ Test(lines, unusable_lines_are_named_and_passed_over)
         lines_add(l, "\n::magpie {\"checkpoint\":9}\n", 27);
         lines_destroy(l);
         cr_assert_eq(seen.data[0], '!', "%s gave %s", cases[i].line, seen.data);
-        cr_assert_not_null(strstr(seen.data, cases[i].want), "%s gave %s", cases[i].line, seen.data);
+        cr_assert_not_null(strstr(seen.data, cases[i].want), "%s gave %s", cases[i].line,
+                           seen.data);
         cr_assert_not_null(strstr(seen.data, "c9"), "%s", seen.data);
     }
 }
 
 Test(lines, regular_expressions_find_metrics)
 {
-    const char *p = "{\"acc\":\"accuracy[ =]+([0-9.]+|nan)\",\"loss\":\"loss=([-0-9.e]+)\",\"step\":\"epoch ([0-9]+)\"}";
+    const char *p = "{\"acc\":\"accuracy[ "
+                    "=]+([0-9.]+|nan)\",\"loss\":\"loss=([-0-9.e]+)\",\"step\":\"epoch ([0-9]+)\"}";
     expect(p, "epoch 4 loss=0.5 accuracy = 0.75\n", "m4{\"acc\":0.75,\"loss\":0.5} ");
-    expect(p, "epoch 1\nloss=1e-2\naccuracy 0.5\naccuracy nan\n", "m1{\"acc\":0.5,\"loss\":0.01} m2{\"acc\":null} ");
+    expect(p, "epoch 1\nloss=1e-2\naccuracy 0.5\naccuracy nan\n",
+           "m1{\"acc\":0.5,\"loss\":0.01} m2{\"acc\":null} ");
     expect(p, "nothing here\n", "");
     const char *whole = "{\"acc\":\"0\\\\.[0-9]+\"}";
     expect(whole, "got 0.25 now\n", "m1{\"acc\":0.25} ");
@@ -123,7 +134,8 @@ Test(lines, regular_expressions_find_metrics)
     struct mag_err err = {0};
     json_t *bad = json_pack("{s:s}", "acc", "([0-9]");
     cr_assert_eq(lines_create(&l, bad, "acc", 1, &h, &err), MAG_INVALID);
-    cr_assert_not_null(strstr(err.text, "\"acc\" is not a POSIX extended regular expression"), "%s", err.text);
+    cr_assert_not_null(strstr(err.text, "\"acc\" is not a POSIX extended regular expression"), "%s",
+                       err.text);
     json_decref(bad);
 }
 
@@ -149,7 +161,8 @@ Test(lines, any_bytes_do_no_harm)
     struct lines *l = make("{\"acc\":\"a([0-9]*)\"}");
     for (int i = 0; i < 200000; i++) {
         static const char some[] = "::magpie {\"step\":1,\"metrics\":{}}\n\0\xff a1";
-        char c = pcg64_below(&rng, 8) == 0 ? (char)pcg64_below(&rng, 256) : some[pcg64_below(&rng, sizeof(some) - 1)];
+        char c = pcg64_below(&rng, 8) == 0 ? (char)pcg64_below(&rng, 256)
+                                           : some[pcg64_below(&rng, sizeof(some) - 1)];
         lines_add(l, &c, 1);
         if (seen.len > 100000) {
             buf_reset(&seen);

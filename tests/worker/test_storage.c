@@ -85,7 +85,8 @@ Test(storage, objects_are_put_got_listed_and_removed)
 
 Test(storage, keys_never_leave_the_root)
 {
-    static const char *const bad[] = {"", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a/.", "a\nb", "a\x7f"};
+    static const char *const bad[] = {"",   "/etc/passwd", "..",  "a/../b", "a//b",
+                                      "a/", "./a",         "a/.", "a\nb",   "a\x7f"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         cr_assert_eq(storage_put(st, bad[i], "x", 1, false, NULL), MAG_INVALID, "\"%s\"", bad[i]);
         cr_assert_eq(storage_remove(st, bad[i], NULL), MAG_INVALID, "\"%s\"", bad[i]);
@@ -152,7 +153,8 @@ Test(storage, damage_is_found)
         }
         struct mag_err err = {0};
         enum mag_status want = i == 4 ? MAG_NOTFOUND : MAG_CORRUPT;
-        cr_assert_eq(storage_get_folder(st, "c/1-1", dir, &path, &err), want, "%s: %s", harms[i], err.text);
+        cr_assert_eq(storage_get_folder(st, "c/1-1", dir, &path, &err), want, "%s: %s", harms[i],
+                     err.text);
         cr_assert_neq(err.text[0], '\0');
         free(file);
     }
@@ -170,9 +172,11 @@ Test(storage, only_plain_files_and_folders_are_stored)
     cr_assert_eq(symlink("/etc/passwd", link), 0);
     cr_assert_eq(storage_put_folder(st, "c/1-1", from, NULL, &f, &err), MAG_INVALID);
     cr_assert_not_null(strstr(err.text, "link"), "%s", err.text);
-    cr_assert_eq(storage_get_folder(st, "c/1-1", dir, &path, NULL), MAG_NOTFOUND, "readers see nothing of it");
+    cr_assert_eq(storage_get_folder(st, "c/1-1", dir, &path, NULL), MAG_NOTFOUND,
+                 "readers see nothing of it");
     cr_assert_eq(unlink(link), 0);
-    cr_assert_eq(storage_put_folder(st, "c/1-1", from, NULL, &f, NULL), MAG_OK, "and it can be tried again");
+    cr_assert_eq(storage_put_folder(st, "c/1-1", from, NULL, &f, NULL), MAG_OK,
+                 "and it can be tried again");
     write_file("out/manifest.json", "{}");
     err = (struct mag_err){0};
     cr_assert_eq(storage_put_folder(st, "c/2-1", from, NULL, &f, &err), MAG_INVALID);
@@ -210,7 +214,8 @@ Test(storage, addresses_are_understood_or_explained)
 {
     struct storage *s = NULL;
     struct mag_err err = {0};
-    static const char *const planned[] = {"s3://bucket/x", "swift://c/x", "hdfs://h/x", "webhdfs://h/x"};
+    static const char *const planned[] = {"s3://bucket/x", "swift://c/x", "hdfs://h/x",
+                                          "webhdfs://h/x"};
     for (size_t i = 0; i < sizeof(planned) / sizeof(planned[0]); i++) {
         err = (struct mag_err){0};
         cr_assert_eq(storage_open(planned[i], &s, &err), MAG_UNSUPPORTED);

@@ -14,28 +14,40 @@ static enum mag_status decode(const char *text, struct wire_msg *m, struct mag_e
     return wire_decode(text, strlen(text), m, err);
 }
 
-#define HELLO                                                                                       \
-    "{\"type\":\"hello\",\"seq\":1,\"protocol\":1,\"version\":\"0.1.0\",\"worker\":\"w-1\",\"name\":\"w\","   \
-    "\"host\":\"h\",\"pid\":7,\"slots\":2,\"held\":[{\"experiment\":1,\"trial\":2,\"attempt\":3}]}"
+#define HELLO                                                                                      \
+    "{\"type\":\"hello\",\"seq\":1,\"protocol\":1,\"version\":\"0.1.0\",\"worker\":\"w-1\","       \
+    "\"name\":\"w\","                                                                              \
+    "\"host\":\"h\",\"pid\":7,\"slots\":2,\"held\":[{\"experiment\":1,\"trial\":2,\"attempt\":3}]" \
+    "}"
 
 /* One of each type with every field set to something. */
 static const char *const samples[] = {
     HELLO,
     "{\"type\":\"next\",\"session\":\"s\",\"seq\":4,\"acked\":3,\"wait_ms\":25000}",
-    "{\"type\":\"beat\",\"session\":\"s\",\"seq\":5,\"acked\":4,\"started\":[{\"experiment\":1,\"trial\":1,\"attempt\":1}],"
-    "\"reports\":[{\"experiment\":1,\"trial\":2,\"attempt\":1,\"points\":[{\"step\":1,\"metrics\":{\"a\":0.5,\"b\":null}}],"
-    "\"checkpoint_step\":1,\"checkpoint_uri\":\"file:/x\",\"checkpoint_meta\":{\"bytes\":3},\"tail\":\"hi\\n\"}],"
-    "\"results\":[{\"experiment\":1,\"trial\":3,\"attempt\":2,\"status\":\"failed\",\"cause\":\"signal\","
-    "\"reason\":\"r\",\"retry\":true,\"detail\":{\"signal\":11}}],\"use\":{\"cpu\":0.25},\"drain\":true}",
+    "{\"type\":\"beat\",\"session\":\"s\",\"seq\":5,\"acked\":4,\"started\":[{\"experiment\":1,"
+    "\"trial\":1,\"attempt\":1}],"
+    "\"reports\":[{\"experiment\":1,\"trial\":2,\"attempt\":1,\"points\":[{\"step\":1,\"metrics\":{"
+    "\"a\":0.5,\"b\":null}}],"
+    "\"checkpoint_step\":1,\"checkpoint_uri\":\"file:/"
+    "x\",\"checkpoint_meta\":{\"bytes\":3},\"tail\":\"hi\\n\"}],"
+    "\"results\":[{\"experiment\":1,\"trial\":3,\"attempt\":2,\"status\":\"failed\",\"cause\":"
+    "\"signal\","
+    "\"reason\":\"r\",\"retry\":true,\"detail\":{\"signal\":11}}],\"use\":{\"cpu\":0.25},\"drain\":"
+    "true}",
     "{\"type\":\"started\",\"session\":\"s\",\"seq\":6,\"acked\":5}",
     "{\"type\":\"done\",\"session\":\"s\",\"seq\":7,\"acked\":6}",
     "{\"type\":\"bye\",\"session\":\"s\",\"seq\":8,\"acked\":7,\"reason\":\"drained\"}",
-    "{\"type\":\"welcome\",\"session\":\"s\",\"seq\":1,\"protocol\":1,\"version\":\"0.1.0\",\"heartbeat_ms\":2000,"
+    "{\"type\":\"welcome\",\"session\":\"s\",\"seq\":1,\"protocol\":1,\"version\":\"0.1.0\","
+    "\"heartbeat_ms\":2000,"
     "\"lease_ms\":15000,\"storage\":\"file:/s\"}",
-    "{\"type\":\"work\",\"seq\":2,\"grants\":[{\"experiment\":1,\"trial\":1,\"attempt\":1,\"reserved\":true,\"slots\":1,"
-    "\"budget\":9,\"params\":{\"lr\":0.1},\"resume_step\":3,\"resume_uri\":\"file:/c\",\"seed\":0,\"metric\":\"m\","
-    "\"direction\":\"max\",\"program\":{\"command\":[\"true\"]},\"checkpoint_every\":1,\"checkpoint_keep\":2,"
-    "\"trial_time_ms\":1000,\"gpus\":1}],\"orders\":[{\"experiment\":1,\"trial\":4,\"attempt\":1,\"action\":\"stop\","
+    "{\"type\":\"work\",\"seq\":2,\"grants\":[{\"experiment\":1,\"trial\":1,\"attempt\":1,"
+    "\"reserved\":true,\"slots\":1,"
+    "\"budget\":9,\"params\":{\"lr\":0.1},\"resume_step\":3,\"resume_uri\":\"file:/"
+    "c\",\"seed\":0,\"metric\":\"m\","
+    "\"direction\":\"max\",\"program\":{\"command\":[\"true\"]},\"checkpoint_every\":1,"
+    "\"checkpoint_keep\":2,"
+    "\"trial_time_ms\":1000,\"gpus\":1}],\"orders\":[{\"experiment\":1,\"trial\":4,\"attempt\":1,"
+    "\"action\":\"stop\","
     "\"late\":true,\"state\":\"cancelled\"}],\"drain\":true}",
     "{\"type\":\"answer\",\"seq\":3}",
     "{\"type\":\"refused\",\"code\":\"session\",\"error\":\"say hello\"}",
@@ -77,12 +89,15 @@ Test(wire, faults_are_named)
         {"{\"type\":\"howdy\"}", "unknown: howdy"},
         {"{\"type\":\"next\",\"seq\":\"1\"}", "seq: expected a whole number, found a string"},
         {"{\"type\":\"next\",\"seq\":-1}", "seq: -1 is not within"},
-        {"{\"type\":\"next\",\"seq\":1,\"wait_ms\":25001}", "wait_ms: 25001 is not within 0 to 25000"},
+        {"{\"type\":\"next\",\"seq\":1,\"wait_ms\":25001}",
+         "wait_ms: 25001 is not within 0 to 25000"},
         {"{\"type\":\"next\",\"seq\":1,\"seq\":2}", "duplicate"},
         {"{\"type\":\"beat\",\"drain\":1}", "drain: expected true or false"},
         {"{\"type\":\"beat\",\"reports\":{}}", "reports: expected an array"},
-        {"{\"type\":\"beat\",\"reports\":[{\"experiment\":1,\"trial\":2}]}", "beat: reports[0]: attempt: missing"},
-        {"{\"type\":\"beat\",\"started\":[{\"experiment\":0,\"trial\":2,\"attempt\":1}]}", "started[0]: experiment: 0"},
+        {"{\"type\":\"beat\",\"reports\":[{\"experiment\":1,\"trial\":2}]}",
+         "beat: reports[0]: attempt: missing"},
+        {"{\"type\":\"beat\",\"started\":[{\"experiment\":0,\"trial\":2,\"attempt\":1}]}",
+         "started[0]: experiment: 0"},
         {"{\"type\":\"bye\",\"reason\":null}", "reason: expected a string, found null"},
         {"{\"type\":\"hello\",\"protocol\":1,\"version\":\"\"}", "version: 0 bytes"},
     };
@@ -110,7 +125,9 @@ Test(wire, unknown_fields_of_a_newer_sender_are_passed_over)
 {
     struct wire_msg m;
     struct mag_err err;
-    cr_assert_eq(decode("{\"type\":\"next\",\"session\":\"s\",\"seq\":1,\"mood\":{\"good\":[1]}}", &m, &err), MAG_OK);
+    cr_assert_eq(
+        decode("{\"type\":\"next\",\"session\":\"s\",\"seq\":1,\"mood\":{\"good\":[1]}}", &m, &err),
+        MAG_OK);
     cr_assert_eq(m.seq, 1);
     wire_fini(&m);
 }
@@ -151,7 +168,8 @@ Test(wire, strings_are_made_utf8_and_cut_between_characters)
         {"gr\xc3\xbc\xc3\x9f", 5, "\"gr\xc3\xbc\""},
         {"gr\xc3\xbc\xc3\x9f", 6, "\"gr\xc3\xbc\xc3\x9f\""},
         {"\xe2\x82", 100, "\"\xef\xbf\xbd\xef\xbf\xbd\""},
-        {"\xc0\xaf\xed\xa0\x80", 100, "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
+        {"\xc0\xaf\xed\xa0\x80", 100,
+         "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\""},
         {"\xf0\x9f\xa6\x89", 100, "\"\xf0\x9f\xa6\x89\""},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -162,7 +180,8 @@ Test(wire, strings_are_made_utf8_and_cut_between_characters)
     }
 }
 
-/* Mutations of good messages must be refused or decoded, never crash, and what decodes must encode. */
+/* Mutations of good messages must be refused or decoded, never crash, and what decodes must encode.
+ */
 Test(wire, mutated_messages_do_no_harm)
 {
     struct pcg64 rng;
@@ -181,7 +200,8 @@ Test(wire, mutated_messages_do_no_harm)
             struct buf b = {0};
             struct wire_msg again;
             wire_encode(&m, &b);
-            cr_assert_eq(wire_decode(b.data, b.len, &again, &err), MAG_OK, "%s: %s", b.data, err.text);
+            cr_assert_eq(wire_decode(b.data, b.len, &again, &err), MAG_OK, "%s: %s", b.data,
+                         err.text);
             wire_fini(&again);
             buf_fini(&b);
         } else {
@@ -198,9 +218,11 @@ Test(wire, the_protocol_page_shows_these_tables)
     size_t len = 0;
     struct mag_err err = {0};
     struct buf tables = {0};
-    cr_assert_eq(mjson_read_file(MAGPIE_ROOT "/PROTOCOL.md", 1 << 20, &page, &len, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(mjson_read_file(MAGPIE_ROOT "/PROTOCOL.md", 1 << 20, &page, &len, &err), MAG_OK,
+                 "%s", err.text);
     wire_describe(&tables);
-    cr_assert_not_null(strstr(page, tables.data), "PROTOCOL.md, section 2, Messages should read:\n%s", tables.data);
+    cr_assert_not_null(strstr(page, tables.data),
+                       "PROTOCOL.md, section 2, Messages should read:\n%s", tables.data);
     buf_fini(&tables);
     free(page);
 }
