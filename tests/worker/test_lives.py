@@ -14,6 +14,7 @@ import harness  # noqa: E402
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "program.py")
 PYTHON = sys.executable
 LEASE, BEAT = 1.0, 0.2
+SLACK = 1.5 * harness.DEADLINE / 30  # starting Python and polling over REST, on a busy machine
 
 
 def spec(trials=1, budget=40, kind="executor", **more):
@@ -75,7 +76,7 @@ class Lives(harness.Case):
             w.kill()
             killed = time.monotonic()
             harness.wait_until(lambda: len(self.ran(1)) == 2, what="the second attempt")
-            self.assertLess(time.monotonic() - killed, LEASE + 2 * BEAT + 0.5)
+            self.assertLess(time.monotonic() - killed, LEASE + 2 * BEAT + SLACK)
             second = self.ran(1)[1]
             self.assertEqual(second["attempt"], 2)
             self.assertGreaterEqual(int(second["resume"]), 7, "no work is repeated beyond the last checkpoint")
@@ -263,7 +264,7 @@ class Lives(harness.Case):
             d.post(f"/api/v1/experiments/{x}:cancel")
             asked = time.monotonic()
             harness.wait_until(lambda: all(w["busy"] == 0 for w in d.get("/api/v1/workers")["workers"]))
-            self.assertLess(time.monotonic() - asked, 2 * BEAT + 0.5)
+            self.assertLess(time.monotonic() - asked, 2 * BEAT + SLACK)
             self.assertEqual({t["state"] for t in d.trials(x)}, {"cancelled"})
             d.stop()
             for f in os.listdir(self.notes):
