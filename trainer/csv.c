@@ -200,6 +200,7 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
 
 static enum mag_status number_of(const struct csv *c, int column, float *ret, struct mag_err *err)
 {
+    MAG_ASSERT(c->names != NULL, "rows come after the header");
     const char *text = c->fields[column];
     char *end = NULL;
     double v = strtod(text, &end);
@@ -279,8 +280,8 @@ static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err
 
 static int by_name(const void *a, const void *b)
 {
-    const struct strmap_entry *x = *(const struct strmap_entry *const *)a;
-    const struct strmap_entry *y = *(const struct strmap_entry *const *)b;
+    const struct strmap_entry *x = a;
+    const struct strmap_entry *y = b;
     double nx = strtod(x->key, NULL);
     double ny = strtod(y->key, NULL);
     return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->key, y->key);
@@ -290,15 +291,15 @@ static int by_name(const void *a, const void *b)
  * not matter. */
 static void sort_classes(struct csv *c, struct dataset *d)
 {
-    const struct strmap_entry **e = xcalloc((size_t)c->n_classes, sizeof(*e));
+    struct strmap_entry *e = xcalloc((size_t)c->n_classes, sizeof(*e));
     int32_t *rank = xcalloc((size_t)c->n_classes, sizeof(*rank));
     size_t cursor = 0;
     for (int i = 0; i < c->n_classes; i++) {
-        e[i] = strmap_next(&c->classes, &cursor);
+        e[i] = *strmap_next(&c->classes, &cursor);
     }
     qsort(e, (size_t)c->n_classes, sizeof(*e), by_name);
     for (int i = 0; i < c->n_classes; i++) {
-        rank[(uintptr_t)e[i]->value - 1] = i;
+        rank[(uintptr_t)e[i].value - 1] = i;
     }
     for (uint32_t i = 0; i < d->n_rows; i++) {
         d->labels[i] = rank[d->labels[i]];
