@@ -76,6 +76,41 @@ static enum mag_status lock_it(const char *path, int *ret_lock, struct mag_err *
     return st;
 }
 
+/* Folders of a base are made and cleared one worker at a time: between the making of a folder and
+ * the taking of its lock, another worker would hold it for a dead one's. -1 when it cannot be had.
+ */
+static int take_guard(const char *base)
+{
+    char *name = xasprintf("%s/.guard", base);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    while (fd >= 0 && flock(fd, LOCK_EX) != 0) {
+        if (errno != EINTR) {
+            (void)close(fd);
+            fd = -1;
+        }
+    }
+    free(name);
+    return fd;
+}
+
+/* Makes PATH, locks it and clears away what dead workers left beside it. */
+static enum mag_status claim(const char *base, const char *path, int *ret_lock, struct mag_err *err)
+{
+    int guard = take_guard(base);
+    if (guard < 0) {
+        return mag_fail(err, MAG_IO, "scratch folder %s: %s", base, strerror(errno));
+    }
+    enum mag_status st = storage_make_local(path, err);
+    if (st == MAG_OK) {
+        st = lock_it(path, ret_lock, err);
+    }
+    if (st == MAG_OK) {
+        remove_dead(base);
+    }
+    (void)close(guard);
+    return st;
+}
+
 enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock,
                              struct mag_err *err)
 {
@@ -93,13 +128,9 @@ enum mag_status scratch_open(const char *base, const char *id, char **ret_path, 
     if (st == MAG_OK) {
         real = realpath(dir, NULL);
         path = xasprintf("%s/%s", real != NULL ? real : dir, id);
-        st = storage_make_local(path, err);
+        st = claim(real != NULL ? real : dir, path, ret_lock, err);
     }
     if (st == MAG_OK) {
-        st = lock_it(path, ret_lock, err);
-    }
-    if (st == MAG_OK) {
-        remove_dead(real != NULL ? real : dir);
         *ret_path = path;
         path = NULL;
     }

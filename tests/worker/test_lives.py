@@ -95,6 +95,7 @@ class Lives(harness.Case):
         s["trial"] = {"command": [PYTHON, PROGRAM, "silent"]}
         x = d.submit(s)
         self.at_step(d, x, 1, 2)
+        harness.wait_until(lambda: self.ran(1) and self.ran(2), what="both programs")
         pids = [self.ran(n)[0]["pid"] for n in (1, 2)]
         w.kill()
         for pid in pids:
