@@ -10,6 +10,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static json_t *libraries(void)
 {
@@ -28,6 +29,18 @@ static json_t *algorithms(void)
     return a;
 }
 
+/* "a b c" as an array. */
+static json_t *words(const char *text)
+{
+    json_t *a = json_array();
+    while (*text != '\0') {
+        size_t n = strcspn(text, " ");
+        (void)json_array_append_new(a, json_stringn(text, n));
+        text += n + (text[n] == ' ');
+    }
+    return a;
+}
+
 static void print_text(const json_t *v)
 {
     const char *key = NULL;
@@ -39,8 +52,8 @@ static void print_text(const json_t *v)
         (void)printf(" %s %s", key, json_string_value(value));
     }
     const char *trainer = json_string_value(json_object_get(v, "trainer"));
-    (void)printf("\nbuilt-in trainer: %s\n\nalgorithms:\n",
-                 trainer != NULL ? trainer : "not in this build");
+    (void)printf("\nwith: %s\nnot in this build: %s\nbuilt-in trainer: %s\n\nalgorithms:\n", MAG_WITH,
+                 MAG_WITHOUT, trainer != NULL ? trainer : "not found");
     json_array_foreach(json_object_get(v, "algorithms"), i, value)
     {
         (void)printf("  %-14s %s\n", json_string_value(json_object_get(value, "name")),
@@ -63,9 +76,9 @@ int cmd_version(int argc, char **argv)
         return status;
     }
     char *trainer = program_find("magpie-trainer");
-    json_t *v = json_pack("{s:s, s:i, s:o, s:s*, s:o}", "version", MAG_VERSION, "store_schema",
-                          STORE_SCHEMA_VERSION, "libraries", libraries(), "trainer", trainer,
-                          "algorithms", algorithms());
+    json_t *v = json_pack("{s:s, s:i, s:o, s:o, s:o, s:s*, s:o}", "version", MAG_VERSION, "store_schema",
+                          STORE_SCHEMA_VERSION, "with", words(MAG_WITH), "without", words(MAG_WITHOUT),
+                          "libraries", libraries(), "trainer", trainer, "algorithms", algorithms());
     free(trainer);
     if (json) {
         cmd_print_json(v);
