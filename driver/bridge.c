@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "driver/peer.h"
+#include "wire/hangup.h"
 #include "wire/wire.h"
 
 #include <nng/nng.h>
@@ -23,6 +24,7 @@
 #include <string.h>
 
 #define SEND_BUFFER 8192
+#define CLOSE_MS 2000
 
 struct item {
     struct list_node node;
@@ -40,6 +42,7 @@ struct bridge {
     pthread_mutex_t lock;
     struct list_node inbox; /* under lock: struct item */
     int queued;             /* under lock */
+    bool closed;            /* under lock: callbacks leave everything alone */
     bool paused;            /* under lock: the aio is not armed, the inbox was full */
 };
 
@@ -60,12 +63,20 @@ static void push(struct bridge *b, nng_msg *msg, uint32_t pipe)
     it->msg = msg;
     it->pipe = pipe;
     (void)pthread_mutex_lock(&b->lock);
+    if (b->closed) {
+        (void)pthread_mutex_unlock(&b->lock);
+        if (msg != NULL) {
+            nng_msg_free(msg);
+        }
+        free(it);
+        return;
+    }
     list_append(&b->inbox, &it->node);
     b->queued++;
     bool full = msg != NULL && b->queued >= BRIDGE_INBOX_MAX;
     b->paused = b->paused || full;
-    (void)pthread_mutex_unlock(&b->lock);
     event_active(b->wake, EV_READ, 0);
+    (void)pthread_mutex_unlock(&b->lock);
     if (msg != NULL && !full) {
         nng_recv_aio(b->sock, b->recv);
     }
@@ -266,8 +277,14 @@ void bridge_stop(struct bridge *b)
     if (b == NULL) {
         return;
     }
-    if (b->open) {
-        (void)nng_close(b->sock);
+    (void)pthread_mutex_lock(&b->lock);
+    b->closed = true;
+    (void)pthread_mutex_unlock(&b->lock);
+    if (b->open && !hangup(b->sock.id, CLOSE_MS)) {
+        log_warn("driver", "endpoint-left-open", "reason=nng still waits for a worker's connection");
+        event_free(b->wake);
+        b->wake = NULL;
+        return; /* nng's threads may still look at the rest: it goes with the process */
     }
     if (b->recv != NULL) {
         nng_aio_stop(b->recv);

@@ -30,6 +30,9 @@ static enum mag_status from_errno(int e, const char *what, const char *path, str
 
 enum mag_status storage_make_local(const char *path, struct mag_err *err)
 {
+    if (mkdir(path, 0700) == 0) {
+        return MAG_OK; /* mostly only the last folder is missing */
+    }
     char *copy = xstrdup(path);
     int failed = 0;
     for (char *p = copy + 1; failed == 0; p++) {

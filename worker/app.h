@@ -11,6 +11,7 @@
 #include "wire/wire.h"
 #include "worker/background.h"
 #include "worker/child.h"
+#include "worker/folder.h"
 #include "worker/lines.h"
 #include "worker/link.h"
 #include "worker/machine.h"
@@ -114,6 +115,7 @@ struct app {
     json_t *labels;
     char *scratch; /* our own folder below the configured one */
     int scratch_lock;
+    struct folders folders; /* below scratch */
     struct children *children;
     struct background *background;
     struct storage *storage; /* of the driver; used by tasks */

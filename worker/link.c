@@ -9,10 +9,14 @@
 #include "base/alloc.h"
 #include "wire/wire.h"
 
+#include "wire/hangup.h"
+
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+
+#define CLOSE_MS 2000
 
 struct channel {
     struct link *link;
@@ -179,8 +183,9 @@ void link_close(struct link *l)
     if (l == NULL) {
         return;
     }
-    if (l->open) {
-        (void)nng_close(l->sock);
+    if (l->open && !hangup(l->sock.id, CLOSE_MS)) {
+        (void)event_del(l->wake);
+        return; /* nng's threads may still look at it: it goes with the process */
     }
     for (int i = 0; i < LINK_CHANNELS; i++) {
         struct channel *c = &l->channels[i];

@@ -9,20 +9,20 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum mag_status outlog_open(struct outlog *o, const char *path, struct mag_err *err)
+void outlog_open(struct outlog *o, const char *path)
 {
-    *o = (struct outlog){.fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600)};
-    if (o->fd < 0) {
-        return mag_fail(err, MAG_IO, "%s: %s", path, strerror(errno));
-    }
-    return MAG_OK;
+    *o = (struct outlog){.fd = -1, .path = xstrdup(path)};
 }
 
 static void write_out(struct outlog *o, const char *p, size_t n)
 {
+    if (n > 0 && o->fd < 0 && o->path != NULL) {
+        o->fd = open(o->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    }
     while (n > 0 && o->fd >= 0) {
         ssize_t w = write(o->fd, p, n);
         if (w < 0 && errno == EINTR) {
@@ -122,6 +122,7 @@ void outlog_close(struct outlog *o)
         }
         (void)close(o->fd);
     }
+    free(o->path);
     buf_fini(&o->tail);
     *o = (struct outlog){.fd = -1};
 }

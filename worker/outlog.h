@@ -17,13 +17,15 @@
 #define OUTLOG_SHOWN_MAX 4096        /* bytes of the last lines in a report */
 
 struct outlog {
-    int fd;
+    int fd;          /* -1 = not opened yet */
+    char *path;      /* ours */
     int64_t total;   /* bytes written by the program */
     int64_t head;    /* bytes in the file */
     struct buf tail; /* the last bytes, at most 2 * OUTLOG_TAIL_MAX */
 };
 
-enum mag_status outlog_open(struct outlog *o, const char *path, struct mag_err *err) MAG_MUSTCHECK;
+/* The file is made when the first bytes come; when that fails, only the last lines are kept. */
+void outlog_open(struct outlog *o, const char *path);
 void outlog_add(struct outlog *o, const char *bytes, size_t n);
 /* Writes a line of our own. */
 void outlog_note(struct outlog *o, const char *fmt, ...) MAG_PRINTF(2, 3);

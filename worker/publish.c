@@ -254,7 +254,10 @@ struct record_task {
     struct storage *storage;
     char *base, *params, *trial, *dir, *log_path, *metrics_path;
     int64_t attempt;
-    bool has_log;
+    bool has_log, has_metrics;
+    bool reuse;             /* the folder may serve another run */
+    struct folders *folders; /* loop only */
+    char *spare;
 };
 
 static void put_text(struct record_task *k, const char *name, const char *text)
@@ -292,14 +295,21 @@ static void record_work(struct task *t)
     if (k->has_log) {
         put_file(k, "output.log", k->log_path);
     }
-    put_file(k, "metrics.jsonl", k->metrics_path);
+    if (k->has_metrics) {
+        put_file(k, "metrics.jsonl", k->metrics_path);
+    }
     /* Checkpoints of this attempt were submitted before this task, so they are stored by now. */
-    storage_remove_local(k->dir);
+    if (k->reuse) {
+        k->spare = folder_empty(k->dir);
+    } else {
+        storage_remove_local(k->dir);
+    }
 }
 
 static void record_done(struct task *t)
 {
     struct record_task *k = container_of(t, struct record_task, task);
+    folder_give_take(k->folders, k->spare);
     free(k->base);
     free(k->params);
     free(k->trial);
@@ -361,6 +371,10 @@ void publish_record(struct run *r)
     k->log_path = xstrdup(r->log_path);
     k->metrics_path = xstrdup(r->metrics_path);
     k->attempt = r->grant.attempt;
+    k->has_metrics = access(r->metrics_path, F_OK) == 0;
+    k->folders = &r->app->folders;
+    /* A command's processes may outlive it for a moment and still write there. */
+    k->reuse = json_object_get(r->grant.program, "command") == NULL;
     json_decref(doc);
     background_submit(r->app->background, &k->task);
 }

@@ -55,6 +55,15 @@ static enum mag_status write_file(const char *path, const char *text, struct mag
     return ok ? MAG_OK : mag_fail(err, MAG_IO, "%s: %s", path, strerror(failed));
 }
 
+/* For MAGPIE_PARAMS; an executor gets them in `start`. */
+static enum mag_status write_params(const struct run *r, struct mag_err *err)
+{
+    char *params = mjson_dump(r->grant.params);
+    enum mag_status st = write_file(r->params_path, params, err);
+    free(params);
+    return st;
+}
+
 static enum mag_status prepare(struct run *r, struct mag_err *err)
 {
     const struct wire_grant *g = &r->grant;
@@ -65,17 +74,12 @@ static enum mag_status prepare(struct run *r, struct mag_err *err)
     r->log_path = xasprintf("%s/output.log", r->dir);
     r->metrics_path = xasprintf("%s/metrics.jsonl", r->dir);
     r->params_path = xasprintf("%s/params.json", r->dir);
-    storage_remove_local(r->dir); /* a grant given again after we lost our folder's run */
-    bool made = mkdir(r->dir, 0700) == 0 && mkdir(r->trial_dir, 0700) == 0 &&
-                mkdir(r->checkpoint_dir, 0700) == 0;
-    if (!made) {
-        return mag_fail(err, MAG_IO, "cannot make the trial's folder %s: %s", r->dir,
-                        strerror(errno));
+    enum mag_status st = folder_take(&r->app->folders, r->dir, err);
+    if (st == MAG_OK && json_object_get(g->program, "command") != NULL) {
+        st = write_params(r, err);
     }
-    char *params = mjson_dump(g->params);
-    enum mag_status st = write_file(r->params_path, params, err);
-    free(params);
-    return st == MAG_OK ? outlog_open(&r->log, r->log_path, err) : st;
+    outlog_open(&r->log, r->log_path);
+    return st;
 }
 
 void run_flush_metrics(struct run *r)

@@ -246,6 +246,7 @@ static void close_parts(struct app *a)
     session_stop(a->session);
     children_destroy(a->children);
     storage_close(a->storage);
+    folders_fini(&a->folders);
     scratch_close(a->scratch, a->scratch_lock);
     for (int i = 0; i < 2; i++) {
         if (a->signals[i] != NULL) {

@@ -39,8 +39,7 @@ static char *contents(size_t *ret_len)
 static void open_log(struct outlog *o)
 {
     char *path = xasprintf("%s/log", dir);
-    struct mag_err err = {0};
-    cr_assert_eq(outlog_open(o, path, &err), MAG_OK, "%s", err.text);
+    outlog_open(o, path);
     free(path);
 }
 
