@@ -7,9 +7,8 @@
 #include "worker/link.h"
 
 #include "base/alloc.h"
-#include "wire/wire.h"
-
 #include "wire/hangup.h"
+#include "wire/wire.h"
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
