@@ -64,8 +64,9 @@ static bool turn(struct bench *b)
     struct slot *s = &b->running[b->asks++ % RUNNING];
     if (s->trial != 0) {
         double v = value_of(b, s->trial, s->budget);
-        if (optimizer_report(b->o, s->trial, s->budget, v) != OPT_PAUSE) {
-            optimizer_finish(b->o, s->trial, OPT_COMPLETED, true, v);
+        struct opt_result r = opt_result_of(&v);
+        if (optimizer_report(b->o, s->trial, s->budget, &r) != OPT_PAUSE) {
+            optimizer_finish(b->o, s->trial, OPT_COMPLETED, &r);
         }
     }
     struct opt_suggestion out = {.point = b->points + (b->created + 1) * b->space->n};
@@ -84,12 +85,15 @@ static bool run(const struct optimizer_ops *ops)
 {
     static const int64_t sizes[] = {100, 10000, 200000};
     struct mjson_issues is = {0};
-    struct opt_resource r = {.present = true, .min = 1, .max = 81};
     bool finite = (ops->caps & OPT_CAP_FINITE) != 0;
     json_t *space = json_loads(finite ? grid_json : space_json, 0, NULL);
     json_t *options = json_pack("{s:s}", "algorithm", ops->name);
     struct bench b = {.space = space_parse(space, "", &is)};
-    b.o = optimizer_create(options, "", b.space, 42, &r, 10 * sizes[2], &is, NULL);
+    struct opt_setup setup = {.space = b.space,
+                              .seed = 42,
+                              .resource = {.present = true, .min = 1, .max = 81},
+                              .trials = 10 * sizes[2]};
+    b.o = optimizer_create(options, "", &setup, &is, NULL);
     b.points =
         xcalloc((size_t)(sizes[2] + WINDOWS * WINDOW + 2) * (size_t)b.space->n, sizeof(double));
     double first = 0;

@@ -213,6 +213,16 @@ static void read_points(struct spec *s, const json_t *doc, struct mjson_issues *
     free(point);
 }
 
+struct opt_setup spec_opt_setup(const struct spec *s)
+{
+    return (struct opt_setup){.space = s->space,
+                              .seed = s->seed,
+                              .resource = s->resource,
+                              .trials = s->limits.trials,
+                              .parallel = s->limits.parallel,
+                              .objectives = 1};
+}
+
 /* Builds both once: only they know their options. The resolved forms go into the spec's. */
 static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *is,
                         json_t **ret_optimizer, json_t **ret_rule)
@@ -222,8 +232,8 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
     struct early_stop *e = rule != NULL ? early_stop_create(rule, "/early_stopping", is) : NULL;
     struct optimizer *o = NULL;
     if (s->space != NULL && (s->resource.present || json_object_get(doc, "resource") == NULL)) {
-        o = optimizer_create(optimizer, "/optimizer", s->space, s->seed, &s->resource,
-                             s->limits.trials, is, &s->auto_why);
+        struct opt_setup setup = spec_opt_setup(s);
+        o = optimizer_create(optimizer, "/optimizer", &setup, is, &s->auto_why);
     }
     if (e != NULL && o != NULL && (optimizer_ops_of(o)->caps & OPT_CAP_PAUSES) != 0 &&
         !early_stop_may_combine(e)) {

@@ -68,5 +68,7 @@ void spec_destroy(struct spec *s);
 /* What the search will do before anything is spent: {"algorithm", "why", "trials", "epochs",
  * "table": [{"bracket","rung","budget","trials","epochs"}], "notes": [...]}; new reference. */
 json_t *spec_plan(const struct spec *s);
+/* What the spec tells its optimizer; borrows the spec. */
+struct opt_setup spec_opt_setup(const struct spec *s);
 
 #endif

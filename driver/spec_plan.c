@@ -95,8 +95,8 @@ static json_t *make_notes(const struct spec *s, const struct optimizer_ops *ops,
 json_t *spec_plan(const struct spec *s)
 {
     struct mjson_issues is = {0};
-    struct optimizer *o = optimizer_create(s->optimizer, "", s->space, s->seed, &s->resource,
-                                           s->limits.trials, &is, NULL);
+    struct opt_setup setup = spec_opt_setup(s);
+    struct optimizer *o = optimizer_create(s->optimizer, "", &setup, &is, NULL);
     MAG_ASSERT(o != NULL, "the optimizer of a parsed spec");
     json_t *rows = json_array();
     double trials = 0;

@@ -30,9 +30,9 @@ static void create_parts(struct study *s)
     struct mjson_issues is = {0};
     const struct spec *spec = s->spec;
     char *why = NULL;
-    s->opt = must(optimizer_create(spec->optimizer, "/optimizer", spec->space, spec->seed,
-                                   &spec->resource, spec->limits.trials, &is, &why),
-                  "optimizer", &is);
+    struct opt_setup setup = spec_opt_setup(spec);
+    s->opt =
+        must(optimizer_create(spec->optimizer, "/optimizer", &setup, &is, &why), "optimizer", &is);
     free(why);
     if (spec->early_stopping != NULL) {
         s->rule =

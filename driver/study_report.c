@@ -160,9 +160,10 @@ enum report_action show_value(struct study *s, struct trial *t, int64_t step, do
                               char **ret_why)
 {
     double least = study_minimised(s, value);
+    struct opt_result r = opt_result_of(&least);
     t->seen_step = step;
     study_unpeek(s);
-    enum opt_action action = optimizer_report(s->opt, t->id, step, least);
+    enum opt_action action = optimizer_report(s->opt, t->id, step, &r);
     bool stop = s->rule != NULL && early_stop_report(s->rule, t->id, step, least, ret_why);
     if (stop || action == OPT_STOP) {
         return ACT_STOP;

@@ -245,8 +245,9 @@ void trial_end(struct study *s, struct trial *t, enum trial_state to)
     t->ended_ms = s->wall_ms;
     enum opt_outcome outcome = outcome_of(to);
     bool has_value = (to == TRIAL_COMPLETED || to == TRIAL_STOPPED) && !isnan(t->value);
-    optimizer_finish(s->opt, t->id, outcome, has_value,
-                     has_value ? study_minimised(s, t->value) : 0);
+    double value = has_value ? study_minimised(s, t->value) : 0;
+    struct opt_result r = opt_result_of(&value);
+    optimizer_finish(s->opt, t->id, outcome, has_value ? &r : NULL);
     if (s->rule != NULL) {
         early_stop_finish(s->rule, t->id, outcome);
     }

@@ -14,6 +14,7 @@
 #include "base/alloc.h"
 #include "optimizers/idtab.h"
 #include "optimizers/rungs.h"
+#include "optimizers/sampler.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,12 @@
 
 enum { OPT_ETA, OPT_BRACKET, OPT_SAMPLER };
 
-static const char *const samplers[] = {"random", NULL};
-
 static const struct opt_option asha_options[] = {
     {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
      "one in this many trials of a rung is promoted"},
     {"bracket", OPT_T_INT, 0, RUNGS_MAX, 0, NULL,
      "rung in which new trials start; higher spares promising late starters"},
-    {"sampler", OPT_T_ENUM, 0, 0, 0, samplers, "where the points of new trials come from"},
+    {"sampler", OPT_T_ENUM, 0, 0, 0, sampler_names, "where the points of new trials come from"},
     {0},
 };
 
@@ -44,8 +43,7 @@ struct asha_trial {
 IDTAB(asha_trials, struct asha_trial)
 
 struct asha {
-    const struct space *space;
-    uint64_t seed;
+    struct sampler *sampler;
     int64_t eta;
     int n_levels;
     int base;
@@ -59,8 +57,7 @@ static enum mag_status asha_init(void *self, const struct opt_config *cfg, const
                                  struct mag_err *err)
 {
     struct asha *a = self;
-    *a =
-        (struct asha){.space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
+    *a = (struct asha){.eta = (int64_t)cfg->values[OPT_ETA]};
     a->base = (int)cfg->values[OPT_BRACKET];
     a->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, a->eta, a->levels);
     for (int k = 0; k < a->n_levels; k++) {
@@ -80,7 +77,8 @@ static enum mag_status asha_init(void *self, const struct opt_config *cfg, const
                         (long long)cfg->resource.min, (long long)cfg->resource.max,
                         (long long)a->eta, a->n_levels - 1);
     }
-    return MAG_OK;
+    return sampler_create(sampler_registry()[(int)cfg->values[OPT_SAMPLER]], cfg, NULL, "asha",
+                          ret_pointer, &a->sampler, err);
 }
 
 static void asha_fini(void *self)
@@ -89,11 +87,13 @@ static void asha_fini(void *self)
     for (int k = 0; k < a->n_levels; k++) {
         rung_fini(&a->rungs[k]);
     }
+    sampler_destroy(a->sampler);
     free(a->trials.at);
 }
 
 /* Waits for a report that could still promote somebody, or is done. */
-static void wait_or_done(const struct asha *a, struct opt_suggestion *out)
+static void wait_or_done(const struct asha *a, struct opt_suggestion *out, const char *code,
+                         const char *why)
 {
     for (int k = a->n_levels - 2; k >= a->base; k--) {
         if (a->running[k] > 0) {
@@ -108,9 +108,8 @@ static void wait_or_done(const struct asha *a, struct opt_suggestion *out)
         }
     }
     out->answer = OPT_DONE;
-    out->why_code = "trials-limit";
-    (void)snprintf(out->why, sizeof(out->why),
-                   "the limit of trials is reached and no trial can be promoted any more");
+    out->why_code = code;
+    (void)snprintf(out->why, sizeof(out->why), "%s and no trial can be promoted any more", why);
 }
 
 static void asha_suggest(const void *self, const struct opt_ask *ask, struct opt_suggestion *out)
@@ -128,7 +127,11 @@ static void asha_suggest(const void *self, const struct opt_ask *ask, struct opt
         }
     }
     if (!ask->may_create) {
-        wait_or_done(a, out);
+        wait_or_done(a, out, "trials-limit", "the limit of trials is reached");
+        return;
+    }
+    if (out->point != NULL && !sampler_propose(a->sampler, ask->next_trial, out->point)) {
+        wait_or_done(a, out, "space-exhausted", "every point of the space has been tried");
         return;
     }
     out->answer = OPT_TRIAL;
@@ -136,9 +139,6 @@ static void asha_suggest(const void *self, const struct opt_ask *ask, struct opt
     out->rung = a->base;
     out->bracket = a->base;
     out->budget = a->levels[a->base];
-    if (out->point != NULL) {
-        space_sample(a->space, a->seed, "asha", (uint64_t)ask->next_trial, out->point);
-    }
 }
 
 /* The rung that a budget leads to: the first that is not below it. */
@@ -158,12 +158,16 @@ static void asha_adopt(void *self, const struct opt_suggestion *s)
     if (s->answer == OPT_RESUME && t->phase == PAUSED) {
         rung_spend(&a->rungs[t->rung], t->entry);
     }
+    if (s->answer == OPT_TRIAL) {
+        sampler_pending(a->sampler, s->trial, s->point);
+    }
     t->phase = RUNNING;
     t->rung = (uint8_t)rung_of(a, s->budget);
     a->running[t->rung]++;
 }
 
-static enum opt_action asha_report(void *self, int64_t trial, int64_t step, double value)
+static enum opt_action asha_report(void *self, int64_t trial, int64_t step,
+                                   const struct opt_result *r)
 {
     struct asha *a = self;
     struct asha_trial *t = asha_trials_of(&a->trials, trial);
@@ -172,8 +176,9 @@ static enum opt_action asha_report(void *self, int64_t trial, int64_t step, doub
     }
     /* A program may step over a rung's budget; its first report from there on is the entry. */
     for (; t->passed < a->n_levels && step >= a->levels[t->passed]; t->passed++) {
+        sampler_observe(a->sampler, trial, a->levels[t->passed], r);
         bool stays = t->passed == t->rung && t->rung < a->n_levels - 1;
-        uint32_t entry = rung_add(&a->rungs[t->passed], trial, value, !stays);
+        uint32_t entry = rung_add(&a->rungs[t->passed], trial, r->value, !stays);
         if (stays) {
             a->running[t->rung]--;
             t->phase = PAUSED;
@@ -185,8 +190,8 @@ static enum opt_action asha_report(void *self, int64_t trial, int64_t step, doub
     return OPT_CONTINUE;
 }
 
-static void asha_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
-                        double value)
+static void asha_finish(void *self, int64_t trial, enum opt_outcome outcome,
+                        const struct opt_result *r)
 {
     struct asha *a = self;
     struct asha_trial *t = asha_trials_of(&a->trials, trial);
@@ -195,7 +200,17 @@ static void asha_finish(void *self, int64_t trial, enum opt_outcome outcome, boo
     } else if (t->phase == PAUSED) {
         rung_spend(&a->rungs[t->rung], t->entry);
     }
+    if (t->phase != NOT_OURS && t->phase != ENDED) {
+        sampler_ended(a->sampler, trial, outcome);
+    }
     t->phase = ENDED;
+}
+
+static void asha_observe(void *self, const double *point, int64_t budget,
+                         const struct opt_result *r)
+{
+    struct asha *a = self;
+    sampler_others(a->sampler, point, budget, r);
 }
 
 static int64_t asha_first_budget(const void *self)
@@ -226,7 +241,8 @@ static json_t *asha_save(const void *self)
         }
         (void)json_array_append_new(rungs, entries);
     }
-    return json_pack("{s:i, s:o, s:o}", "version", 1, "trials", trials, "rungs", rungs);
+    return json_pack("{s:i, s:o, s:o, s:o}", "version", 1, "trials", trials, "rungs", rungs, "told",
+                     sampler_save(a->sampler));
 }
 
 static bool load_trial(struct asha *a, const json_t *row)
@@ -276,7 +292,7 @@ static enum mag_status asha_load(void *self, const json_t *state, struct mag_err
             return mag_fail(err, MAG_CORRUPT, "the state's trial in row %zu is wrong", i);
         }
     }
-    return MAG_OK;
+    return sampler_load(a->sampler, json_object_get(state, "told"), err);
 }
 
 /* What a large search tends to; early promotions are judged on few reports, so a rung may get more.
@@ -310,6 +326,7 @@ const struct optimizer_ops asha_ops = {
     .fini = asha_fini,
     .suggest = asha_suggest,
     .adopt = asha_adopt,
+    .observe = asha_observe,
     .report = asha_report,
     .finish = asha_finish,
     .first_budget = asha_first_budget,

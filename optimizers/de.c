@@ -238,7 +238,8 @@ static void de_adopt(void *self, const struct opt_suggestion *s)
     d->open++;
 }
 
-static enum opt_action de_report(void *self, int64_t trial, int64_t step, double value)
+static enum opt_action de_report(void *self, int64_t trial, int64_t step,
+                                 const struct opt_result *r)
 {
     return OPT_CONTINUE;
 }
@@ -265,18 +266,18 @@ static void turn_generation(struct de *d)
     }
 }
 
-static void de_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
-                      double value)
+static void de_finish(void *self, int64_t trial, enum opt_outcome outcome,
+                      const struct opt_result *r)
 {
     struct de *d = self;
     struct de_trial *t = de_trials_of(&d->trials, trial);
     if (t->u == NULL) {
         return;
     }
-    bool usable = has_value && (outcome == OPT_COMPLETED || outcome == OPT_STOPPED);
+    bool usable = r != NULL && (outcome == OPT_COMPLETED || outcome == OPT_STOPPED);
     int64_t slot = t->place % d->size;
     if (usable) {
-        compete(d->generational ? &d->next[slot] : &d->members[slot], t->u, value);
+        compete(d->generational ? &d->next[slot] : &d->members[slot], t->u, r->value);
     } else {
         free(t->u);
     }

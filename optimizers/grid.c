@@ -152,13 +152,14 @@ static void grid_adopt(void *self, const struct opt_suggestion *s)
     free(next);
 }
 
-static enum opt_action grid_report(void *self, int64_t trial, int64_t step, double value)
+static enum opt_action grid_report(void *self, int64_t trial, int64_t step,
+                                   const struct opt_result *r)
 {
     return OPT_CONTINUE;
 }
 
-static void grid_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
-                        double value)
+static void grid_finish(void *self, int64_t trial, enum opt_outcome outcome,
+                        const struct opt_result *r)
 {
 }
 

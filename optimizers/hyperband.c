@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "optimizers/idtab.h"
 #include "optimizers/rungs.h"
+#include "optimizers/sampler.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,14 +29,12 @@
 
 enum { OPT_ETA, OPT_ITERATIONS, OPT_SAMPLER };
 
-static const char *const samplers[] = {"random", NULL};
-
 static const struct opt_option hyperband_options[] = {
     {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
      "one in this many trials of a rung is promoted"},
     {"iterations", OPT_T_INT, 1, 1000000, NAN, NULL,
      "how often to run all brackets; default: until the limit of trials, once without one"},
-    {"sampler", OPT_T_ENUM, 0, 0, 0, samplers, "where the points of new trials come from"},
+    {"sampler", OPT_T_ENUM, 0, 0, 0, sampler_names, "where the points of new trials come from"},
     {0},
 };
 
@@ -71,8 +70,7 @@ struct hyperband_trial {
 IDTAB(hyperband_trials, struct hyperband_trial)
 
 struct hyperband {
-    const struct space *space;
-    uint64_t seed;
+    struct sampler *sampler;
     int64_t eta;
     int64_t max_brackets; /* 0 = no end */
     int n_levels;
@@ -120,8 +118,7 @@ static enum mag_status hyperband_init(void *self, const struct opt_config *cfg,
 {
     struct hyperband *h = self;
     double iterations = cfg->values[OPT_ITERATIONS];
-    *h = (struct hyperband){
-        .space = cfg->space, .seed = cfg->seed, .eta = (int64_t)cfg->values[OPT_ETA]};
+    *h = (struct hyperband){.eta = (int64_t)cfg->values[OPT_ETA]};
     list_init(&h->brackets);
     h->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, h->eta, h->levels);
     h->max_brackets = !isnan(iterations) ? (int64_t)iterations * h->n_levels
@@ -143,7 +140,8 @@ static enum mag_status hyperband_init(void *self, const struct opt_config *cfg,
             (long long)cfg->resource.min, (long long)cfg->resource.max, (long long)h->eta,
             FIRST_RUNG_MAX);
     }
-    return MAG_OK;
+    return sampler_create(sampler_registry()[(int)cfg->values[OPT_SAMPLER]], cfg, NULL, "hyperband",
+                          ret_pointer, &h->sampler, err);
 }
 
 /* ---- brackets ---- */
@@ -167,6 +165,7 @@ static void hyperband_fini(void *self)
         }
     }
     heap_fini(&h->ready);
+    sampler_destroy(h->sampler);
     free(h->trials.at);
 }
 
@@ -277,7 +276,8 @@ static void suggest_resume(const struct hyperband *h, const struct bracket *b, i
     out->budget = budget_of(h, b->s, rung);
 }
 
-static void suggest_none(const struct hyperband *h, bool may_create, struct opt_suggestion *out)
+static void suggest_none(const struct hyperband *h, bool may_create, bool exhausted,
+                         struct opt_suggestion *out)
 {
     if (h->running > 0) {
         out->answer = OPT_WAIT;
@@ -288,11 +288,12 @@ static void suggest_none(const struct hyperband *h, bool may_create, struct opt_
         return;
     }
     out->answer = OPT_DONE;
-    out->why_code = may_create ? "schedule-done" : "trials-limit";
+    out->why_code = exhausted ? "space-exhausted" : may_create ? "schedule-done" : "trials-limit";
     (void)snprintf(out->why, sizeof(out->why), "%s",
-                   may_create
-                       ? "all brackets have been run"
-                       : "the limit of trials is reached and no trial can be promoted any more");
+                   exhausted    ? "every point of the space has been tried"
+                   : may_create ? "all brackets have been run"
+                                : "the limit of trials is reached and no trial can be promoted "
+                                  "any more");
 }
 
 static void hyperband_suggest(const void *self, const struct opt_ask *ask,
@@ -308,23 +309,29 @@ static void hyperband_suggest(const void *self, const struct opt_ask *ask,
     }
     bool new_bracket = h->open == NULL;
     bool more = !new_bracket || h->max_brackets == 0 || h->n_brackets < h->max_brackets;
-    if (ask->may_create && more) {
+    bool exhausted = ask->may_create && more && out->point != NULL &&
+                     !sampler_propose(h->sampler, ask->next_trial, out->point);
+    if (ask->may_create && more && !exhausted) {
         int s = new_bracket ? s_of(h, h->n_brackets) : h->open->s;
         out->answer = OPT_TRIAL;
         out->trial = ask->next_trial;
         out->bracket = s;
         out->budget = budget_of(h, s, 0);
-        if (out->point != NULL) {
-            space_sample(h->space, h->seed, "hyperband", (uint64_t)ask->next_trial, out->point);
-        }
-    } else if (!ask->may_create && can_close(h)) {
+    } else if ((!ask->may_create || exhausted) && can_close(h)) {
         suggest_resume(h, h->open, 1, best_in(h->open)->trial, out);
     } else {
-        suggest_none(h, ask->may_create, out);
+        suggest_none(h, ask->may_create, exhausted, out);
     }
 }
 
 /* ---- history ---- */
+
+static void hyperband_observe(void *self, const double *point, int64_t budget,
+                              const struct opt_result *r)
+{
+    struct hyperband *h = self;
+    sampler_others(h->sampler, point, budget, r);
+}
 
 static int64_t hyperband_first_budget(const void *self)
 {
@@ -389,11 +396,13 @@ static void hyperband_adopt(void *self, const struct opt_suggestion *s)
     if (s->answer == OPT_RESUME) {
         adopt_resume(h, s);
     } else {
+        sampler_pending(h->sampler, s->trial, s->point);
         adopt_new(h, s);
     }
 }
 
-static enum opt_action hyperband_report(void *self, int64_t trial, int64_t step, double value)
+static enum opt_action hyperband_report(void *self, int64_t trial, int64_t step,
+                                        const struct opt_result *r)
 {
     struct hyperband *h = self;
     struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
@@ -401,9 +410,10 @@ static enum opt_action hyperband_report(void *self, int64_t trial, int64_t step,
     if (t->phase != RUNNING || b == NULL || b->rung == b->s || step < budget_of(h, b->s, b->rung)) {
         return OPT_CONTINUE;
     }
+    sampler_observe(h->sampler, trial, budget_of(h, b->s, b->rung), r);
     t->phase = PAUSED;
     h->running--;
-    b->in[b->n_in++] = (struct arrival){.trial = trial, .value = value};
+    b->in[b->n_in++] = (struct arrival){.trial = trial, .value = r->value};
     one_ended(h, b);
     return OPT_PAUSE;
 }
@@ -429,13 +439,19 @@ static void drop_paused(struct hyperband *h, struct bracket *b, int64_t trial)
     }
 }
 
-static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
-                             double value)
+static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome,
+                             const struct opt_result *r)
 {
     struct hyperband *h = self;
     struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
     struct bracket *b = t->bracket;
     uint8_t phase = t->phase;
+    if (phase == RUNNING && outcome == OPT_COMPLETED && r != NULL && b != NULL && b->rung == b->s) {
+        sampler_observe(h->sampler, trial, budget_of(h, b->s, b->rung), r);
+    }
+    if (phase == RUNNING || phase == PAUSED) {
+        sampler_ended(h->sampler, trial, outcome);
+    }
     t->phase = ENDED;
     t->bracket = NULL;
     if (b == NULL) {
@@ -487,9 +503,10 @@ static json_t *hyperband_save(const void *self)
                                         json_pack("[I,i,I]", (json_int_t)id, t->phase, index));
         }
     }
-    return json_pack("{s:i, s:I, s:I, s:o, s:o}", "version", 1, "begun", (json_int_t)h->n_brackets,
-                     "open", h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1,
-                     "brackets", brackets, "trials", trials);
+    return json_pack("{s:i, s:I, s:I, s:o, s:o, s:o}", "version", 1, "begun",
+                     (json_int_t)h->n_brackets, "open",
+                     h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1, "brackets",
+                     brackets, "trials", trials, "told", sampler_save(h->sampler));
 }
 
 static int64_t load_arrivals(const json_t *list, struct arrival *out)
@@ -584,7 +601,7 @@ static enum mag_status hyperband_load(void *self, const json_t *state, struct ma
         }
     }
     h->open = bracket_find(h, json_integer_value(json_object_get(state, "open")));
-    return MAG_OK;
+    return sampler_load(h->sampler, json_object_get(state, "told"), err);
 }
 
 static int64_t bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds,
@@ -640,6 +657,7 @@ const struct optimizer_ops hyperband_ops = {
     .fini = hyperband_fini,
     .suggest = hyperband_suggest,
     .adopt = hyperband_adopt,
+    .observe = hyperband_observe,
     .report = hyperband_report,
     .finish = hyperband_finish,
     .first_budget = hyperband_first_budget,

@@ -19,14 +19,16 @@ struct optimizer {
     const struct optimizer_ops *ops;
     double values[OPTIONS_MAX];
     struct opt_resource resource;
+    int objectives;
     max_align_t state[];
 };
 
 /* What "auto" takes, and why. Model-based algorithms slot in before the last line. */
-static const char *auto_pick(const struct space *space, const struct opt_resource *resource,
-                             int64_t trials, char **ret_why)
+static const char *auto_pick(const struct opt_setup *setup, char **ret_why)
 {
-    double size = space_size(space);
+    const struct opt_resource *resource = &setup->resource;
+    int64_t trials = setup->trials;
+    double size = space_size(setup->space);
     if (resource->present && resource->max > resource->min && optimizer_find("asha") != NULL) {
         *ret_why =
             xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
@@ -64,9 +66,8 @@ static const struct optimizer_ops *unknown_algorithm(const char *name, const cha
 }
 
 static const struct optimizer_ops *choose(const json_t *object, const char *pointer,
-                                          const struct space *space,
-                                          const struct opt_resource *resource, int64_t trials,
-                                          struct mjson_issues *is, char **ret_why)
+                                          const struct opt_setup *setup, struct mjson_issues *is,
+                                          char **ret_why)
 {
     const json_t *name = json_object_get(object, "algorithm");
     if (object != NULL && !json_is_object(object)) {
@@ -87,7 +88,7 @@ static const struct optimizer_ops *choose(const json_t *object, const char *poin
                     "\"auto\" takes no options: name the algorithm to set its options");
         return NULL;
     }
-    return optimizer_find(auto_pick(space, resource, trials, ret_why));
+    return optimizer_find(auto_pick(setup, ret_why));
 }
 
 static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg,
@@ -98,6 +99,12 @@ static void check_caps(const struct optimizer_ops *ops, const struct opt_config 
                        "\"%s\" needs a resource: add \"resource\": {\"unit\": \"epoch\", "
                        "\"min\": 1, \"max\": 27}",
                        ops->name);
+    }
+    if (cfg->objectives > 1 && (ops->caps & OPT_CAP_MULTI) == 0) {
+        mjson_issue_at(is, pointer, "algorithm",
+                       "\"%s\" takes one objective and the experiment has %d: name one, or use an "
+                       "algorithm for several",
+                       ops->name, cfg->objectives);
     }
     if ((ops->caps & OPT_CAP_FINITE) != 0 && !isfinite(space_size(cfg->space))) {
         for (int i = 0; i < cfg->space->n; i++) {
@@ -113,22 +120,27 @@ static void check_caps(const struct optimizer_ops *ops, const struct opt_config 
 }
 
 struct optimizer *optimizer_create(const json_t *object, const char *pointer,
-                                   const struct space *space, uint64_t seed,
-                                   const struct opt_resource *resource, int64_t trials,
-                                   struct mjson_issues *is, char **ret_why)
+                                   const struct opt_setup *setup, struct mjson_issues *is,
+                                   char **ret_why)
 {
     char *why = NULL;
     int before = is->total;
-    const struct optimizer_ops *ops = choose(object, pointer, space, resource, trials, is, &why);
+    const struct optimizer_ops *ops = choose(object, pointer, setup, is, &why);
     if (ops == NULL) {
         return NULL;
     }
     struct optimizer *o = xcalloc(1, sizeof(*o) + ops->state_size);
     o->ops = ops;
-    o->resource = *resource;
+    o->resource = setup->resource;
+    o->objectives = setup->objectives > 0 ? setup->objectives : 1;
     options_parse(ops->options, "algorithm", object, pointer, is, o->values);
-    struct opt_config cfg = {
-        .space = space, .seed = seed, .resource = *resource, .trials = trials, .values = o->values};
+    struct opt_config cfg = {.space = setup->space,
+                             .seed = setup->seed,
+                             .resource = setup->resource,
+                             .trials = setup->trials,
+                             .parallel = setup->parallel,
+                             .objectives = o->objectives,
+                             .values = o->values};
     int parsed = is->total;
     check_caps(ops, &cfg, pointer, is);
     if (is->total == parsed) { /* a faulty option holds its default: init's own faults show too */
@@ -191,17 +203,38 @@ void optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s)
     o->ops->adopt(o->state, s);
 }
 
-enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step, double value)
+static void check_result(const struct optimizer *o, int64_t trial, const struct opt_result *r)
 {
-    MAG_ASSERT(isfinite(value), "trial %lld step %lld", (long long)trial, (long long)step);
-    return o->ops->report(o->state, trial, step, value);
+    for (int i = 0; i < o->objectives; i++) {
+        MAG_ASSERT(isfinite(r->values[i]), "trial %lld objective %d", (long long)trial, i);
+    }
+    MAG_ASSERT(r->value == r->values[0] && r->violation >= 0 && isfinite(r->violation),
+               "trial %lld", (long long)trial);
 }
 
-void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value,
-                      double value)
+void optimizer_observe(struct optimizer *o, const double *point, int64_t budget,
+                       const struct opt_result *r)
 {
-    MAG_ASSERT(!has_value || isfinite(value), "trial %lld", (long long)trial);
-    o->ops->finish(o->state, trial, outcome, has_value, has_value ? value : 0);
+    check_result(o, 0, r);
+    if (o->ops->observe != NULL) {
+        o->ops->observe(o->state, point, budget, r);
+    }
+}
+
+enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step,
+                                 const struct opt_result *r)
+{
+    check_result(o, trial, r);
+    return o->ops->report(o->state, trial, step, r);
+}
+
+void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
+                      const struct opt_result *r)
+{
+    if (r != NULL) {
+        check_result(o, trial, r);
+    }
+    o->ops->finish(o->state, trial, outcome, r);
 }
 
 int64_t optimizer_first_budget(const struct optimizer *o)

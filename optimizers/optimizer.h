@@ -41,6 +41,20 @@ enum opt_outcome {
 };
 
 #define OPT_WHY_MAX 160
+#define OPT_OBJECTIVES_MAX 16
+
+/* What a trial reached, smaller is better in every objective. All finite. */
+struct opt_result {
+    double value;         /* values[0]: the objective, or the first of several */
+    const double *values; /* opt_config.objectives of them, borrowed for the call */
+    double violation;     /* of the outcome constraints, summed; 0 = feasible, never negative */
+};
+
+/* One feasible value as a result; borrows it. */
+static inline struct opt_result opt_result_of(const double *value)
+{
+    return (struct opt_result){.value = *value, .values = value};
+}
 
 /* One decision. The caller owns `point` (space->n doubles, may be NULL when it wants no point). */
 struct opt_suggestion {
@@ -85,15 +99,21 @@ struct opt_config {
     const struct space *space; /* borrowed for the optimizer's life */
     uint64_t seed;
     struct opt_resource resource;
-    int64_t trials; /* limits.trials, 0 = none; a hint only: the study enforces it */
+    int64_t trials;   /* limits.trials, 0 = none; a hint only: the study enforces it */
+    int64_t parallel; /* limits.parallel, 0 = unknown; a hint only */
+    int objectives;   /* 1 .. OPT_OBJECTIVES_MAX */
     const double *values;
 };
 
 enum opt_caps {
-    OPT_CAP_RESOURCE = 1, /* needs `resource` */
-    OPT_CAP_PAUSES = 2,   /* may answer PAUSE and RESUME */
-    OPT_CAP_FINITE = 4,   /* needs a finite space */
-    OPT_CAP_ESTIMATE = 8, /* plan rows are what a long search tends to, not bounds */
+    OPT_CAP_RESOURCE = 1,    /* needs `resource` */
+    OPT_CAP_PAUSES = 2,      /* may answer PAUSE and RESUME */
+    OPT_CAP_FINITE = 4,      /* needs a finite space */
+    OPT_CAP_ESTIMATE = 8,    /* plan rows are what a long search tends to, not bounds */
+    OPT_CAP_SLOW = 16,       /* suggest may take over 1 ms: the driver calls it on a thread */
+    OPT_CAP_MULTI = 32,      /* handles several objectives */
+    OPT_CAP_OUTCOME = 64,    /* prefers feasible results by opt_result.violation */
+    OPT_CAP_STATELESS = 128, /* samplers: propose depends on (seed, trial, attempt) alone */
 };
 
 struct optimizer;
@@ -118,12 +138,14 @@ struct optimizer_ops {
      * TRIAL `s->trial` is the id it got; enqueued points may hold any valid point and have budget
      * set by `first_budget`. */
     void (*adopt)(void *self, const struct opt_suggestion *s);
+    /* An earlier experiment's trial reached `r` at `budget` (0 = its end) from `point`. Only before
+     * the first suggestion and adoption. NULL = this algorithm learns nothing from others. */
+    void (*observe)(void *self, const double *point, int64_t budget, const struct opt_result *r);
     /* The first value of an increasing step of a running trial. */
-    enum opt_action (*report)(void *self, int64_t trial, int64_t step, double value);
+    enum opt_action (*report)(void *self, int64_t trial, int64_t step, const struct opt_result *r);
     /* Exactly once for each adopted trial that ends; a paused trial that is cancelled also ends.
-     * `has_value` false: value is 0 and means nothing. */
-    void (*finish)(void *self, int64_t trial, enum opt_outcome outcome, bool has_value,
-                   double value);
+     * `r` NULL: there is no usable value. */
+    void (*finish)(void *self, int64_t trial, enum opt_outcome outcome, const struct opt_result *r);
     /* Budget for a point that the optimizer did not suggest (enqueued, forked); NULL = resource max
      * or 0 without a resource. */
     int64_t (*first_budget)(const void *self);
@@ -143,14 +165,22 @@ const struct optimizer_ops *optimizer_find(const char *name);
 
 /* ---- handle (optimizer.c): what study and simulator use ---- */
 
+/* What the experiment tells its optimizer. */
+struct opt_setup {
+    const struct space *space; /* borrowed for the optimizer's life */
+    uint64_t seed;
+    struct opt_resource resource;
+    int64_t trials;   /* limits.trials, 0 = none */
+    int64_t parallel; /* limits.parallel, 0 = unknown */
+    int objectives;   /* 0 is read as 1 */
+};
+
 /* Parses the "optimizer" object ({"algorithm": …, options}); NULL = {"algorithm": "auto"}. "auto"
- * picks by space, resource and trials and says why in *ret_why (malloc'ed, NULL when not auto).
- * Every fault goes to `is` under `pointer`; NULL exactly when there are any. `space` is borrowed.
- */
+ * picks by the setup and says why in *ret_why (malloc'ed, NULL when not auto). Every fault goes to
+ * `is` under `pointer`; NULL exactly when there are any. */
 struct optimizer *optimizer_create(const json_t *object, const char *pointer,
-                                   const struct space *space, uint64_t seed,
-                                   const struct opt_resource *resource, int64_t trials,
-                                   struct mjson_issues *is, char **ret_why);
+                                   const struct opt_setup *setup, struct mjson_issues *is,
+                                   char **ret_why);
 void optimizer_destroy(struct optimizer *o);
 const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o);
 /* The object with the algorithm chosen and every option written out, new reference. */
@@ -159,9 +189,12 @@ json_t *optimizer_resolved(const struct optimizer *o);
 void optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
                        struct opt_suggestion *out);
 void optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s);
-enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step, double value);
-void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome, bool has_value,
-                      double value);
+void optimizer_observe(struct optimizer *o, const double *point, int64_t budget,
+                       const struct opt_result *r);
+enum opt_action optimizer_report(struct optimizer *o, int64_t trial, int64_t step,
+                                 const struct opt_result *r);
+void optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
+                      const struct opt_result *r);
 int64_t optimizer_first_budget(const struct optimizer *o);
 json_t *optimizer_save(const struct optimizer *o);
 enum mag_status optimizer_load(struct optimizer *o, const json_t *state,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The algorithms of this build, one line each. The order is that of docs and help.
+ * The algorithms and samplers of this build, one line each. The order is that of docs and help.
  */
 #include "optimizers/registry.h"
 
+#include <assert.h>
 #include <string.h>
 
 static const struct optimizer_ops *const registry[] = {
@@ -20,6 +21,34 @@ const struct optimizer_ops *optimizer_find(const char *name)
     for (int i = 0; registry[i] != NULL; i++) {
         if (strcmp(registry[i]->name, name) == 0) {
             return registry[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct sampler_ops *const samplers[] = {
+    &random_sampler,
+    NULL,
+};
+
+/* In the order of `samplers`: the option "sampler" holds the index. */
+const char *const sampler_names[] = {
+    "random",
+    NULL,
+};
+
+static_assert(sizeof(samplers) == sizeof(sampler_names), "one name for each sampler");
+
+const struct sampler_ops *const *sampler_registry(void)
+{
+    return samplers;
+}
+
+const struct sampler_ops *sampler_find(const char *name)
+{
+    for (int i = 0; samplers[i] != NULL; i++) {
+        if (strcmp(samplers[i]->name, name) == 0) {
+            return samplers[i];
         }
     }
     return NULL;

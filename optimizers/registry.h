@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The operations of every algorithm, one line each; for registry.c only.
+ * The operations of every algorithm and sampler, one line each; for registry.c only.
  */
 #ifndef MAG_OPTIMIZERS_REGISTRY_H
 #define MAG_OPTIMIZERS_REGISTRY_H
 
-#include "optimizers/optimizer.h"
+#include "optimizers/sampler.h"
 
 extern const struct optimizer_ops random_ops;
 extern const struct optimizer_ops grid_ops;
 extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
+
+extern const struct sampler_ops random_sampler;
 
 #endif

@@ -49,9 +49,9 @@ static bool counting;
 void __real_optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s);
 void __wrap_optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s);
 void __real_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
-                             bool has_value, double value);
+                             const struct opt_result *r);
 void __wrap_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
-                             bool has_value, double value);
+                             const struct opt_result *r);
 
 void __real_optimizer_suggest(const struct optimizer *o, const struct opt_ask *ask,
                               struct opt_suggestion *out);
@@ -74,13 +74,13 @@ void __wrap_optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s)
 }
 
 void __wrap_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcome outcome,
-                             bool has_value, double value)
+                             const struct opt_result *r)
 {
     if (counting && watched != NULL && trial < TRIALS_MAX) {
         watched->trials[trial].finished++;
     }
-    MAG_ASSERT(isfinite(value), "trial %lld finished with no number", (long long)trial);
-    __real_optimizer_finish(o, trial, outcome, has_value, value);
+    MAG_ASSERT(r == NULL || isfinite(r->value), "trial %lld finished with no number", (long long)trial);
+    __real_optimizer_finish(o, trial, outcome, r);
 }
 
 /* ---- the world's checks ---- */

@@ -15,8 +15,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 static void ask_once(const struct spec *s)
 {
     struct mjson_issues is = {0};
-    struct optimizer *o = optimizer_create(s->optimizer, "", s->space, s->seed, &s->resource,
-                                           s->limits.trials, &is, NULL);
+    struct opt_setup setup = spec_opt_setup(s);
+    struct optimizer *o = optimizer_create(s->optimizer, "", &setup, &is, NULL);
     struct opt_suggestion out = {.point = xcalloc((size_t)s->space->n, sizeof(double))};
     optimizer_suggest(o, &(struct opt_ask){.next_trial = 1, .may_create = true}, &out);
     MAG_ASSERT(out.answer == OPT_TRIAL && space_normalize(s->space, out.point), "the first trial");

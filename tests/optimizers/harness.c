@@ -29,9 +29,12 @@ static struct optimizer *try_create(const char *json, const struct space *s, uin
                                     int64_t min, int64_t max, int64_t trials,
                                     struct mjson_issues *is)
 {
-    struct opt_resource r = {.present = max > 0, .min = min, .max = max};
+    struct opt_setup setup = {.space = s,
+                              .seed = seed,
+                              .resource = {.present = max > 0, .min = min, .max = max},
+                              .trials = trials};
     json_t *v = parsed(json);
-    struct optimizer *o = optimizer_create(v, "", s, seed, &r, trials, is, NULL);
+    struct optimizer *o = optimizer_create(v, "", &setup, is, NULL);
     json_decref(v);
     return o;
 }
@@ -54,6 +57,18 @@ char *optimizer_refusal(const char *json, const struct space *s, int64_t min, in
     char *text = xasprintf("%s: %s", is.items[0].pointer, is.items[0].text);
     mjson_issues_fini(&is);
     return text;
+}
+
+enum opt_action report_value(struct optimizer *o, int64_t trial, int64_t step, double value)
+{
+    struct opt_result r = opt_result_of(&value);
+    return optimizer_report(o, trial, step, &r);
+}
+
+void finish_value(struct optimizer *o, int64_t trial, enum opt_outcome outcome, double value)
+{
+    struct opt_result r = opt_result_of(&value);
+    optimizer_finish(o, trial, outcome, &r);
 }
 
 double f_sphere(const struct space *s, const double *point, int64_t step)
@@ -180,7 +195,11 @@ void sim_finish(struct sim *m, int64_t id, enum opt_outcome outcome, bool has_va
     r->outcome = outcome;
     r->has_value = has_value;
     r->value = has_value ? value : 0;
-    optimizer_finish(m->o, id, outcome, has_value, r->value);
+    if (has_value) {
+        finish_value(m->o, id, outcome, r->value);
+    } else {
+        optimizer_finish(m->o, id, outcome, NULL);
+    }
     m->running -= m->trials[id].state == SIM_RUNNING;
     m->trials[id].state = SIM_ENDED;
 }
@@ -206,7 +225,7 @@ void sim_step(struct sim *m, int64_t id)
     r->trial = id;
     r->step = ++t->step;
     r->value = m->f(m->space, t->point, t->step);
-    r->action = optimizer_report(m->o, id, r->step, r->value);
+    r->action = report_value(m->o, id, r->step, r->value);
     t->value = r->value;
     if (r->action == OPT_PAUSE) {
         cr_assert_eq(t->step, t->budget, "paused before its budget");
@@ -282,6 +301,7 @@ void replay(struct optimizer *o, const struct space *s, const struct history *h,
 {
     for (int i = from; i < to; i++) {
         const struct record *r = &h->at[i];
+        struct opt_result result = opt_result_of(&r->value);
         bool grants = r->answer.answer == OPT_TRIAL || r->answer.answer == OPT_RESUME;
         if (r->call == CALL_ASK && suggest) {
             struct opt_suggestion a = {.point = xcalloc((size_t)s->n, sizeof(double))};
@@ -292,10 +312,10 @@ void replay(struct optimizer *o, const struct space *s, const struct history *h,
         if (r->call == CALL_ADOPT_POINT || (r->call == CALL_ASK && grants)) {
             optimizer_adopt(o, &r->answer);
         } else if (r->call == CALL_REPORT) {
-            cr_assert_eq(optimizer_report(o, r->trial, r->step, r->value), r->action,
+            cr_assert_eq(report_value(o, r->trial, r->step, r->value), r->action,
                          "replayed report");
         } else if (r->call == CALL_FINISH) {
-            optimizer_finish(o, r->trial, r->outcome, r->has_value, r->value);
+            optimizer_finish(o, r->trial, r->outcome, r->has_value ? &result : NULL);
         }
     }
 }

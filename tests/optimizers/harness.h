@@ -85,6 +85,10 @@ char *state_of(const struct optimizer *o);
 struct optimizer *reload(const struct optimizer *o, const char *json, const struct space *s,
                          uint64_t seed, int64_t max, int64_t trials);
 
+/* One feasible objective value, told. */
+enum opt_action report_value(struct optimizer *o, int64_t trial, int64_t step, double value);
+void finish_value(struct optimizer *o, int64_t trial, enum opt_outcome outcome, double value);
+
 double f_sphere(const struct space *s, const double *point, int64_t step);
 
 /* All types, a log scale, steps and a condition. */

@@ -284,7 +284,7 @@ Test(halving, equal_values_are_promoted_in_order_of_trial_ids)
         optimizer_adopt(o, &out);
     }
     for (int64_t id = 6; id >= 1; id--) {
-        cr_expect_eq(optimizer_report(o, id, 1, 0.5), OPT_PAUSE);
+        cr_expect_eq(report_value(o, id, 1, 0.5), OPT_PAUSE);
     }
     for (int64_t want = 1; want <= 2; want++) {
         struct opt_suggestion out = {.point = &point};
@@ -306,8 +306,8 @@ Test(halving, a_report_that_steps_over_the_budget_is_the_rungs_entry)
     optimizer_suggest(o, &(struct opt_ask){.next_trial = 1, .may_create = true}, &out);
     cr_expect_eq(out.budget, 3);
     optimizer_adopt(o, &out);
-    cr_expect_eq(optimizer_report(o, 1, 2, 0.5), OPT_CONTINUE);
-    cr_expect_eq(optimizer_report(o, 1, 4, 0.5), OPT_PAUSE);
+    cr_expect_eq(report_value(o, 1, 2, 0.5), OPT_CONTINUE);
+    cr_expect_eq(report_value(o, 1, 4, 0.5), OPT_PAUSE);
     optimizer_destroy(o);
     space_destroy(s);
 }
@@ -518,8 +518,8 @@ Test(halving, a_recorded_resume_that_no_rung_allows_is_survived)
     /* Two of nine have reported: closing the rung now leaves no place to promote to. */
     struct opt_suggestion wrong = {.answer = OPT_RESUME, .trial = 1, .budget = 3};
     optimizer_adopt(m.o, &wrong);
-    cr_expect_eq(optimizer_report(m.o, 1, 3, 0.5), OPT_CONTINUE);
-    optimizer_finish(m.o, 1, OPT_COMPLETED, true, 0.5);
+    cr_expect_eq(report_value(m.o, 1, 3, 0.5), OPT_CONTINUE);
+    finish_value(m.o, 1, OPT_COMPLETED, 0.5);
     cr_expect(sim_ask(&m), "the next bracket starts");
     sim_fini(&m);
 }

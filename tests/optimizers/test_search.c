@@ -33,10 +33,13 @@ Test(search, auto_picks_by_resource_and_size_and_says_why)
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct space *s = space_of(cases[i].space);
-        struct opt_resource r = {.present = cases[i].max > 0, .min = 1, .max = cases[i].max};
+        struct opt_setup setup = {.space = s,
+                                  .seed = 1,
+                                  .resource = {cases[i].max > 0, 1, cases[i].max},
+                                  .trials = cases[i].trials};
         struct mjson_issues is = {0};
         char *why = NULL;
-        struct optimizer *o = optimizer_create(NULL, "", s, 1, &r, cases[i].trials, &is, &why);
+        struct optimizer *o = optimizer_create(NULL, "", &setup, &is, &why);
         cr_assert_not_null(o);
         cr_expect_str_eq(optimizer_ops_of(o)->name, cases[i].name, "case %zu", i);
         cr_expect_not_null(strstr(why, cases[i].why), "case %zu: %s", i, why);
