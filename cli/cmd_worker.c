@@ -3,6 +3,7 @@
 #include "cli/cmd.h"
 #include "cli/commands.h"
 #include "cli/datadir.h"
+#include "cli/spawn.h"
 #include "worker/worker.h"
 
 #include <stdlib.h>
@@ -56,6 +57,7 @@ int cmd_worker(int argc, char **argv)
     char *token = getenv("MAGPIE_TOKEN") == NULL ? datadir_token(dir) : NULL;
     cfg.slots = (int)slots;
     cfg.token = token;
+    cfg.parent = spawn_parent();
     if (cfg.driver_urls == NULL) {
         cfg.driver_urls = url != NULL ? url : "tcp://127.0.0.1:8471";
     }

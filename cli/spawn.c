@@ -122,18 +122,25 @@ enum mag_status spawn_child(const char *const argv[], const char *log_path, int 
     return MAG_OK;
 }
 
+static pid_t followed; /* set once, first in main */
+
 void spawn_follow_parent(void)
 {
     const char *parent = getenv(PARENT_ENV);
     if (parent == NULL) {
         return;
     }
-    long pid = strtol(parent, NULL, 10);
+    followed = (pid_t)strtol(parent, NULL, 10);
     (void)unsetenv(PARENT_ENV);
     (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != (pid_t)pid) {
+    if (getppid() != followed) {
         (void)raise(SIGTERM); /* it went before the line above */
     }
+}
+
+pid_t spawn_parent(void)
+{
+    return followed;
 }
 
 void spawn_status_text(int wait_status, char *buf, size_t size)

@@ -21,6 +21,8 @@ enum mag_status spawn_child(const char *const argv[], const char *log_path, int 
 
 /* Called first in main: a child made by spawn_child gets SIGTERM when its parent dies. */
 void spawn_follow_parent(void);
+/* The parent that made this process by spawn_child, as spawn_follow_parent found it; 0 = none. */
+pid_t spawn_parent(void);
 
 /* In a message: "exit status 3" or "killed by signal 9 (Killed)". */
 void spawn_status_text(int wait_status, char *buf, size_t size);

@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define GRACE_MS 10000
 #define START_MS 120000
@@ -103,12 +104,21 @@ void app_drain(struct app *a, int level)
     app_check_drained(a);
 }
 
+/* The kernel's signal at the death of a parent comes once, and the same death ends the driver:
+ * nobody is left to hear results or to send a second signal, so a worker that let its trials finish
+ * would wait for a driver for ever. */
+static bool is_orphan(const struct app *a)
+{
+    return a->cfg.parent > 0 && getppid() != (pid_t)a->cfg.parent;
+}
+
 static void on_signal(evutil_socket_t sig, short what, void *arg)
 {
     (void)sig;
     (void)what;
     struct app *a = arg;
-    app_drain(a, a->drain + 1);
+    int level = a->drain + 1;
+    app_drain(a, level < DRAIN_PAUSE && is_orphan(a) ? DRAIN_PAUSE : level);
 }
 
 static void on_drain_check(evutil_socket_t fd, short what, void *arg)

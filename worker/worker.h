@@ -20,12 +20,13 @@ struct worker_config {
     int64_t grace_ms;    /* between SIGTERM and SIGKILL; 0 = 10 s */
     int64_t start_ms;    /* a program's time to say `ready`; 0 = 2 min */
     bool quiet;          /* no start and stop lines on the log (embedded workers) */
+    int64_t parent;      /* pid of the parent that this worker and its driver end with; 0 = none */
 };
 
 /* Runs until drained (SIGTERM or SIGINT; a second one stops the trials at a checkpoint, a third
- * kills them) or told to go. Returns the process's exit status: 0 drained, 1 an error while
- * running, 2 a wrong configuration or a driver of another protocol version (said on standard
- * error). */
+ * kills them; once `parent` is gone the first one does what the second does) or told to go. Returns
+ * the process's exit status: 0 drained, 1 an error while running, 2 a wrong configuration or a
+ * driver of another protocol version (said on standard error). */
 int worker_run(const struct worker_config *cfg);
 
 #endif

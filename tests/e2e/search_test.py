@@ -320,7 +320,19 @@ class Run(harness.Case):
         harness.wait_until(lambda: "2 workers" in p.stdout(), what="the start")
         harness.wait_until(lambda: len(harness.descendants()) >= 4, what="driver and workers")
         p.kill()
-        harness.wait_until(lambda: not harness.living(), 30, "driver and workers to go")
+        harness.wait_gone(what="driver and workers to go")
+
+    def test_killed_in_the_middle_of_its_trials_it_takes_all_along(self):
+        # The driver ends before the trials do: the workers then have results and nobody to tell.
+        f = self.write("q.json", spec(trials=500, sleep=1.0))
+        p = self.start([harness.MAGPIE, "run", f, "--data", self.path("data"), "--http", "127.0.0.1:0", "--workers", "2"], "run")
+        harness.wait_until(lambda: len(self.programs()) == 2, what="two trials")
+        p.kill()
+        harness.wait_gone(what="driver, workers and trials to go")
+
+    def programs(self):
+        """The trial programs that run below this process."""
+        return [c for c in harness.descendants() if harness.command_line(c)[:2] == [sys.executable, PROGRAM]]
 
     def test_a_search_whose_trials_fail_ends_and_says_why(self):
         s = spec(trials=30)

@@ -246,6 +246,62 @@ def living():
     return descendants()
 
 
+def _proc_raw(pid, name):
+    try:
+        with open(f"/proc/{pid}/{name}", "rb") as f:
+            return f.read()
+    except OSError:
+        return b""
+
+
+def _proc(pid, name):
+    return _proc_raw(pid, name).replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def command_line(pid):
+    """The arguments of a process, [] when it is gone."""
+    return _proc_raw(pid, "cmdline").decode(errors="replace").split("\0")[:-1]
+
+
+def _log_tail(pid, lines=15):
+    """The last lines of what a process writes its errors to, when that is a file."""
+    try:
+        path = os.readlink(f"/proc/{pid}/fd/2")
+        with open(path, errors="replace") as f:
+            return [path] + f.read().splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def describe(pids):
+    """What these processes are and what they wait for, so that a test that failed explains itself."""
+    out = []
+    for pid in sorted(pids):
+        status = dict(line.split(":", 1) for line in _proc(pid, "status").splitlines() if ":" in line)
+        if not status:
+            continue
+        word = {k: v.strip() for k, v in status.items()}
+        out.append(f"process {pid} (parent {word.get('PPid')}) {word.get('State')}: {_proc(pid, 'cmdline')}")
+        out.append(f"    signals: pending {word.get('ShdPnd')} blocked {word.get('SigBlk')} caught {word.get('SigCgt')}")
+        try:
+            tasks = sorted(os.listdir(f"/proc/{pid}/task"), key=int)
+        except OSError:
+            tasks = []
+        for t in tasks:
+            state = _proc(pid, f"task/{t}/stat").rsplit(")", 1)[-1].split()[:1]
+            out.append(f"    thread {t} {_proc(pid, f'task/{t}/comm')} {''.join(state)} in {_proc(pid, f'task/{t}/wchan')}")
+        out += [f"    {line}" for line in _log_tail(pid)]
+    return out
+
+
+def wait_gone(timeout=None, what="every process to go"):
+    """Waits until nothing below this process runs; the Timeout tells about each survivor."""
+    try:
+        wait_until(lambda: not living(), timeout, what)
+    except Timeout as t:
+        raise Timeout("\n".join([str(t), *describe(descendants())])) from None
+
+
 def kill_descendants():
     """SIGKILL for everything below this process, orphans included, until nothing is left."""
     end = time.monotonic() + 10
@@ -322,6 +378,9 @@ class Case(unittest.TestCase):
         return any(t is self and text for t, text in result.failures + result.errors)
 
     def _clean(self):
+        if self._failed():
+            for line in describe(descendants()):
+                print(f"# left: {line}")
         kill_descendants()
         for p in self.processes:
             p.p.poll()
