@@ -7,6 +7,7 @@
 #include "space/space.h"
 
 #include "base/alloc.h"
+#include "space/constraint_impl.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -231,6 +232,16 @@ static bool read_list(struct param *p, const json_t *values, const char *pointer
     return ok;
 }
 
+static void read_ordered(struct param *p, const json_t *ordered, const char *pointer,
+                         struct mjson_issues *is)
+{
+    p->ordered = json_is_true(ordered);
+    if (p->type == PARAM_CATEGORICAL && ordered != NULL && !json_is_boolean(ordered)) {
+        mjson_issue_at(is, pointer, "ordered", "must be true or false, not %s",
+                       mjson_kind(ordered));
+    }
+}
+
 /* ---- one parameter ---- */
 
 static bool name_is_good(const char *name)
@@ -274,6 +285,7 @@ static void read_long(struct param *p, const json_t *v, const char *pointer,
 {
     static const char *const range_keys[] = {"type", "range", "scale", "step", "when", NULL};
     static const char *const list_keys[] = {"type", "values", "when", NULL};
+    static const char *const label_keys[] = {"type", "values", "ordered", "when", NULL};
     if (json_object_get(v, "type") == NULL) {
         mjson_issue(is, pointer,
                     "\"type\" is missing: one of DOUBLE, INTEGER, DISCRETE, CATEGORICAL");
@@ -286,7 +298,11 @@ static void read_long(struct param *p, const json_t *v, const char *pointer,
         return;
     }
     bool numeric = p->type == PARAM_DOUBLE || p->type == PARAM_INTEGER;
-    mjson_check_keys(v, numeric ? range_keys : list_keys, pointer, is);
+    mjson_check_keys(v,
+                     numeric                        ? range_keys
+                     : p->type == PARAM_CATEGORICAL ? label_keys
+                                                    : list_keys,
+                     pointer, is);
     const char *key = numeric ? "range" : "values";
     char *at = json_object_get(v, key) != NULL ? mjson_pointer(pointer, key) : xstrdup(pointer);
     if (numeric) {
@@ -295,6 +311,7 @@ static void read_long(struct param *p, const json_t *v, const char *pointer,
         read_step(p, json_object_get(v, "step"), pointer, ok, is);
     } else {
         (void)read_list(p, json_object_get(v, key), at, is);
+        read_ordered(p, json_object_get(v, "ordered"), pointer, is);
     }
     free(at);
 }
@@ -464,5 +481,7 @@ struct space *space_parse(const json_t *object, const char *pointer, struct mjso
         space_destroy(s);
         return NULL;
     }
+    s->counts = xcalloc(n, sizeof(*s->counts));
+    space_count(s);
     return s;
 }

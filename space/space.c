@@ -5,7 +5,7 @@
 #include "space/space.h"
 
 #include "base/alloc.h"
-#include "base/pcg.h"
+#include "space/constraint_impl.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -27,8 +27,10 @@ void space_destroy(struct space *s)
         free(p->when);
         free(p->name);
     }
+    constraints_destroy(s->constraints);
     free(s->params);
     free(s->order);
+    free(s->counts);
     free(s);
 }
 
@@ -60,23 +62,6 @@ bool space_is_active(const struct space *s, const double *point, int index)
     }
     double v = point[p->parent];
     return !isnan(v) && p->when[(uint32_t)v];
-}
-
-void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id,
-                  double *point)
-{
-    char stream[SPACE_NAME_MAX + 64];
-    for (int i = 0; i < s->n; i++) {
-        int j = s->order[i];
-        if (!space_is_active(s, point, j)) {
-            point[j] = NAN;
-            continue;
-        }
-        struct pcg64 g;
-        (void)snprintf(stream, sizeof(stream), "%s:%s", purpose, s->params[j].name);
-        pcg_stream(&g, seed, stream, id);
-        point[j] = param_from_unit(&s->params[j], pcg64_double(&g));
-    }
 }
 
 void space_to_unit(const struct space *s, const double *point, double *u)
@@ -176,6 +161,9 @@ static json_t *param_to_json(const struct space *s, const struct param *p)
             (void)json_array_append_new(values, list_value(p, k));
         }
         (void)json_object_set_new(o, "values", values);
+        if (p->ordered) {
+            (void)json_object_set_new(o, "ordered", json_true());
+        }
     } else {
         (void)json_object_set_new(o, "range",
                                   json_pack("[o,o]", number(p, p->lo), number(p, p->hi)));

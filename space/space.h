@@ -22,7 +22,7 @@ enum param_type {
     PARAM_DOUBLE = 0,      /* any double in [lo, hi] */
     PARAM_INTEGER = 1,     /* whole numbers in [lo, hi], |value| <= 2^53 */
     PARAM_DISCRETE = 2,    /* one of `values` (numbers) */
-    PARAM_CATEGORICAL = 3, /* one of `labels` (strings), unordered */
+    PARAM_CATEGORICAL = 3, /* one of `labels` (strings) */
 };
 
 /* One parameter. Read-only outside space/. */
@@ -36,6 +36,7 @@ struct param {
     double *values;    /* DISCRETE, as declared */
     bool whole;        /* DISCRETE: every value is whole, and JSON shows it so */
     char **labels;     /* CATEGORICAL, as declared */
+    bool ordered;      /* CATEGORICAL: the labels stand in order, lowest first (ordinal) */
     int parent;        /* index of the parameter that `when` names, -1 = always active */
     bool *when;        /* one flag for each value index of the parent */
 };
@@ -47,6 +48,9 @@ struct space {
     struct param *params; /* by name */
     int n;
     int *order; /* parents before children, else by name */
+    /* private to space/ */
+    double *counts;                 /* points at and below each parameter where it is active */
+    struct constraints *constraints; /* NULL = none; see space/constraint.h */
 };
 
 /* Parses the "searchspace" object (long and Maggy's short form) and adds every fault to `is` under
@@ -58,7 +62,9 @@ void space_destroy(struct space *s);
 int space_find(const struct space *s, const char *name); /* index or -1 */
 
 /* Draws every active parameter from the stream (seed, "<purpose>:<name>", id): independent of the
- * order of parameters and of other ids. */
+ * order of parameters and of other ids. With constraints: uniform over the points that meet them
+ * while one of 512 draws does; beyond that a draw is repaired and then moved by slice sampling,
+ * which is nearly so. */
 void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id,
                   double *point);
 /* One unit-interval value of one parameter to its (stepped, rounded, clamped) value, and back. The
@@ -90,10 +96,16 @@ bool space_point_from_json(const struct space *s, const json_t *params, const ch
 bool space_point_equal(const struct space *s, const double *a, const double *b);
 uint64_t space_point_hash(const struct space *s, const double *point);
 
-/* Number of distinct points, INFINITY when a DOUBLE has no step; exact below 2^53. */
+/* Number of distinct points, INFINITY when a DOUBLE has no step; exact below 2^53. With
+ * constraints: of those that meet them, exact when the space has at most SPACE_CELLS_MAX points
+ * without them (space_size_is_exact), else an upper bound. */
 double space_size(const struct space *s);
+bool space_size_is_exact(const struct space *s);
 /* The index-th point in lexicographic order (the last parameter in `order` fastest), 0 <= index <
- * size < 2^53. Conditional parameters count only where they are active. */
+ * size < 2^53. Conditional parameters count only where they are active; points that break a
+ * constraint have no index where the size is exact, and an index like any other where it is not. */
 void space_grid_point(const struct space *s, uint64_t index, double *point);
+/* The index of a point of a finite space; UINT64_MAX for one that has none. */
+uint64_t space_grid_index(const struct space *s, const double *point);
 
 #endif
