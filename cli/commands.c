@@ -17,6 +17,7 @@ const struct command commands[] = {
 
     {"validate", "check an experiment file; every fault with line and column", FILES, cmd_validate},
     {"plan", "what a search will do before anything is spent", FILES, cmd_plan},
+    {"simulate", "play a search in virtual time: how many workers pay off?", FILES, cmd_simulate},
 
     {"list", "experiments", LOOK, cmd_list},
     {"show", "one experiment", LOOK, cmd_show},

@@ -12,6 +12,7 @@ int cmd_trainer(int argc, char **argv);
 
 int cmd_validate(int argc, char **argv);
 int cmd_plan(int argc, char **argv);
+int cmd_simulate(int argc, char **argv);
 int cmd_submit(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
 int cmd_repeat(int argc, char **argv);

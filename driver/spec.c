@@ -256,7 +256,7 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
     static const char *const keys[] = {"$schema", "name", "objective", "searchspace", "optimizer",
                                        "resource", "limits", "seed", "trial", "checkpoint",
                                        "early_stopping", "points", "requires", "metrics", "project",
-                                       "tags", "notes", "notify",
+                                       "tags", "notes", "notify", "simulation",
                                        /* known, but not yet */
                                        "objectives", "constraints", "outcome_constraints",
                                        "warm_start", "validation", "distribution", NULL};
@@ -270,6 +270,11 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
     }
     if (json_object_get(doc, "combine") != NULL) {
         mjson_issue(is, "/combine", "\"combine\" belongs into \"early_stopping\"");
+    }
+    const json_t *simulation = json_object_get(doc, "simulation");
+    if (simulation != NULL && !json_is_object(simulation)) {
+        mjson_issue(is, "/simulation", "must be an object (`magpie simulate` reads it), not %s",
+                    mjson_kind(simulation));
     }
     json_t *rest = json_copy((json_t *)(uintptr_t)doc);
     (void)json_object_del(rest, "combine");
@@ -367,6 +372,9 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
         return NULL;
     }
     s->resolved = resolve(s, optimizer, rule);
+    if (json_object_get(doc, "simulation") != NULL) {
+        (void)json_object_set(s->resolved, "simulation", json_object_get(doc, "simulation"));
+    }
     return s;
 }
 

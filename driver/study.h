@@ -132,6 +132,8 @@ const char *study_why(const struct study *s, char *buf, size_t size);
 double study_eta_s(const struct study *s, int64_t now_ns);
 /* Could an ask of a worker get something now? (cheap; a hint for dispatch) */
 bool study_has_work(const struct study *s);
+/* Would an ask now create a new trial (and not give one that waits or is promoted)? */
+bool study_next_is_new(const struct study *s);
 /* Expected milliseconds until this running trial ends, -1 = unknown (prefetch). */
 int64_t study_remaining_ms(const struct study *s, int64_t trial, int64_t now_ns);
 /* Trials changed by the last study_apply, for the event stream. */
