@@ -143,7 +143,7 @@ static void begin_copy(struct sim *m, struct sim_worker *w, const struct sim_wor
     sim_trial_of(m, job.trial)->copy = w->number;
     m->n_copies++;
     m->r->copies++;
-    begin_job(m, w, &job, slow->job.budget);
+    begin_job(m, w, &job);
 }
 
 /* ---- a job ends ---- */
