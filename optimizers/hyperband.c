@@ -2,646 +2,298 @@
  *
  * Hyperband (Li et al., JMLR 2018): brackets of successive halving from s = K (many short trials)
  * to s = 0 (few whole ones), K + 1 being the number of rungs; bracket s starts
- * ceil((K + 1) / (s + 1) * eta^s) trials and keeps floor(n / eta^i) in its i-th rung. Rungs are
- * synchronous: the best go on when every trial of the rung has reported or ended. Whoever asks
- * meanwhile starts the next bracket, so nobody waits while trials may be created.
+ * ceil((K + 1) / (s + 1) * eta^s) trials in rung K - s.
  *
- * A trial that fails, stops or is cancelled before its rung's budget counts as the worst of the
- * rung: it never holds the others up and is never promoted; fewer survivors than places all go on.
- * When the limit of trials cuts a bracket's first rung short, the rung closes with what it has, on
- * the first promotion out of it.
+ * Two modes. Synchronous, as in the paper, with brackets that overlap: hyperband_sync.c, which
+ * keeps floor(n / eta^i) in a bracket's i-th rung. Asynchronous: each bracket is an ASHA of its own
+ * (halving.h), and a new trial goes to the bracket that has started the smallest part of its table,
+ * so that their trials always stand in the paper's proportions. Promotions go before new trials,
+ * those to larger budgets first.
  */
+#include "optimizers/hyperband.h"
 #include "optimizers/registry.h"
 
 #include "base/alloc.h"
-#include "base/heap.h"
-#include "base/list.h"
-#include "optimizers/idtab.h"
-#include "optimizers/rungs.h"
-#include "optimizers/sampler.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#define FIRST_RUNG_MAX 1000000 /* trials in the first rung of a bracket */
-
-enum { OPT_ETA, OPT_ITERATIONS, OPT_SAMPLER };
+const char *const hyperband_modes[] = {"synchronous", "asynchronous", NULL};
 
 static const struct opt_option hyperband_options[] = {
-    {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
-     "one in this many trials of a rung is promoted"},
-    {"iterations", OPT_T_INT, 1, 1000000, NAN, NULL,
-     "how often to run all brackets; default: until the limit of trials, once without one"},
+    HYPERBAND_OPTION_ROWS,
     {"sampler", OPT_T_ENUM, 0, 0, 0, sampler_names, "where the points of new trials come from"},
     {0},
 };
 
-/* One trial's value in the rung that its bracket is filling. */
-struct arrival {
-    int64_t trial;
-    double value;
-};
-
-struct bracket {
-    struct list_node node;  /* in hyperband->brackets until its last rung has ended */
-    struct heap_node ready; /* in hyperband->ready while it has trials to promote */
-    int64_t index;          /* 0, 1, … over all rounds */
-    int s;
-    int rung;           /* the one being filled, 0 .. s */
-    int64_t n0;         /* trials of its first rung, which set the places of all later ones */
-    int64_t size;       /* trials that this rung gets */
-    int64_t started;    /* of them, given out */
-    int64_t ended;      /* of them, reported or ended without a report */
-    struct arrival *in; /* reported at this rung, in the order they came */
-    int64_t n_in;
-    struct arrival *next; /* promoted into this rung and not yet given out, best first */
-    int64_t n_next, at_next;
-};
-
-enum trial_phase { NOT_OURS = 0, RUNNING = 1, PAUSED = 2, ENDED = 3 };
-
-struct hyperband_trial {
-    struct bracket *bracket; /* NULL: outside all brackets, or its bracket is over */
-    uint8_t phase;
-};
-
-IDTAB(hyperband_trials, struct hyperband_trial)
-
-struct hyperband {
-    struct sampler *sampler;
-    int64_t eta;
-    int64_t max_brackets; /* 0 = no end */
-    int n_levels;
-    int64_t levels[RUNGS_MAX];
-    struct list_node brackets; /* that are not over, by index */
-    struct heap ready;
-    struct bracket *open; /* takes new trials, or NULL */
-    int64_t n_brackets;   /* begun so far */
-    int64_t running;      /* trials below the last rung of their bracket */
-    struct hyperband_trials trials;
-};
-
 /* ---- arithmetic ---- */
 
-static int s_of(const struct hyperband *h, int64_t index)
-{
-    return h->n_levels - 1 - (int)(index % h->n_levels);
-}
-
-/* eta^s, or -1 beyond what a rung may hold. */
-static int64_t power(int64_t eta, int s)
+int64_t hyperband_power(int64_t eta, int s)
 {
     int64_t p = 1;
-    for (; s > 0 && p <= INT64_C(64) * FIRST_RUNG_MAX; s--) {
+    for (; s > 0 && p <= INT64_C(64) * HYPERBAND_SIZE_MAX; s--) {
         p *= eta;
     }
-    return p <= INT64_C(64) * FIRST_RUNG_MAX ? p : -1;
+    return p <= INT64_C(64) * HYPERBAND_SIZE_MAX ? p : -1;
 }
 
-/* ceil((K + 1) / (s + 1) * eta^s) */
-static int64_t first_size(const struct hyperband *h, int s)
+int64_t hyperband_size(const struct hyperband_table *t, int s)
 {
-    int64_t p = power(h->eta, s);
-    return p < 0 ? -1 : (h->n_levels * p + s) / (s + 1);
+    int64_t p = hyperband_power(t->eta, s);
+    return p < 0 ? -1 : (t->n_levels * p + s) / (s + 1);
 }
 
-/* The budget of a bracket's i-th rung. */
-static int64_t budget_of(const struct hyperband *h, int s, int rung)
+/* The bracket whose trials start in this rung, and back. */
+static int flip(const struct hyperband *h, int s_or_start)
 {
-    return h->levels[h->n_levels - 1 - s + rung];
+    return h->table.n_levels - 1 - s_or_start;
 }
 
-static enum mag_status hyperband_init(void *self, const struct opt_config *cfg,
-                                      const char **ret_pointer, struct mag_err *err)
+/* ---- creation ---- */
+
+static enum mag_status init_table(struct hyperband_table *t, const struct hyperband_setup *setup,
+                                  const struct opt_config *cfg, struct mag_err *err)
 {
-    struct hyperband *h = self;
-    double iterations = cfg->values[OPT_ITERATIONS];
-    *h = (struct hyperband){.eta = (int64_t)cfg->values[OPT_ETA]};
-    list_init(&h->brackets);
-    h->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, h->eta, h->levels);
-    h->max_brackets = !isnan(iterations) ? (int64_t)iterations * h->n_levels
-                      : cfg->trials > 0  ? 0
-                                         : h->n_levels;
-    if (h->n_levels < 2) {
-        return mag_fail(
-            err, MAG_INVALID,
-            "no rung fits between the resource's min %lld and max %lld: raise max, or use "
-            "\"random\"",
-            (long long)cfg->resource.min, (long long)cfg->resource.max);
-    }
-    int64_t first = first_size(h, h->n_levels - 1);
-    if (first < 0 || first > FIRST_RUNG_MAX) {
+    *t = (struct hyperband_table){.eta = setup->eta};
+    t->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, t->eta, t->levels);
+    t->iterations = !isnan(setup->iterations) ? (int64_t)setup->iterations
+                    : cfg->trials > 0         ? 0
+                                              : 1;
+    int64_t first = hyperband_size(t, t->n_levels - 1);
+    if (first < 0 || first > HYPERBAND_SIZE_MAX) {
         return mag_fail(
             err, MAG_INVALID,
             "the first bracket of %lld to %lld by %lld starts more than %d trials: raise the "
             "resource's min or the reduction factor",
-            (long long)cfg->resource.min, (long long)cfg->resource.max, (long long)h->eta,
-            FIRST_RUNG_MAX);
+            (long long)cfg->resource.min, (long long)cfg->resource.max, (long long)t->eta,
+            HYPERBAND_SIZE_MAX);
     }
-    return sampler_create(sampler_registry()[(int)cfg->values[OPT_SAMPLER]], cfg, NULL, "hyperband",
-                          ret_pointer, &h->sampler, err);
+    return MAG_OK;
 }
 
-/* ---- brackets ---- */
-
-static void bracket_destroy(struct bracket *b)
+enum mag_status hyperband_init(struct hyperband *h, const struct hyperband_setup *setup,
+                               const struct opt_config *cfg, const char **ret_pointer,
+                               struct mag_err *err)
 {
-    free(b->in);
-    free(b->next);
-    free(b);
+    struct halving_setup halving = {.sampler = setup->sampler,
+                                    .sampler_values = setup->sampler_values,
+                                    .purpose = setup->name,
+                                    .eta = setup->eta,
+                                    .apart = true};
+    enum mag_status st = init_table(&h->table, setup, cfg, err);
+    if (st == MAG_OK) {
+        st = halving_init(&h->async, &halving, cfg, ret_pointer, err);
+    }
+    if (st == MAG_OK && !setup->asynchronous) {
+        h->sync = hyperband_sync_create(&h->table, h->async.sampler);
+        h->async.sampler = NULL;
+    }
+    return st;
 }
 
-static void hyperband_fini(void *self)
+void hyperband_fini(void *self)
 {
     struct hyperband *h = self;
-    struct list_node *pos = NULL;
-    struct list_node *tmp = NULL;
-    if (h->brackets.next != NULL) {
-        list_foreach(pos, tmp, &h->brackets)
-        {
-            bracket_destroy(container_of(pos, struct bracket, node));
+    hyperband_sync_destroy(h->sync);
+    halving_fini(&h->async);
+}
+
+/* ---- asynchronous decisions ---- */
+
+static int64_t limit_of(const struct hyperband *h, int start)
+{
+    return h->table.iterations > 0 ? h->table.iterations * hyperband_size(&h->table, flip(h, start))
+                                   : INT64_MAX;
+}
+
+/* The start rung that lags behind most, the lowest of equal ones; -1 when all have started all. */
+static int next_start(const struct hyperband *h)
+{
+    int best = -1;
+    for (int i = 0; i < h->table.n_levels; i++) {
+        int64_t n = halving_ladder(&h->async, i)->started;
+        int64_t size = hyperband_size(&h->table, flip(h, i));
+        if (n < limit_of(h, i) &&
+            (best < 0 || n * hyperband_size(&h->table, flip(h, best)) <
+                             halving_ladder(&h->async, best)->started * size)) {
+            best = i;
         }
-    }
-    heap_fini(&h->ready);
-    sampler_destroy(h->sampler);
-    free(h->trials.at);
-}
-
-static struct bracket *bracket_begin(struct hyperband *h)
-{
-    struct bracket *b = xcalloc(1, sizeof(*b));
-    b->index = h->n_brackets++;
-    b->s = s_of(h, b->index);
-    b->n0 = first_size(h, b->s);
-    b->size = b->n0;
-    b->in = xcalloc((size_t)b->size, sizeof(*b->in));
-    list_append(&h->brackets, &b->node);
-    h->open = b;
-    return b;
-}
-
-/* Trials of a finished rung leave their bracket behind: it will be freed before them. */
-static void let_go(struct hyperband *h, const struct arrival *list, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        hyperband_trials_of(&h->trials, list[i].trial)->bracket = NULL;
-    }
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const struct arrival *x = a;
-    const struct arrival *y = b;
-    return x->value != y->value ? (x->value < y->value ? -1 : 1)
-                                : (x->trial > y->trial) - (x->trial < y->trial);
-}
-
-static void bracket_over(struct hyperband *h, struct bracket *b)
-{
-    heap_remove(&h->ready, &b->ready);
-    list_remove(&b->node);
-    let_go(h, b->in, b->n_in);
-    if (h->open == b) {
-        h->open = NULL;
-    }
-    bracket_destroy(b);
-}
-
-/* Every trial of the rung has reported or ended: the best floor(n0 / eta^(rung + 1)) go on. Returns
- * the bracket, or NULL when it is over. */
-static struct bracket *next_rung(struct hyperband *h, struct bracket *b)
-{
-    int64_t places = b->n0 / power(h->eta, b->rung + 1);
-    int64_t n = b->n_in < places ? b->n_in : places;
-    if (b->rung == b->s || n == 0) {
-        bracket_over(h, b);
-        return NULL;
-    }
-    qsort(b->in, (size_t)b->n_in, sizeof(*b->in), by_value);
-    let_go(h, b->in + n, b->n_in - n);
-    free(b->next);
-    b->next = b->in;
-    b->n_next = n;
-    b->at_next = 0;
-    b->in = xcalloc((size_t)n, sizeof(*b->in));
-    b->n_in = 0;
-    b->rung++;
-    b->size = n;
-    b->started = 0;
-    b->ended = 0;
-    if (h->open == b) {
-        h->open = NULL;
-    }
-    heap_put(&h->ready, &b->ready, b->index);
-    return b;
-}
-
-static void one_ended(struct hyperband *h, struct bracket *b)
-{
-    b->ended++;
-    if (b->ended == b->size) {
-        (void)next_rung(h, b);
-    }
-}
-
-/* ---- decisions ---- */
-
-/* The open bracket when it would promote if no more trials came: all of its first rung has ended.
- */
-static bool can_close(const struct hyperband *h)
-{
-    const struct bracket *b = h->open;
-    return b != NULL && b->started > 0 && b->ended == b->started && b->s > 0 && b->n_in > 0 &&
-           b->started / h->eta > 0;
-}
-
-static const struct arrival *best_in(const struct bracket *b)
-{
-    const struct arrival *best = &b->in[0];
-    for (int64_t i = 1; i < b->n_in; i++) {
-        best = by_value(&b->in[i], best) < 0 ? &b->in[i] : best;
     }
     return best;
 }
 
-static void suggest_resume(const struct hyperband *h, const struct bracket *b, int rung,
-                           int64_t trial, struct opt_suggestion *out)
+/* The promotion to the largest budget; of equal ones that of the lowest start rung. */
+static bool promote(const struct hyperband *h, struct opt_suggestion *out)
 {
-    out->answer = OPT_RESUME;
-    out->trial = trial;
-    out->bracket = b->s;
-    out->rung = rung;
-    out->budget = budget_of(h, b->s, rung);
+    struct opt_suggestion best = {0};
+    for (int i = 0; i < h->table.n_levels - 1; i++) {
+        struct opt_suggestion s = {0};
+        if (halving_promote(&h->async, i, &s) && s.budget > best.budget) {
+            s.bracket = flip(h, i);
+            best = s;
+        }
+    }
+    if (best.budget > 0) {
+        double *point = out->point;
+        *out = best;
+        out->point = point;
+        out->rung -= flip(h, out->bracket);
+    }
+    return best.budget > 0;
 }
 
-static void suggest_none(const struct hyperband *h, bool may_create, bool exhausted,
-                         struct opt_suggestion *out)
+static void suggest_async(const struct hyperband *h, const struct opt_ask *ask,
+                          struct opt_suggestion *out)
 {
-    if (h->running > 0) {
-        out->answer = OPT_WAIT;
-        out->why_code = "rung-not-full";
-        (void)snprintf(out->why, sizeof(out->why),
-                       "%lld running trials must report before their rungs can promote the best",
-                       (long long)h->running);
+    int start = next_start(h);
+    if (promote(h, out)) {
         return;
     }
-    out->answer = OPT_DONE;
-    out->why_code = exhausted ? "space-exhausted" : may_create ? "schedule-done" : "trials-limit";
-    (void)snprintf(out->why, sizeof(out->why), "%s",
-                   exhausted    ? "every point of the space has been tried"
-                   : may_create ? "all brackets have been run"
-                                : "the limit of trials is reached and no trial can be promoted "
-                                  "any more");
-}
-
-static void hyperband_suggest(const void *self, const struct opt_ask *ask,
-                              struct opt_suggestion *out)
-{
-    const struct hyperband *h = self;
-    const struct heap_node *ready = heap_min(&h->ready);
-    if (ready != NULL) {
-        const struct bracket *b =
-            container_of((struct heap_node *)(uintptr_t)ready, struct bracket, ready);
-        suggest_resume(h, b, b->rung, b->next[b->at_next].trial, out);
-        return;
-    }
-    bool new_bracket = h->open == NULL;
-    bool more = !new_bracket || h->max_brackets == 0 || h->n_brackets < h->max_brackets;
-    bool exhausted = ask->may_create && more && out->point != NULL &&
-                     !sampler_propose(h->sampler, ask->next_trial, out->point);
-    if (ask->may_create && more && !exhausted) {
-        int s = new_bracket ? s_of(h, h->n_brackets) : h->open->s;
-        out->answer = OPT_TRIAL;
-        out->trial = ask->next_trial;
-        out->bracket = s;
-        out->budget = budget_of(h, s, 0);
-    } else if ((!ask->may_create || exhausted) && can_close(h)) {
-        suggest_resume(h, h->open, 1, best_in(h->open)->trial, out);
+    if (start < 0) {
+        halving_none(&h->async, out, "schedule-done", "all brackets have been run");
+    } else if (!ask->may_create) {
+        halving_none(&h->async, out, "trials-limit", "the limit of trials is reached");
+    } else if (!halving_create(&h->async, start, ask, out)) {
+        halving_none(&h->async, out, "space-exhausted", "every point of the space has been tried");
     } else {
-        suggest_none(h, ask->may_create, exhausted, out);
+        out->bracket = flip(h, start);
+        out->rung = 0;
     }
 }
 
-/* ---- history ---- */
+/* ---- both modes ---- */
 
-static void hyperband_observe(void *self, const double *point, int64_t budget,
-                              const struct opt_result *r)
-{
-    struct hyperband *h = self;
-    sampler_others(h->sampler, point, budget, r);
-}
-
-static int64_t hyperband_first_budget(const void *self)
+void hyperband_suggest(const void *self, const struct opt_ask *ask, struct opt_suggestion *out)
 {
     const struct hyperband *h = self;
-    if (h->open != NULL) {
-        return budget_of(h, h->open->s, 0);
-    }
-    bool more = h->max_brackets == 0 || h->n_brackets < h->max_brackets;
-    return more ? budget_of(h, s_of(h, h->n_brackets), 0) : h->levels[h->n_levels - 1];
-}
-
-static void adopt_new(struct hyperband *h, const struct opt_suggestion *s)
-{
-    struct hyperband_trial *t = hyperband_trials_of(&h->trials, s->trial);
-    bool more = h->open != NULL || h->max_brackets == 0 || h->n_brackets < h->max_brackets;
-    t->phase = RUNNING;
-    if (!more || s->budget != hyperband_first_budget(h)) {
-        return; /* a trial that somebody gave another budget runs beside the brackets */
-    }
-    struct bracket *b = h->open != NULL ? h->open : bracket_begin(h);
-    t->bracket = b;
-    h->running += b->s > 0;
-    if (++b->started == b->size) {
-        h->open = NULL;
-    }
-}
-
-static void adopt_resume(struct hyperband *h, const struct opt_suggestion *s)
-{
-    struct hyperband_trial *t = hyperband_trials_of(&h->trials, s->trial);
-    struct bracket *b = t->bracket;
-    if (b != NULL && b == h->open) { /* the limit of trials closes the first rung */
-        b->n0 = b->started;
-        b->size = b->started;
-        b = next_rung(h, b);
-    }
-    if (b == NULL || b->at_next == b->n_next) {
-        return;
-    }
-    /* The trial that was suggested is the best one; another one (none of our doing) is as good. */
-    int64_t i = b->at_next;
-    while (i < b->n_next && b->next[i].trial != s->trial) {
-        i++;
-    }
-    if (i == b->n_next) {
-        return;
-    }
-    struct arrival a = b->next[i];
-    memmove(&b->next[b->at_next + 1], &b->next[b->at_next], (size_t)(i - b->at_next) * sizeof(a));
-    b->next[b->at_next++] = a;
-    b->started++;
-    t->phase = RUNNING;
-    h->running += b->rung < b->s;
-    if (b->at_next == b->n_next) {
-        heap_remove(&h->ready, &b->ready);
-    }
-}
-
-static void hyperband_adopt(void *self, const struct opt_suggestion *s)
-{
-    struct hyperband *h = self;
-    if (s->answer == OPT_RESUME) {
-        adopt_resume(h, s);
+    if (h->sync != NULL) {
+        hyperband_sync_suggest(h->sync, ask, out);
     } else {
-        sampler_pending(h->sampler, s->trial, s->point);
-        adopt_new(h, s);
+        suggest_async(h, ask, out);
     }
 }
 
-static enum opt_action hyperband_report(void *self, int64_t trial, int64_t step,
-                                        const struct opt_result *r)
+void hyperband_adopt(void *self, const struct opt_suggestion *s)
 {
     struct hyperband *h = self;
-    struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
-    struct bracket *b = t->bracket;
-    if (t->phase != RUNNING || b == NULL || b->rung == b->s || step < budget_of(h, b->s, b->rung)) {
-        return OPT_CONTINUE;
-    }
-    sampler_observe(h->sampler, trial, budget_of(h, b->s, b->rung), r);
-    t->phase = PAUSED;
-    h->running--;
-    b->in[b->n_in++] = (struct arrival){.trial = trial, .value = r->value};
-    one_ended(h, b);
-    return OPT_PAUSE;
-}
-
-/* Takes a paused trial out of the arrivals or out of the promoted ones. */
-static void drop_paused(struct hyperband *h, struct bracket *b, int64_t trial)
-{
-    for (int64_t i = 0; i < b->n_in; i++) {
-        if (b->in[i].trial == trial) { /* its rung still fills: it has ended already there */
-            memmove(&b->in[i], &b->in[i + 1], (size_t)(--b->n_in - i) * sizeof(*b->in));
-            return;
-        }
-    }
-    for (int64_t i = b->at_next; i < b->n_next; i++) {
-        if (b->next[i].trial == trial) {
-            memmove(&b->next[i], &b->next[i + 1], (size_t)(--b->n_next - i) * sizeof(*b->next));
-            if (b->at_next == b->n_next) {
-                heap_remove(&h->ready, &b->ready);
-            }
-            one_ended(h, b);
-            return;
-        }
+    if (h->sync != NULL) {
+        hyperband_sync_adopt(h->sync, s);
+    } else {
+        halving_adopt(&h->async, s, halving_rung(&h->async, s->budget));
     }
 }
 
-static void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome,
-                             const struct opt_result *r)
+void hyperband_observe(void *self, const double *point, int64_t budget, const struct opt_result *r)
 {
     struct hyperband *h = self;
-    struct hyperband_trial *t = hyperband_trials_of(&h->trials, trial);
-    struct bracket *b = t->bracket;
-    uint8_t phase = t->phase;
-    if (phase == RUNNING && outcome == OPT_COMPLETED && r != NULL && b != NULL && b->rung == b->s) {
-        sampler_observe(h->sampler, trial, budget_of(h, b->s, b->rung), r);
-    }
-    if (phase == RUNNING || phase == PAUSED) {
-        sampler_ended(h->sampler, trial, outcome);
-    }
-    t->phase = ENDED;
-    t->bracket = NULL;
-    if (b == NULL) {
-        return;
-    }
-    if (phase == RUNNING) {
-        h->running -= b->rung < b->s;
-        one_ended(h, b);
-    } else if (phase == PAUSED) {
-        drop_paused(h, b, trial);
-    }
+    sampler_others(h->sync != NULL ? hyperband_sync_sampler(h->sync) : h->async.sampler, point,
+                   budget, r);
 }
 
-/* ---- state ---- */
-
-static json_t *arrivals_json(const struct arrival *list, int64_t n)
+enum opt_action hyperband_report(void *self, int64_t trial, int64_t step,
+                                 const struct opt_result *r)
 {
-    json_t *a = json_array();
-    for (int64_t i = 0; i < n; i++) {
-        (void)json_array_append_new(a,
-                                    json_pack("[I,f]", (json_int_t)list[i].trial, list[i].value));
-    }
-    return a;
+    struct hyperband *h = self;
+    return h->sync != NULL ? hyperband_sync_report(h->sync, trial, step, r)
+                           : halving_report(&h->async, trial, step, r);
 }
 
-static json_t *hyperband_save(const void *self)
+void hyperband_finish(void *self, int64_t trial, enum opt_outcome outcome,
+                      const struct opt_result *r)
+{
+    struct hyperband *h = self;
+    if (h->sync != NULL) {
+        hyperband_sync_finish(h->sync, trial, outcome, r);
+    } else {
+        halving_finish(&h->async, trial, outcome);
+    }
+}
+
+int64_t hyperband_first_budget(const void *self)
 {
     const struct hyperband *h = self;
-    json_t *brackets = json_array();
-    json_t *trials = json_array();
-    struct list_node *pos = NULL;
-    struct list_node *tmp = NULL;
-    list_foreach(pos, tmp, &h->brackets)
-    {
-        const struct bracket *b = container_of(pos, struct bracket, node);
-        json_t *o = json_pack("{s:I, s:i, s:I, s:I, s:I, s:I}", "index", (json_int_t)b->index,
-                              "rung", b->rung, "n0", (json_int_t)b->n0, "size", (json_int_t)b->size,
-                              "started", (json_int_t)b->started, "ended", (json_int_t)b->ended);
-        (void)json_object_set_new(o, "in", arrivals_json(b->in, b->n_in));
-        (void)json_object_set_new(o, "next",
-                                  arrivals_json(b->next + b->at_next, b->n_next - b->at_next));
-        (void)json_array_append_new(brackets, o);
+    if (h->sync != NULL) {
+        return hyperband_sync_first_budget(h->sync);
     }
-    for (int64_t id = 0; id < h->trials.n; id++) {
-        const struct hyperband_trial *t = &h->trials.at[id];
-        if (t->phase != NOT_OURS) {
-            json_int_t index = t->bracket != NULL ? t->bracket->index : -1;
-            (void)json_array_append_new(trials,
-                                        json_pack("[I,i,I]", (json_int_t)id, t->phase, index));
-        }
-    }
-    return json_pack("{s:i, s:I, s:I, s:o, s:o, s:o}", "version", 1, "begun",
-                     (json_int_t)h->n_brackets, "open",
-                     h->open != NULL ? (json_int_t)h->open->index : (json_int_t)-1, "brackets",
-                     brackets, "trials", trials, "told", sampler_save(h->sampler));
+    int start = next_start(h);
+    return halving_budget(&h->async, start >= 0 ? start : h->table.n_levels - 1);
 }
 
-static int64_t load_arrivals(const json_t *list, struct arrival *out)
+json_t *hyperband_save(const void *self)
 {
-    size_t i = 0;
-    json_t *row = NULL;
-    json_array_foreach(list, i, row)
-    {
-        out[i] = (struct arrival){.trial = json_integer_value(json_array_get(row, 0)),
-                                  .value = json_number_value(json_array_get(row, 1))};
-    }
-    return (int64_t)json_array_size(list);
+    const struct hyperband *h = self;
+    return h->sync != NULL ? hyperband_sync_save(h->sync) : halving_save(&h->async);
 }
 
-static bool load_bracket(struct hyperband *h, const json_t *o)
-{
-    int64_t index = json_integer_value(json_object_get(o, "index"));
-    int64_t size = json_integer_value(json_object_get(o, "size"));
-    const json_t *in = json_object_get(o, "in");
-    const json_t *next = json_object_get(o, "next");
-    if (index < 0 || index >= h->n_brackets || size < 1 || size > FIRST_RUNG_MAX ||
-        (int64_t)json_array_size(in) > size || (int64_t)json_array_size(next) > size) {
-        return false;
-    }
-    struct bracket *b = xcalloc(1, sizeof(*b));
-    b->index = index;
-    b->s = s_of(h, index);
-    b->rung = (int)json_integer_value(json_object_get(o, "rung"));
-    b->n0 = json_integer_value(json_object_get(o, "n0"));
-    b->size = size;
-    b->started = json_integer_value(json_object_get(o, "started"));
-    b->ended = json_integer_value(json_object_get(o, "ended"));
-    b->in = xcalloc((size_t)size, sizeof(*b->in));
-    b->next = xcalloc((size_t)size, sizeof(*b->next));
-    b->n_in = load_arrivals(in, b->in);
-    b->n_next = load_arrivals(next, b->next);
-    list_append(&h->brackets, &b->node);
-    if (b->n_next > 0) {
-        heap_put(&h->ready, &b->ready, index);
-    }
-    return b->rung >= 0 && b->rung <= b->s && b->started <= size && b->ended <= size;
-}
-
-static struct bracket *bracket_find(struct hyperband *h, int64_t index)
-{
-    struct list_node *pos = NULL;
-    struct list_node *tmp = NULL;
-    list_foreach(pos, tmp, &h->brackets)
-    {
-        struct bracket *b = container_of(pos, struct bracket, node);
-        if (b->index == index) {
-            return b;
-        }
-    }
-    return NULL;
-}
-
-static bool load_trial(struct hyperband *h, const json_t *row)
-{
-    json_int_t id = json_integer_value(json_array_get(row, 0));
-    json_int_t phase = json_integer_value(json_array_get(row, 1));
-    json_int_t index = json_integer_value(json_array_get(row, 2));
-    if (id <= 0 || id > IDTAB_ID_MAX || phase < RUNNING || phase > ENDED) {
-        return false;
-    }
-    struct bracket *b = index >= 0 ? bracket_find(h, index) : NULL;
-    *hyperband_trials_of(&h->trials, id) =
-        (struct hyperband_trial){.bracket = b, .phase = (uint8_t)phase};
-    h->running += phase == RUNNING && b != NULL && b->rung < b->s;
-    return index < 0 || b != NULL;
-}
-
-static enum mag_status hyperband_load(void *self, const json_t *state, struct mag_err *err)
+enum mag_status hyperband_load(void *self, const json_t *state, struct mag_err *err)
 {
     struct hyperband *h = self;
-    size_t i = 0;
-    json_t *row = NULL;
-    if (json_integer_value(json_object_get(state, "version")) != 1) {
-        return mag_fail(err, MAG_UNSUPPORTED, "state of another version");
-    }
-    h->n_brackets = json_integer_value(json_object_get(state, "begun"));
-    json_array_foreach(json_object_get(state, "brackets"), i, row)
-    {
-        if (!load_bracket(h, row)) {
-            return mag_fail(err, MAG_CORRUPT, "the state's bracket in row %zu is wrong", i);
-        }
-    }
-    json_array_foreach(json_object_get(state, "trials"), i, row)
-    {
-        if (!load_trial(h, row)) {
-            return mag_fail(err, MAG_CORRUPT, "the state's trial in row %zu is wrong", i);
-        }
-    }
-    h->open = bracket_find(h, json_integer_value(json_object_get(state, "open")));
-    return sampler_load(h->sampler, json_object_get(state, "told"), err);
+    return h->sync != NULL ? hyperband_sync_load(h->sync, state, err)
+                           : halving_load(&h->async, state, err);
 }
 
-static int64_t bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds,
-                            json_t *rows)
+/* ---- plan ---- */
+
+static void bracket_rows(const struct hyperband *h, int s, int64_t n, int64_t rounds, json_t *rows)
 {
     int64_t from = 0;
     for (int i = 0; i <= s && n > 0; i++) {
-        int64_t budget = budget_of(h, s, i);
+        int64_t budget = h->table.levels[flip(h, s) + i];
         json_t *row = json_pack("{s:i, s:i, s:I, s:I, s:I, s:I}", "bracket", s, "rung", i, "budget",
                                 (json_int_t)budget, "trials", (json_int_t)n, "epochs",
                                 (json_int_t)(n * (budget - from)), "rounds", (json_int_t)rounds);
         (void)json_array_append_new(rows, row);
         from = budget;
-        n /= h->eta;
+        n /= h->table.eta;
     }
-    return first_size(h, s);
+}
+
+/* Of `left` trials of another round, how many go to bracket s; the brackets come from K down. The
+ * synchronous mode fills one after the other, the asynchronous one keeps them in proportion. */
+static int64_t share(const struct hyperband *h, int s, int64_t round, int64_t all, int64_t *left)
+{
+    int64_t size = hyperband_size(&h->table, s);
+    int64_t n = h->sync != NULL ? size : s == 0 ? *left : (all * size + round / 2) / round;
+    n = n < *left ? n : *left;
+    *left -= n;
+    return n;
 }
 
 /* The whole rounds of all brackets as one, then what the limit of trials leaves of another. */
-static void hyperband_plan(const void *self, int64_t trials, json_t *rows)
+void hyperband_plan(const void *self, int64_t trials, json_t *rows)
 {
     const struct hyperband *h = self;
     int64_t round = 0;
-    for (int s = 0; s < h->n_levels; s++) {
-        round += first_size(h, s);
+    for (int s = 0; s < h->table.n_levels; s++) {
+        round += hyperband_size(&h->table, s);
     }
     MAG_ASSERT(round > 0, "init refuses such schedules");
-    int64_t rounds = h->max_brackets / h->n_levels;
+    int64_t rounds = h->table.iterations;
     int64_t left = 0;
     if (trials > 0 && (rounds == 0 || trials < rounds * round)) {
         rounds = trials / round;
         left = trials % round;
     }
-    for (int s = h->n_levels - 1; s >= 0 && rounds > 0; s--) {
-        (void)bracket_rows(h, s, first_size(h, s), rounds, rows);
+    for (int s = h->table.n_levels - 1; s >= 0 && rounds > 0; s--) {
+        bracket_rows(h, s, hyperband_size(&h->table, s), rounds, rows);
     }
-    for (int s = h->n_levels - 1; s >= 0 && left > 0; s--) {
-        int64_t n = first_size(h, s) < left ? first_size(h, s) : left;
-        left -= bracket_rows(h, s, n, 1, rows);
+    int64_t all = left;
+    for (int s = h->table.n_levels - 1; s >= 0 && left > 0; s--) {
+        bracket_rows(h, s, share(h, s, round, all, &left), 1, rows);
     }
+}
+
+static enum mag_status init(void *self, const struct opt_config *cfg, const char **ret_pointer,
+                            struct mag_err *err)
+{
+    struct hyperband_setup setup = {.name = "hyperband",
+                                    .sampler =
+                                        sampler_registry()[(int)cfg->values[HYPERBAND_OPTIONS]],
+                                    .eta = (int64_t)cfg->values[HYPERBAND_ETA],
+                                    .iterations = cfg->values[HYPERBAND_ITERATIONS],
+                                    .asynchronous = cfg->values[HYPERBAND_MODE] != 0};
+    return hyperband_init(self, &setup, cfg, ret_pointer, err);
 }
 
 const struct optimizer_ops hyperband_ops = {
@@ -652,16 +304,6 @@ const struct optimizer_ops hyperband_ops = {
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES,
     .options = hyperband_options,
     .version = 1,
-    .state_size = sizeof(struct hyperband),
-    .init = hyperband_init,
-    .fini = hyperband_fini,
-    .suggest = hyperband_suggest,
-    .adopt = hyperband_adopt,
-    .observe = hyperband_observe,
-    .report = hyperband_report,
-    .finish = hyperband_finish,
-    .first_budget = hyperband_first_budget,
-    .save = hyperband_save,
-    .load = hyperband_load,
-    .plan = hyperband_plan,
+    .init = init,
+    HYPERBAND_OPS,
 };

@@ -148,7 +148,8 @@ uint32_t rung_add(struct rung *r, int64_t trial, double value, bool spent)
         r->entries = xreallocarray(r->entries, r->cap, sizeof(*r->entries));
     }
     uint32_t entry = r->n++;
-    r->entries[entry] = (struct rung_entry){.value = value, .trial = trial, .spent = spent};
+    r->entries[entry] =
+        (struct rung_entry){.value = value, .trial = (uint32_t)trial & INT32_MAX, .spent = spent};
     r->n_spent += spent;
     if (r->top.n > 0 && before(r, REST, entry, r->top.items[0])) {
         enter_top(r, entry);
@@ -179,4 +180,9 @@ void rung_spend(struct rung *r, uint32_t entry)
 const struct rung_entry *rung_candidate(const struct rung *r)
 {
     return r->ready.n > 0 ? &r->entries[r->ready.items[0]] : NULL;
+}
+
+bool rung_keeps(const struct rung *r, uint32_t entry)
+{
+    return r->entries[entry].in_top || (r->top.n == 0 && r->rest.items[0] == entry);
 }

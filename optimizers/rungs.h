@@ -15,14 +15,14 @@
  * gives 1 3 9 20. Returns their number (1 when min == max). 1 <= min <= max, eta >= 2. */
 int rungs_levels(int64_t min, int64_t max, int64_t eta, int64_t levels[RUNGS_MAX]);
 
-/* One value in a rung. */
+/* One value in a rung; there may be millions. */
 struct rung_entry {
     double value;
-    int64_t trial;
-    bool spent;       /* promoted, or never to be: counts, but is no candidate */
-    bool in_top;      /* among the best floor(n / eta) */
-    uint32_t at;      /* place in `top` or `rest` */
-    uint32_t waiting; /* place + 1 in `ready`, 0 = not there */
+    uint32_t trial : 31; /* ids end at INT32_MAX */
+    uint32_t spent : 1;  /* promoted, or never to be: counts, but is no candidate */
+    uint32_t at : 31;    /* place in `top` or `rest` */
+    uint32_t in_top : 1; /* among the best floor(n / eta) */
+    uint32_t waiting;    /* place + 1 in `ready`, 0 = not there */
 };
 
 /* Indices of entries, smallest or greatest first; private. */
@@ -49,5 +49,7 @@ uint32_t rung_add(struct rung *r, int64_t trial, double value, bool spent);
 void rung_spend(struct rung *r, uint32_t entry);
 /* The best entry of the top floor(n / eta) that is not spent, or NULL. O(1). */
 const struct rung_entry *rung_candidate(const struct rung *r);
+/* Is the entry among the best max(1, floor(n / eta)), as the stopping variants ask? O(1). */
+bool rung_keeps(const struct rung *r, uint32_t entry);
 
 #endif

@@ -12,8 +12,8 @@
 static json_t *option_json(const struct opt_option *o)
 {
     static const char *const types[] = {"integer", "number", "boolean", "enum"};
-    json_t *j = json_pack("{s:s, s:s, s:s}", "name", o->name, "type", types[o->type], "help",
-                          o->help);
+    json_t *j =
+        json_pack("{s:s, s:s, s:s}", "name", o->name, "type", types[o->type], "help", o->help);
     if (o->type == OPT_T_ENUM) {
         json_t *names = json_array();
         for (int k = 0; o->names[k] != NULL; k++) {

@@ -29,7 +29,14 @@ static const struct row {
     {"{\"algorithm\": \"asha\"}", MIXED_SPACE, 27, 60},
     {"{\"algorithm\": \"asha\", \"reduction_factor\": 2}", MIXED_SPACE, 7, 60},
     {"{\"algorithm\": \"asha\", \"bracket\": 1}", MIXED_SPACE, 20, 40},
+    {"{\"algorithm\": \"asha\", \"type\": \"stopping\"}", MIXED_SPACE, 27, 60},
+    {"{\"algorithm\": \"asha\", \"brackets\": 3}", MIXED_SPACE, 27, 60},
+    {"{\"algorithm\": \"asha\", \"type\": \"stopping\", \"bracket\": 1, \"brackets\": 2}",
+     MIXED_SPACE, 27, 60},
     {"{\"algorithm\": \"hyperband\"}", MIXED_SPACE, 9, 60},
+    {"{\"algorithm\": \"hyperband\", \"mode\": \"asynchronous\"}", MIXED_SPACE, 9, 60},
+    {"{\"algorithm\": \"hyperband\", \"mode\": \"asynchronous\", \"iterations\": 2}",
+     MIXED_SPACE, 9, 200},
     {"{\"algorithm\": \"hyperband\", \"reduction_factor\": 2, \"iterations\": 1}", MIXED_SPACE, 8,
      90},
     {"{\"algorithm\": \"hyperband\", \"iterations\": 2}", MIXED_SPACE, 9, 200},
@@ -100,7 +107,8 @@ Test(conformance, a_run_with_failures_stops_cancellations_losses_and_enqueued_po
             sim_fini(&m);
         }
         bool pauses =
-            strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL;
+            strstr(rows[i].json, "stopping") == NULL &&
+            (strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL);
         cr_expect_eq(resumes > 0, pauses, "%s resumed %d", rows[i].json, (int)resumes);
     }
 }
