@@ -24,12 +24,18 @@ PEERS = (
     + [("bbob", "tune", "optuna-" + s, "-d5-i%d" % i) for i in (1, 2) for s in ("tpe", "cmaes", "random")]
     + [("parallel", "report", "optuna-tpe", "")]
     + [("bbob", "tune", "optuna-" + s, "-d%d-i%d" % (d, i)) for i in (1, 2) for d in (2, 10) for s in ("tpe", "cmaes")]
-    + [("bbob", "report", "optuna-" + s, "-d%d" % d) for d in (5, 2, 10) for s in ("tpe", "cmaes", "random")]
-    + [("named", "report", "optuna-" + s, "") for s in ("tpe-uni", "nsga2", "qmc")]
-    + [("bbob", "report", "optuna-" + s, "-d%d" % d) for d in (5, 2, 10) for s in ("qmc", "nsga2")]
+    + [("bbob", "report", "optuna-" + s, "-d%d" % d) for d in (5, 2) for s in ("tpe", "cmaes", "random")]
+    + [("mf", "report", "dehb", ""), ("curves", "report", "dehb", "-i6"), ("curves", "report", "syne-asha", "-i6")]
+    + [("bbob", "report", "optuna-" + s, "-d10") for s in ("tpe", "cmaes", "random")]
     + [("bbob", "report", "optuna-gp", "-d5-i6"), ("named", "report", "optuna-gp", "branin")]
-    + [("bbob", "report", "optuna-tpe-uni", "-d%d" % d) for d in (5, 2, 10)]
-    + [("bbob", "report", "optuna-gp", "-d%d-i6" % d) for d in (2, 10)]
+    + [("mixed", "report", "optuna-tpe-group", "-i%d" % i) for i in (6, 7, 8, 9, 10)]
+    + [("named", "report", "optuna-" + s, "") for s in ("tpe-uni", "nsga2", "qmc")]
+    + [("bbob", "report", "optuna-" + s, "-d5") for s in ("qmc", "nsga2")]
+    + [("curves", "report", s, "-i%d" % i) for i in (7, 8, 9) for s in ("dehb", "syne-asha")]
+    + [("curves", "report", "syne-bohb", "-i6")]
+    + [("bbob", "report", "optuna-gp", "-d2-i6"), ("bbob", "report", "optuna-tpe-uni", "-d5")]
+    + [("mixed", "report", "optuna-tpe-group", ""), ("bbob", "report", "optuna-gp", "-d10-i6")]
+    + [("bbob", "report", "optuna-" + s, "-d%d" % d) for d in (2, 10) for s in ("qmc", "nsga2", "tpe-uni")]
     + [("bbob", "report", "optuna-gp", "")]
 )
 
@@ -54,7 +60,7 @@ def cmd_run(a):
     jobs = []
     for suite in a.suite.split(","):
         for text in a.solver:
-            jobs += runner.missing(suite, a.split, solver_of(text, a.tag or ours.source_tag()), a.only)
+            jobs += runner.missing(suite, a.split, solver_of(text, a.tag), a.only)
     return 0 if runner.run(jobs, a.jobs, a.deadline) else 1
 
 
@@ -74,7 +80,7 @@ def cmd_report(a):
 
 def cmd_pack(a):
     for suite in a.suite.split(","):
-        for solver in a.solver or rows.solvers(suite):
+        for solver in rows.newest(suite, a.solver):
             print("%s %s: %d rows" % (suite, solver, rows.pack(suite, solver)))
     return 0
 

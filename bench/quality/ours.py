@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """magpie's algorithms through bench/search_pipe: the study core and optimizers of production, by their names."""
+import hashlib
 import json
 import os
 import subprocess
@@ -37,12 +38,13 @@ class Pipe:
 def experiment(problem, seed, optimizer):
     doc = {"objective": {"metric": "value", "direction": "min"},
            "searchspace": {p.name: p.magpie() for p in problem.params}, "seed": seed, "optimizer": optimizer,
-           "limits": {"trials": problem.trials, "failures": 0}}
+           "limits": {"failures": 0}}
+    if problem.suite != "curves":  # these end by time
+        doc["limits"]["trials"] = problem.trials
     if problem.workers > 1:
         doc["limits"]["parallel"] = problem.workers
-    resource = getattr(problem, "resource", None)
-    if resource:
-        doc["resource"] = {"min": resource[0], "max": resource[1]}
+    if problem.resource:
+        doc["resource"] = {"min": problem.resource[0], "max": problem.resource[1]}
     return doc
 
 
@@ -56,7 +58,7 @@ class Solver:
         except PipeError:
             self.pipe.close()
             raise
-        self.labels = {p.name: p.values for p in problem.params if p.kind == "cat"}
+        self.top = problem.resource[1] if problem.resource else 0
 
     def ask(self):
         answer = self.pipe.call(op="ask")
@@ -68,23 +70,43 @@ class Solver:
     def tell(self, trial, value):
         self.pipe.call(op="tell", trial=trial, value=value)
 
+    def job(self):
+        """With a resource: (trial, params, step to continue from, budget), or None when there is nothing now."""
+        answer = self.pipe.call(op="ask")
+        if not answer["trials"]:
+            return None
+        given = answer["trials"][0]
+        return given["trial"], given["params"], given["resume_from"] or 0, given["budget"]
+
+    def report(self, trial, step, value):
+        """Every report carries its checkpoint; a trial that reached the top is told as completed."""
+        answer = self.pipe.call(op="report", trial=trial, step=step, value=value, checkpoint=step)
+        if answer["action"] == "continue" and step >= self.top:
+            self.pipe.call(op="tell", trial=trial)
+        return answer["action"] == "continue"
+
     def close(self):
         self.pipe.close()
 
 
-def solver(text, tag):
-    """The runner's description of "magpie-ALGORITHM" or 'magpie:{"algorithm": …, options}', of the build tagged `tag`."""
+def build_tag(exe):
+    """The commit, and a digest of the program where the working tree differs from it."""
+    where = os.path.dirname(os.path.abspath(exe))
+    text = subprocess.run(["git", "-C", where, "describe", "--always", "--abbrev=7", "--dirty=+"], capture_output=True,
+                          text=True).stdout.strip().rsplit("-g", 1)[-1]
+    if text.endswith("+") or not text:
+        with open(exe, "rb") as f:
+            text += hashlib.sha256(f.read()).hexdigest()[:6]
+    return text
+
+
+def solver(text, tag=""):
+    """The runner's description of "magpie-ALGORITHM" or 'magpie:{"algorithm": …, options}', of the build named `tag`."""
     head, sep, rest = text.partition(":")
     optimizer = json.loads(rest) if sep else {"algorithm": head.partition("-")[2]}
     label = optimizer["algorithm"] + "".join(",%s=%s" % (k, v) for k, v in sorted(optimizer.items()) if k != "algorithm")
     exe = os.path.abspath(os.path.join(BUILD, "bench", "search_pipe"))
     if not os.path.exists(exe):
         raise SystemExit("bench/quality: no %s: build it with `ninja -C build`, or set MAGPIE_BUILD" % exe)
+    tag = tag or build_tag(exe)
     return {"name": "magpie-%s@%s" % (label, tag), "optimizer": optimizer, "pipe": exe, "versions": {"magpie": tag}}
-
-
-def source_tag():
-    """The commit that was built, with "+" when the working tree differs."""
-    where = os.path.dirname(os.path.abspath(__file__))
-    text = subprocess.run(["git", "-C", where, "describe", "--always", "--abbrev=7", "--dirty=+"], capture_output=True, text=True)
-    return text.stdout.strip().rsplit("-g", 1)[-1] or "unknown"

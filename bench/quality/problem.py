@@ -51,6 +51,7 @@ class Problem:
     """`function(params)` -> value to minimise; `optimum` is its best value (0 regret)."""
 
     workers = 1       # trials at a time
+    resource = None   # (least, most) steps of a trial, where it has them
     durations = None  # None = one after another; else a function(random.Random, params) -> virtual seconds
 
     def __init__(self, suite, name, params, function, optimum, trials):

@@ -105,7 +105,7 @@ def print_medians(tab):
 
 
 def report(suite, split, solvers, only):
-    solvers = solvers or rows.solvers(suite)
+    solvers = rows.newest(suite, solvers)
     tab = table(suite, split, solvers, only)
     ours = [s for s in solvers if s.startswith("magpie")]
     theirs = [s for s in solvers if not s.startswith("magpie")]

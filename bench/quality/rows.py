@@ -49,13 +49,23 @@ def load(suite, solver):
 
 
 def solvers(suite):
-    """The solvers of a suite that have rows."""
-    found = set()
+    """The solvers of a suite that have rows, builds of magpie from the oldest rows to the newest."""
+    found = {}
     for name in glob.glob(os.path.join(FOLDER, suite + ".*.jsonl")) + glob.glob(os.path.join(KEPT, suite + ".*.jsonl.gz")):
         for row in _lines(name):
-            found.add(row["solver"])
+            found[row["solver"]] = max(found.get(row["solver"], 0), os.path.getmtime(name))
             break
-    return sorted(found)
+    return sorted(found, key=lambda s: (found[s], s))
+
+
+def newest(suite, wanted=None):
+    """The solvers named, or all; of one without "@build" the newest build that has rows."""
+    last = {}
+    for solver in solvers(suite):
+        last[solver.partition("@")[0]] = solver
+    if not wanted:
+        return sorted(last.values())
+    return [name if "@" in name else last.get(name, name) for name in wanted]
 
 
 def mend(name):

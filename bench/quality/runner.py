@@ -12,7 +12,7 @@ import rows
 import suites
 import venvs
 
-ENV_OF_SUITE = {"named": "main", "parallel": "main", "bbob": "main"}
+ENV_OF_SUITE = {"named": "main", "parallel": "main", "bbob": "main", "mixed": "main", "mf": "mf", "curves": "mf"}
 
 
 def missing(suite, split, solver, only=""):

@@ -4,7 +4,9 @@
 Tuning uses BBOB instances 1 to 5 and seeds below 1000; the report uses instances 6 to 15 and seeds from 1000 on, which no
 option of any algorithm was ever chosen on.
 """
+import fidelity
 import functions
+import mixed
 
 BBOB_DIMENSIONS = (5, 2, 10)
 SEEDS = 20
@@ -36,6 +38,9 @@ SUITES = {
     "named": (_fixed_jobs(functions.named), _from(functions.named)),
     "parallel": (_fixed_jobs(functions.parallel), _from(functions.parallel)),
     "bbob": (_bbob_jobs, functions.bbob),
+    "mixed": (mixed.jobs, mixed.problem),
+    "mf": (fidelity.mf_jobs, fidelity.mf),
+    "curves": (fidelity.curves_jobs, fidelity.curves),
 }
 
 

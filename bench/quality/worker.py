@@ -15,6 +15,12 @@ def make_solver(problem, job):
     if family == "optuna":
         import peer_optuna
         return peer_optuna.Solver(problem, job["seed"], name), peer_optuna.versions()
+    if family == "dehb":
+        import peer_dehb
+        return peer_dehb.Solver(problem, job["seed"]), peer_dehb.versions()
+    if family == "syne":
+        import peer_syne
+        return peer_syne.Solver(problem, job["seed"], name), peer_syne.versions()
     if family == "magpie":
         import ours
         return ours.Solver(problem, job["seed"], job["optimizer"], job["pipe"]), job["versions"]
