@@ -8,7 +8,7 @@
 #include <string.h>
 
 static const struct optimizer_ops *const registry[] = {
-    &random_ops, &grid_ops, &asha_ops, &hyperband_ops, &de_ops, NULL,
+    &random_ops, &sobol_ops, &halton_ops, &lhs_ops, &grid_ops, &asha_ops, &hyperband_ops, &de_ops, NULL,
 };
 
 const struct optimizer_ops *const *optimizer_registry(void)
@@ -28,12 +28,18 @@ const struct optimizer_ops *optimizer_find(const char *name)
 
 static const struct sampler_ops *const samplers[] = {
     &random_sampler,
+    &sobol_sampler,
+    &halton_sampler,
+    &lhs_sampler,
     NULL,
 };
 
 /* In the order of `samplers`: the option "sampler" holds the index. */
 const char *const sampler_names[] = {
     "random",
+    "sobol",
+    "halton",
+    "lhs",
     NULL,
 };
 

@@ -8,11 +8,17 @@
 #include "optimizers/sampler.h"
 
 extern const struct optimizer_ops random_ops;
+extern const struct optimizer_ops sobol_ops;
+extern const struct optimizer_ops halton_ops;
+extern const struct optimizer_ops lhs_ops;
 extern const struct optimizer_ops grid_ops;
 extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
 
 extern const struct sampler_ops random_sampler;
+extern const struct sampler_ops sobol_sampler;
+extern const struct sampler_ops halton_sampler;
+extern const struct sampler_ops lhs_sampler;
 
 #endif

@@ -78,8 +78,12 @@ json_t *search_save(const void *self)
 enum mag_status search_load(void *self, const json_t *state, struct mag_err *err)
 {
     struct search *s = self;
+    const json_t *told = json_object_get(state, "told");
     if (json_integer_value(json_object_get(state, "version")) != 1) {
         return mag_fail(err, MAG_UNSUPPORTED, "state of another version");
     }
-    return sampler_load(s->sampler, json_object_get(state, "told"), err);
+    if (!json_is_array(told)) {
+        return mag_fail(err, MAG_CORRUPT, "the state has no record");
+    }
+    return sampler_load(s->sampler, told, err);
 }
