@@ -4,6 +4,7 @@
 #ifdef MAG_FAULTS
 #include "base/alloc.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -76,6 +77,8 @@ static bool act(const char *action)
         abort();
     } else if (strcmp(action, "exit") == 0) {
         _exit(3);
+    } else if (strncmp(action, "sleep", 5) == 0) {
+        (void)poll(NULL, 0, (int)strtol(action + 5, NULL, 10));
     }
     return strcmp(action, "fail") == 0;
 }

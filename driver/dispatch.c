@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/dispatch_park.h"
 #include "driver/pool_state.h"
 
 #include <inttypes.h>
@@ -594,6 +595,10 @@ void dispatch_message(void *arg, const struct bridge_addr *from, const char *tex
     if (st != MAG_OK) {
         log_warn("driver", "message-invalid", "error=%s", log_quote(err.text));
         refuse(p, from, 0, st == MAG_UNSUPPORTED ? "version" : "invalid", err.text);
+        return;
+    }
+    if (dispatch_park(p, from, &m, text, len)) {
+        wire_fini(&m);
         return;
     }
     if (m.type == WIRE_HELLO) {

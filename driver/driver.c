@@ -12,6 +12,7 @@
 #include "driver/reader.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
+#include "driver/think.h"
 
 #include <errno.h>
 #include <event2/thread.h>
@@ -156,6 +157,9 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
 {
     enum mag_status st = reader_start(&d->reader, d, err);
     if (st == MAG_OK) {
+        st = think_start(&d->think, d, err);
+    }
+    if (st == MAG_OK) {
         st = notify_start(&d->notify, d, err);
     }
     if (st == MAG_OK) {
@@ -237,6 +241,7 @@ void driver_stop(struct driver *d)
     }
     d->stopping = true;
     log_info("driver", "stopping", "experiments=%lld", (long long)d->n_experiments);
+    think_drain(d->think);
     http_drain(d->http);
     if (d->pool != NULL) {
         pool_drain(d->pool);
@@ -249,6 +254,8 @@ void driver_destroy(struct driver *d)
     if (d == NULL) {
         return;
     }
+    think_stop(d->think);
+    d->think = NULL;
     pool_stop(d->pool);
     reader_stop(d->reader);
     sse_stop(d->sse);

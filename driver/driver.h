@@ -46,6 +46,16 @@ struct experiment {
     uint64_t unsaved;          /* number of the commit that holds its newest row */
     enum study_state notified; /* state that the webhook knows */
     bool deleted;              /* it is about to be freed */
+    bool thinking;             /* its next suggestion is computed on the optimizer thread */
+    struct list_node wanting;  /* in the queue for that */
+    struct list_node parked;   /* struct parked, behind the suggestion, FIFO */
+};
+
+/* What waits until a suggestion is there. Embed it; `fn` runs on the loop thread exactly once: ok =
+ * false when the driver ends before. */
+struct parked {
+    struct list_node node;
+    void (*fn)(struct parked *p, bool ok);
 };
 
 /* A reply that waits for a commit. Embed it; `fn` runs on the loop thread exactly once: ok = true
@@ -97,6 +107,16 @@ void driver_after_commit(struct driver *d, struct deferred *df);
 /* Takes a deferred that waits out of the queue (its owner goes); nothing happens when it does not.
  */
 void driver_forget(struct driver *d, struct deferred *df);
+
+/* Slow optimizers (think.h). Whoever has an ask for which study_must_think calls driver_think and
+ * asks again when rest_serve_waiters or pool_serve is called: the suggestion is there then. */
+void driver_think(struct driver *d, struct experiment *x);
+/* The suggestion is computed: everything that applies events to `x` is parked. (driver_apply takes
+ * it all the same; then the loop waits for the thread.) */
+bool driver_is_thinking(const struct experiment *x);
+/* It is computed, or will be. */
+bool driver_awaits_thought(const struct experiment *x);
+void driver_park(struct driver *d, struct experiment *x, struct parked *p);
 
 /* Called at the end of each turn that changed studies, before its commit, so that held polls can be
  * served in it. The worker endpoint registers one; REST asks have their own. */

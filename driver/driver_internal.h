@@ -31,6 +31,7 @@ struct http;
 struct sse;
 struct reader;
 struct notify;
+struct think;
 
 struct driver_stats {
     uint64_t commits, commit_failures, events, replay_events;
@@ -86,6 +87,7 @@ struct driver {
     struct sse *sse;
     struct reader *reader;
     struct notify *notify;
+    struct think *think;
     struct pool *pool;
     driver_turn_fn turn_fn[4];
     void *turn_arg[4];

@@ -20,6 +20,7 @@
 #define EVENT_TEXT_MAX 8192    /* bytes of a reason, note or last lines */
 #define EVENT_CLIENT_MAX 128   /* bytes of a client's or worker's name */
 #define EVENT_REQUEST_MAX 64   /* bytes of an idempotency key */
+#define EVENT_REQUEST_BYTES 80 /* with "\n" and a number: the same key, a further part of its answer */
 
 enum trial_state {
     TRIAL_WAITING = 0,

@@ -186,6 +186,52 @@ void http_keep(struct http_call *c, void (*gone)(struct http_call *c))
     }
 }
 
+/* ---- calls that wait until their experiment may be changed again ---- */
+
+static void forget_close(struct http_call *c)
+{
+    c->gone = NULL;
+    list_remove(&c->held);
+    if (c->closed != NULL) {
+        event_free(c->closed);
+        c->closed = NULL;
+    }
+}
+
+/* It came whole: it is carried out even though nobody will hear the answer. */
+static void on_parked_gone(struct http_call *c)
+{
+    forget_close(c);
+}
+
+static void on_unparked(struct parked *p, bool ok)
+{
+    struct http_call *c = container_of(p, struct http_call, parked);
+    forget_close(c);
+    c->x = record_find(c->d, c->args[0]);
+    if (!ok) {
+        http_problem(c, 503, "the driver is stopping; send it again");
+    } else if (c->x == NULL) {
+        http_problem(c, 404, "no experiment is called %s", c->args[0]);
+    } else {
+        c->route->handler(c);
+    }
+}
+
+/* Changes to an experiment wait while its next suggestion is computed. */
+static bool park(struct http_call *c)
+{
+    struct experiment *x = c->x;
+    if (x == NULL || !driver_is_thinking(x) || c->route->method == HTTP_GET ||
+        (c->route->flags & HTTP_F_HOLDS) != 0) {
+        return false;
+    }
+    c->parked.fn = on_unparked;
+    http_keep(c, on_parked_gone);
+    driver_park(c->d, x, &c->parked);
+    return true;
+}
+
 static enum http_method method_of(struct evhttp_request *req)
 {
     switch (evhttp_request_get_command(req)) {
@@ -240,7 +286,9 @@ static void on_request(struct evhttp_request *req, void *arg)
     read_body(c);
     if (route_find(c, path != NULL ? path : "/", method_of(req)) && auth_check(h, c) &&
         route_prepare(c)) {
-        c->route->handler(c);
+        if (!park(c)) {
+            c->route->handler(c);
+        }
     } else {
         h->stats.refused++;
     }

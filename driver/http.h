@@ -35,6 +35,7 @@ enum http_flag {
     HTTP_F_TRIAL = 8,      /* the second is a trial of it */
     HTTP_F_BODY = 16,      /* has a JSON body */
     HTTP_F_NAN = 32,       /* whose numbers may be NaN or Infinity */
+    HTTP_F_HOLDS = 64,     /* waits by itself while a suggestion is computed */
 };
 
 struct http_call;
@@ -73,6 +74,7 @@ struct http_call {
     struct deferred df;
 
     /* for whoever keeps the call */
+    struct parked parked;
     struct list_node held;
     void (*gone)(struct http_call *c); /* called once when the peer has gone or the server ends */
     struct event *timer, *closed;

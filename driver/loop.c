@@ -13,6 +13,7 @@
 #include "driver/notify.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
+#include "driver/think.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -215,6 +216,9 @@ enum mag_status driver_apply(struct driver *d, struct experiment *x, struct even
         return mag_fail(err, MAG_CONFLICT, "the experiment's record cannot be replayed: %s",
                         x->broken);
     }
+    if (x->thinking) {
+        think_wait(d->think, x);
+    }
     ev->wall_ms = clock_wall_ms();
     enum mag_status st = study_apply(x->study, ev, clock_mono_ns(), err);
     if (st != MAG_OK || ev->seq == 0) {
@@ -355,6 +359,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         for (int i = 0; i < 1000 && (n = heap_min(&d->deadlines)) != NULL && n->key <= now; i++) {
             struct experiment *x = container_of(n, struct experiment, deadline);
             heap_remove(&d->deadlines, n);
+            if (x->thinking) {
+                continue; /* what would keep its leases alive may be parked: looked at afterwards */
+            }
             expire(d, x, now);
             loop_mark_dirty(d, x);
         }

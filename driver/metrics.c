@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "driver/driver_internal.h"
 #include "driver/sse.h"
+#include "driver/think.h"
 
 #include <string.h>
 
@@ -70,6 +71,19 @@ static void add_store(struct buf *out, const struct driver *d)
            (double)s->replay_ms / 1e3);
 }
 
+static void add_think(struct buf *out, const struct driver *d)
+{
+    const struct think_stats *s = think_stats(d->think);
+    single(out, "slow_suggestions_total", "counter",
+           "Suggestions computed on the optimizer thread.", (double)s->thoughts);
+    single(out, "slow_suggestions_seconds_total", "counter", "Time that these took.",
+           (double)s->think_ns / 1e9);
+    single(out, "parked_total", "counter", "Requests that waited behind such a suggestion.",
+           (double)s->parked);
+    single(out, "loop_waits_total", "counter", "Times that the loop had to wait for one.",
+           (double)s->waits);
+}
+
 static void add_http(struct buf *out, const struct driver *d)
 {
     const struct http_stats *h = http_stats(d->http);
@@ -99,6 +113,7 @@ void rest_prometheus(struct http_call *c)
 {
     add_experiments(&c->out, c->d);
     add_store(&c->out, c->d);
+    add_think(&c->out, c->d);
     add_http(&c->out, c->d);
     add_workers(&c->out, c->d);
     c->content_type = "text/plain; version=0.0.4; charset=utf-8";

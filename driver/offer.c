@@ -253,7 +253,7 @@ static int find_candidates(struct pool *p, struct candidate **ret)
     int n = 0;
     for (struct experiment *x = driver_next(p->driver, NULL); x != NULL;
          x = driver_next(p->driver, x)) {
-        if (x->deleted || study_spec(x->study)->program == SPEC_ASKED ||
+        if (x->deleted || study_spec(x->study)->program == SPEC_ASKED || driver_is_thinking(x) ||
             !study_has_work(x->study)) {
             continue;
         }
@@ -290,6 +290,11 @@ static bool grant_one(struct worker *w, struct candidate *c, enum event_kind kin
     struct pool *p = w->pool;
     struct event ev;
     struct mag_err err = {0};
+    if (study_must_think(c->x->study)) {
+        driver_think(p->driver, c->x); /* pool_serve comes when it has */
+        c->empty = true;
+        return false;
+    }
     event_init(&ev, kind);
     ev.holder = xstrdup(w->id);
     ev.count = 1;

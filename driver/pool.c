@@ -99,7 +99,7 @@ void worker_renew(struct worker *w)
             h->revoked ? NULL : driver_experiment(w->pool->driver, h->experiment);
         bool renewed = x == NULL || study_renew(x->study, h->trial, h->attempt, now);
         if (!renewed && holding_check(w, h) == HELD_EXPIRED &&
-            !driver_is_read_only(w->pool->driver)) {
+            !driver_is_thinking(x) && !driver_is_read_only(w->pool->driver)) {
             (void)holding_take_back(w, h);
         }
     }
@@ -436,6 +436,11 @@ void pool_stop(struct pool *p)
     event_free(p->soon);
     storage_close(p->storage);
     free(p);
+}
+
+void pool_serve(struct pool *p)
+{
+    offer_serve(p);
 }
 
 const char *pool_urls(const struct pool *p)

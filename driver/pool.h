@@ -27,6 +27,8 @@ enum mag_status pool_start(struct pool **ret, struct driver *d, const char *list
                            const char *storage_url, struct mag_err *err) MAG_MUSTCHECK;
 /* No new grants; held polls are answered at once. */
 void pool_drain(struct pool *p);
+/* Something may be given now: grants it to held polls and answers those, at once. */
+void pool_serve(struct pool *p);
 /* Closes the sockets and frees everything. NULL is allowed. */
 void pool_stop(struct pool *p);
 /* The real addresses, comma-separated. */

@@ -8,9 +8,11 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
+#include "driver/think.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -125,6 +127,7 @@ static void release(struct driver *d, struct experiment *x)
         free(key);
     }
     x->deleted = true;
+    think_forget(d->think, x);
     rest_drop_waiters(d, x);
     list_remove(&x->dirty);
     heap_remove(&d->deadlines, &x->deadline);
@@ -193,6 +196,15 @@ static void mark_broken(struct experiment *x, const char *where, int64_t seq, co
               log_quote(x->broken));
 }
 
+static struct study *open_study(struct spec *spec_take)
+{
+    struct study *s = study_create(spec_take);
+    if (fault_hit("driver.slow")) {
+        study_pretend_slow(s);
+    }
+    return s;
+}
+
 /* The study as the resolved experiment file describes it, NULL (and x->broken set) when it does
  * not. */
 static struct study *study_from_text(struct experiment *x, const char *resolved)
@@ -217,7 +229,7 @@ static struct study *study_from_text(struct experiment *x, const char *resolved)
         return NULL;
     }
     x->dims = spec->space->n;
-    return study_create(spec);
+    return open_study(spec);
 }
 
 static void replay_events(struct replay *r)
@@ -239,6 +251,7 @@ static struct experiment *make(int64_t id)
     struct experiment *x = xcalloc(1, sizeof(*x));
     x->id = id;
     list_init(&x->waiters);
+    list_init(&x->parked);
     return x;
 }
 
@@ -278,6 +291,7 @@ static void bring_back(struct replay *r, struct experiment *x)
     if (x->study != NULL) {
         x->notified = study_state(x->study);
     }
+    rest_fail_begun(r->d, x);
     loop_mark_dirty(r->d, x);
 }
 
@@ -328,6 +342,7 @@ void record_rebuild(struct driver *d)
         log_error("driver", "rebuild-failed", "reason=%s", log_quote(err.text));
         return;
     }
+    think_wait_any(d->think);
     struct experiment *next = NULL;
     for (struct experiment *x = record_next(d, NULL); x != NULL; x = next) {
         next = record_next(d, x);
@@ -403,7 +418,7 @@ enum mag_status driver_submit(struct driver *d, const char *text, size_t len, co
     x->dims = spec->space->n;
     x->request = request != NULL ? xstrdup(request) : NULL;
     char *resolved = mjson_dump(spec->resolved);
-    x->study = study_create(spec);
+    x->study = open_study(spec);
     study_rearm(x->study, clock_mono_ns());
     put(d, x);
     remember_request(d, x);

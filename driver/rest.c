@@ -14,7 +14,7 @@
 #define NUMBERS (HTTP_F_BODY | HTTP_F_NAN)
 
 const struct http_route rest_routes[] = {
-    {HTTP_POST, EXPERIMENT "/ask", rest_ask, ON_X | BODY, "ask", "Take trials to run"},
+    {HTTP_POST, EXPERIMENT "/ask", rest_ask, ON_X | BODY | HTTP_F_HOLDS, "ask", "Take trials to run"},
     {HTTP_POST, TRIAL "/tell", rest_tell, ON_X | NUMBERS, "tell", "End a trial"},
     {HTTP_POST, TRIAL "/report", rest_report, ON_X | NUMBERS, "report",
      "Report metrics of a running trial"},

@@ -18,6 +18,8 @@ extern const struct http_route rest_routes[];
 void rest_serve_waiters(struct driver *d, struct experiment *x);
 /* The experiment goes, or the driver ends: held asks are answered now. */
 void rest_drop_waiters(struct driver *d, struct experiment *x);
+/* The study was brought back to what is stored: an ask that was half answered is refused. */
+void rest_fail_begun(struct driver *d, struct experiment *x);
 
 /* ---- JSON (rest_json.c) ---- */
 /* The parts of a trial or experiment as design says. `full` adds the resolved spec and limits. */

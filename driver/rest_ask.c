@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Ask: giving trials to clients. An ask that finds nothing may wait; held asks stand in a queue of
- * their experiment and are served in order, in the turn in which something changed.
+ * their experiment and are served in order, in the turn in which something changed. Where each
+ * suggestion takes long they wait for it in the same queue; an ask for several trials then gets
+ * them one by one, an event each, with other events in between, and is answered with all of them.
  */
 #include "driver/rest.h"
 
@@ -22,6 +24,8 @@ struct ask {
     char *client, *request, *hash;
     json_t *where;
     int64_t experiment;
+    struct event got; /* grants so far, of an experiment with a slow optimizer */
+    int parts;        /* events that they came by */
     /* while it is held */
     struct http_call *call;
     int64_t until_ns;
@@ -36,6 +40,7 @@ static void ask_free(void *arg)
     free(a->request);
     free(a->hash);
     json_decref(a->where);
+    event_fini(&a->got);
     free(a);
 }
 
@@ -141,41 +146,161 @@ static void answer_reclaim(struct http_call *c, const struct experiment *x, cons
 
 /* ---- asking the study ---- */
 
-/* Answers the call and returns true, or returns false: nothing now, and the ask may wait. */
-static bool serve(struct http_call *c, struct experiment *x, struct ask *a, bool may_wait)
+enum served {
+    ANSWERED,
+    NOTHING, /* now; the ask may wait */
+    THINKING /* the suggestion for it is on its way */
+};
+
+static void fill_event(struct event *ev, const struct ask *a, int count, const char *request)
 {
-    if (a->request != NULL) {
-        const struct event *before = study_request(x->study, a->client, a->request);
-        if (before != NULL && before->body_hash != NULL &&
-            strcmp(before->body_hash, a->hash) != 0) {
-            http_problem(c, 409, "request '%s' was sent before with another body", a->request);
-            return true;
-        }
-        if (before != NULL) {
-            answer_event(c, x, before);
-            return true;
-        }
+    event_init(ev, EV_ASK);
+    ev->count = count;
+    ev->lease_ms = a->lease_ms;
+    ev->holder = a->client != NULL ? xstrdup(a->client) : NULL;
+    ev->request = request != NULL ? xstrdup(request) : NULL;
+    ev->body_hash = request != NULL ? xstrdup(a->hash) : NULL;
+    ev->where = json_incref(a->where);
+}
+
+static void add_grants(struct event *to, const struct event *from)
+{
+    for (int i = 0; i < from->n_grants; i++) {
+        const struct event_grant *g = &from->grants[i];
+        struct event_grant *copy = event_add_grant(to);
+        copy->trial = g->trial;
+        copy->attempt = g->attempt;
+        copy->budget = g->budget;
+        copy->resume_step = g->resume_step;
+        copy->resume_uri = g->resume_uri != NULL ? xstrdup(g->resume_uri) : NULL;
     }
+}
+
+/* The key under which the study remembers part `n` of an answer: a client cannot have sent it. */
+static const char *part_key(const struct ask *a, int n, char buf[EVENT_REQUEST_BYTES + 1])
+{
+    if (a->request == NULL || n == 0) {
+        return a->request;
+    }
+    (void)snprintf(buf, EVENT_REQUEST_BYTES + 1, "%s\n%d", a->request, n);
+    return buf;
+}
+
+/* The same request came before: answers it with what was given then. */
+static bool answer_again(struct http_call *c, struct experiment *x, struct ask *a)
+{
+    const struct event *before =
+        a->request != NULL ? study_request(x->study, a->client, a->request) : NULL;
+    if (before == NULL) {
+        return false;
+    }
+    if (before->body_hash != NULL && strcmp(before->body_hash, a->hash) != 0) {
+        http_problem(c, 409, "request '%s' was sent before with another body", a->request);
+        return true;
+    }
+    if (!study_is_slow(x->study)) {
+        answer_event(c, x, before);
+        return true;
+    }
+    if (before->n_grants == 0) {
+        answer_event(c, x, before);
+        return true;
+    }
+    char key[EVENT_REQUEST_BYTES + 1];
+    for (int n = 1; before != NULL; n++) {
+        add_grants(&a->got, before);
+        before = study_request(x->study, a->client, part_key(a, n, key));
+    }
+    answer_event(c, x, &a->got);
+    return true;
+}
+
+/* Answers the call, or says that there is nothing now and the ask may wait. */
+static enum served serve_quick(struct http_call *c, struct experiment *x, struct ask *a,
+                               bool may_wait)
+{
     struct event ev;
     struct mag_err err = {0};
-    event_init(&ev, EV_ASK);
-    ev.count = a->count;
-    ev.lease_ms = a->lease_ms;
-    ev.holder = a->client != NULL ? xstrdup(a->client) : NULL;
-    ev.request = a->request != NULL ? xstrdup(a->request) : NULL;
-    ev.body_hash = a->request != NULL ? xstrdup(a->hash) : NULL;
-    ev.where = json_incref(a->where);
+    fill_event(&ev, a, a->count, a->request);
     enum mag_status st = driver_apply(c->d, x, &ev, &err);
-    bool answered = true;
+    enum served served = ANSWERED;
     if (st != MAG_OK) {
         http_problem_status(c, st, &err);
     } else if (ev.n_grants == 0 && !ev.done && may_wait) {
-        answered = false;
+        served = NOTHING;
     } else {
         answer_event(c, x, &ev);
     }
     event_fini(&ev);
-    return answered;
+    return served;
+}
+/* The same request is being answered, part by part. */
+static bool has_twin(const struct experiment *x, const struct ask *a)
+{
+    struct list_node *n = list_first(&x->waiters);
+    const struct ask *first = n != NULL ? container_of(n, struct ask, node) : NULL;
+    return first != NULL && first != a && first->parts > 0 && first->request != NULL &&
+           a->request != NULL && strcmp(first->request, a->request) == 0 &&
+           strcmp(first->client, a->client) == 0;
+}
+
+/* One event for one trial; true when it gave one. */
+static bool serve_part(struct http_call *c, struct experiment *x, struct ask *a, struct event *ev,
+                       enum mag_status *ret_st, struct mag_err *err)
+{
+    char key[EVENT_REQUEST_BYTES + 1];
+    fill_event(ev, a, 1, part_key(a, a->parts, key));
+    *ret_st = driver_apply(c->d, x, ev, err);
+    if (*ret_st != MAG_OK || ev->n_grants == 0) {
+        return false;
+    }
+    add_grants(&a->got, ev);
+    a->parts++;
+    return true;
+}
+
+static enum served serve_slow(struct http_call *c, struct experiment *x, struct ask *a,
+                              bool may_wait)
+{
+    enum mag_status st = MAG_OK;
+    struct mag_err err = {0};
+    while (a->got.n_grants < a->count) {
+        bool open = !c->d->read_only && !c->d->stopping;
+        if (open && (driver_is_thinking(x) || study_must_think(x->study))) {
+            driver_think(c->d, x);
+            return THINKING;
+        }
+        struct event ev;
+        bool given = serve_part(c, x, a, &ev, &st, &err);
+        bool nothing = !given && a->got.n_grants == 0;
+        bool waits = nothing && st == MAG_OK && !ev.done && may_wait;
+        if (nothing && !waits && st == MAG_OK) {
+            answer_event(c, x, &ev);
+        }
+        event_fini(&ev);
+        if (nothing && st != MAG_OK) {
+            http_problem_status(c, st, &err);
+        }
+        if (nothing) {
+            return waits ? NOTHING : ANSWERED;
+        }
+        if (!given) {
+            break;
+        }
+    }
+    answer_event(c, x, &a->got);
+    return ANSWERED;
+}
+
+static enum served serve(struct http_call *c, struct experiment *x, struct ask *a, bool may_wait)
+{
+    if (a->parts == 0 && has_twin(x, a)) {
+        return THINKING;
+    }
+    if (a->parts == 0 && answer_again(c, x, a)) {
+        return ANSWERED;
+    }
+    return study_is_slow(x->study) ? serve_slow(c, x, a, may_wait) : serve_quick(c, x, a, may_wait);
 }
 
 /* ---- held asks ---- */
@@ -193,9 +318,14 @@ static void on_wait_over(evutil_socket_t fd, short what, void *arg)
 {
     struct http_call *c = arg;
     struct ask *a = c->state;
-    end_hold(a);
     struct experiment *x = driver_experiment(c->d, a->experiment);
-    if (x != NULL) {
+    if (x != NULL && what == EV_TIMEOUT && driver_awaits_thought(x)) {
+        return; /* what it waits for is on its way: then it is served, or armed again */
+    }
+    end_hold(a);
+    if (x != NULL && a->got.n_grants > 0) {
+        answer_event(c, x, &a->got);
+    } else if (x != NULL) {
         answer_nothing(c, x);
     } else {
         http_problem(c, 404, "the experiment has gone");
@@ -237,17 +367,54 @@ static void hold(struct http_call *c, struct experiment *x, struct ask *a)
     arm_wait(a);
 }
 
+/* Those whose time ran out while a suggestion was on its way. */
+static void arm_again(struct experiment *x)
+{
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &x->waiters)
+    {
+        struct ask *a = container_of(n, struct ask, node);
+        if (!evtimer_pending(a->call->timer, NULL)) {
+            arm_wait(a);
+        }
+    }
+}
+
 void rest_serve_waiters(struct driver *d, struct experiment *x)
 {
     struct list_node *n;
     bool over = study_state_is_final(study_state(x->study));
-    while ((n = list_first(&x->waiters)) != NULL && (over || study_has_work(x->study))) {
+    while (!driver_is_thinking(x) && (n = list_first(&x->waiters)) != NULL) {
         struct ask *a = container_of(n, struct ask, node);
+        if (!over && a->parts == 0 && !study_has_work(x->study)) {
+            break;
+        }
         /* Out of the queue first: an answer may free it. */
         end_hold(a);
-        if (!serve(a->call, x, a, true)) {
+        if (serve(a->call, x, a, true) != ANSWERED) {
             hold_again(x, a);
-            return; /* those behind it would get nothing either */
+            break; /* those behind it would get nothing either */
+        }
+    }
+    if (study_is_slow(x->study) && !driver_awaits_thought(x)) {
+        arm_again(x);
+    }
+}
+
+void rest_fail_begun(struct driver *d, struct experiment *x)
+{
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &x->waiters)
+    {
+        struct ask *a = container_of(n, struct ask, node);
+        if (a->parts == 0) {
+            continue;
+        }
+        end_hold(a);
+        if (a->call->req == NULL) {
+            http_call_free(a->call);
+        } else {
+            http_problem(a->call, 503, "part of the answer could not be stored; send it again");
         }
     }
 }
@@ -276,6 +443,7 @@ static struct ask *parse(struct http_call *c, struct mjson_issues *is)
     struct event id;
     event_init(&id, EV_ASK);
     struct ask *a = xcalloc(1, sizeof(*a));
+    event_init(&a->got, EV_ASK);
     mjson_check_keys(c->body, ask_keys, "", is);
     body_request(c, c->body, &id, is);
     a->count = (int)body_int(c->body, "count", 1, EVENT_GRANTS_MAX, 1, is);
@@ -311,7 +479,7 @@ void rest_ask(struct http_call *c)
         http_problem(c, 409, "the experiment's record cannot be replayed: %s", x->broken);
     } else if (a->reclaim) {
         answer_reclaim(c, x, a);
-    } else if (!serve(c, x, a, a->wait_ms > 0 && !c->d->stopping)) {
+    } else if (serve(c, x, a, a->wait_ms > 0 && !c->d->stopping) != ANSWERED) {
         hold(c, x, a);
     }
 }

@@ -58,6 +58,7 @@ struct study *study_create(struct spec *spec_take)
     s->peek->s.point = xcalloc((size_t)spec_take->space->n + 1, sizeof(double));
     s->best_partial = xcalloc(1, sizeof(*s->best_partial));
     create_parts(s);
+    study_think_init(s);
     study_enqueue_points(s);
     return s;
 }
@@ -207,26 +208,6 @@ bool study_is_idle(const struct study *s)
     return s->counts[TRIAL_WAITING] == 0 && s->counts[TRIAL_RUNNING] == 0;
 }
 
-const struct opt_suggestion *study_peek(const struct study *s)
-{
-    struct peek *p = s->peek;
-    if (!p->valid) {
-        double *point = p->s.point;
-        p->s = (struct opt_suggestion){.point = point};
-        struct opt_ask ask = {.next_trial = s->n_trials + 1, .may_create = study_may_create(s)};
-        optimizer_suggest(s->opt, &ask, &p->s);
-        MAG_ASSERT(p->s.answer != OPT_TRIAL || ask.may_create, "%s created beyond the limit",
-                   optimizer_ops_of(s->opt)->name);
-        p->valid = true;
-    }
-    return &p->s;
-}
-
-void study_unpeek(struct study *s)
-{
-    s->peek->valid = false;
-}
-
 /* Subtracting from zero keeps zero positive, so that both signs of it are one value. */
 double study_minimised(const struct study *s, double value)
 {
@@ -270,7 +251,7 @@ static enum mag_status check_texts(const struct event *ev, struct mag_err *err)
         return mag_fail(err, MAG_LIMIT, "the client's name has more than %d bytes",
                         EVENT_CLIENT_MAX);
     }
-    if (too_long(ev->request, EVENT_REQUEST_MAX)) {
+    if (too_long(ev->request, EVENT_REQUEST_BYTES)) {
         return mag_fail(err, MAG_LIMIT, "\"request\" has more than %d bytes", EVENT_REQUEST_MAX);
     }
     if (ev->request != NULL && ev->holder == NULL) {
@@ -350,13 +331,15 @@ static void decide_failures(const struct study *s, struct event *ev)
 }
 
 /* Nothing waits or runs, and the optimizer has nothing to give: only an extension can change that.
- */
+ * A slow one is asked in full by an ask alone, and never because a suggestion happens to be known:
+ * the decision is a function of the record. */
 static void decide_completed(const struct study *s, struct event *ev)
 {
     if (study_state_is_final(ev->study) || !study_is_idle(s)) {
         return;
     }
-    const struct opt_suggestion *next = study_peek(s);
+    bool asked = ev->kind == EV_ASK || ev->kind == EV_RESERVE;
+    const struct opt_suggestion *next = asked ? study_peek(s) : study_outline(s);
     if (next->answer == OPT_TRIAL || next->answer == OPT_RESUME) {
         return;
     }

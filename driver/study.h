@@ -65,10 +65,10 @@ struct trial {
     struct list_node link; /* in study->queue while WAITING and not reserved; in study->open while
                               RUNNING or reserved; in none otherwise */
     /* private to the study */
-    struct trial_attempt first;    /* attempts points here until there is a second */
-    double attempt_value;          /* last objective of the current attempt, NaN = none */
-    int64_t attempt_step;          /* highest step of the current attempt, with or without objective */
-    int64_t value_step;            /* step that `value` belongs to, -1 = none */
+    struct trial_attempt first; /* attempts points here until there is a second */
+    double attempt_value;       /* last objective of the current attempt, NaN = none */
+    int64_t attempt_step;       /* highest step of the current attempt, with or without objective */
+    int64_t value_step;         /* step that `value` belongs to, -1 = none */
     int64_t attempt_ns, report_ns; /* monotonic, for estimates; 0 after a restart */
     uint64_t touch;                /* last apply that changed it */
 };
@@ -130,10 +130,30 @@ const char *study_trial_why(const struct study *s, const struct trial *t, char *
 const char *study_why(const struct study *s, char *buf, size_t size);
 /* Seconds to the end as far as durations seen tell, negative = unknown. */
 double study_eta_s(const struct study *s, int64_t now_ns);
-/* Could an ask of a worker get something now? (cheap; a hint for dispatch) */
+/* Could an ask of a worker get something now, or end the experiment? A cheap hint for
+ * dispatch. */
 bool study_has_work(const struct study *s);
 /* Would an ask now create a new trial (and not give one that waits or is promoted)? */
 bool study_next_is_new(const struct study *s);
+
+/* ---- slow optimizers (study_think.c) ----
+ * Their suggestion may be computed on another thread, so that whoever calls study_apply is not held
+ * up. It is part of no event and of no record: study_apply computes it itself when it is missing,
+ * and takes it when it is there. */
+struct thought;
+/* Takes any optimizer for a slow one from now on; for tests of what is around it. */
+void study_pretend_slow(struct study *s);
+bool study_is_slow(const struct study *s);
+/* Would an ask have to wait for a suggestion that takes long? */
+bool study_must_think(const struct study *s);
+/* The suggestion that study_must_think tells of, to be computed. */
+struct thought *study_thought(const struct study *s);
+/* Computes it: any thread. From study_thought to study_thought_take nothing may be applied to the
+ * study; queries are allowed. */
+void study_thought_run(struct thought *t);
+/* Gives it to the study that it came from. */
+void study_thought_take(struct study *s, struct thought *t_take);
+
 /* Expected milliseconds until this running trial ends, -1 = unknown (prefetch). */
 int64_t study_remaining_ms(const struct study *s, int64_t trial, int64_t now_ns);
 /* Trials changed by the last study_apply, for the event stream. */

@@ -24,6 +24,8 @@ struct trial_chunk {
 struct peek {
     bool valid;
     struct opt_suggestion s;
+    bool outlined;
+    struct opt_suggestion outline; /* the same without a point, of a slow optimizer */
 };
 
 struct study {
@@ -61,6 +63,7 @@ struct study {
         *best_partial; /* trial, 0 = none, -1 = to be looked for; a cache behind a const study */
 
     struct peek *peek;
+    bool slow;     /* a suggestion takes long: only an ask may need one (study_think.c) */
     bool answered; /* this event was answered and is not to be recorded */
     uint64_t turn; /* counts applies, for `touch` */
     int64_t *touched;
@@ -98,9 +101,18 @@ enum mag_status event_attempt(struct study *s, const struct event *ev, struct tr
 void event_after(struct event *ev, const struct trial *t, bool changed);
 bool study_may_create(const struct study *s);
 bool study_is_idle(const struct study *s); /* nothing waits or runs */
+
+/* ---- study_think.c ---- */
 /* What the optimizer would answer now. Borrowed until something changes. */
 const struct opt_suggestion *study_peek(const struct study *s);
+/* The same, but quick for a slow optimizer too: without its point, and then perhaps TRIAL where the
+ * point would show that the space is exhausted. A function of the record, as decisions must be. */
+const struct opt_suggestion *study_outline(const struct study *s);
+/* The whole where it is known, else the outline: for queries. */
+const struct opt_suggestion *study_outlook(const struct study *s);
 void study_unpeek(struct study *s);
+/* Knows whether its optimizer is slow. */
+void study_think_init(struct study *s);
 /* Ours and the optimizer's sign. */
 double study_minimised(const struct study *s, double value);
 bool study_is_better(const struct study *s, double a, double b);

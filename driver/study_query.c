@@ -103,8 +103,11 @@ bool study_has_work(const struct study *s)
     if (!list_is_empty(&s->queue)) {
         return true;
     }
-    const struct opt_suggestion *o = study_peek(s);
-    return o->answer == OPT_TRIAL || o->answer == OPT_RESUME;
+    const struct opt_suggestion *o = study_outlook(s);
+    if (o->answer == OPT_TRIAL || o->answer == OPT_RESUME) {
+        return true;
+    }
+    return s->slow && study_is_idle(s); /* nothing to give ever again: the ask records that */
 }
 
 bool study_next_is_new(const struct study *s)
@@ -137,7 +140,7 @@ const char *study_why(const struct study *s, char *buf, size_t size)
                        (long long)n);
         return "no-taker";
     }
-    const struct opt_suggestion *o = study_peek(s);
+    const struct opt_suggestion *o = study_outlook(s);
     if (o->answer == OPT_TRIAL || o->answer == OPT_RESUME) {
         return say(buf, size, "no-taker", "the next trial waits to be taken");
     }

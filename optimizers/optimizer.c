@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "optimizers/options.h"
+#include "optimizers/sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -177,6 +178,19 @@ void optimizer_destroy(struct optimizer *o)
 const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o)
 {
     return o->ops;
+}
+
+bool optimizer_is_slow(const struct optimizer *o)
+{
+    unsigned caps = o->ops->caps;
+    const struct opt_option *opt = o->ops->options;
+    for (int i = 0; opt[i].name != NULL; i++) {
+        if (strcmp(opt[i].name, "sampler") == 0 && opt[i].type == OPT_T_ENUM) {
+            const struct sampler_ops *s = sampler_find(opt[i].names[(int)o->values[i]]);
+            caps |= s != NULL ? s->caps : 0;
+        }
+    }
+    return (caps & OPT_CAP_SLOW) != 0;
 }
 
 json_t *optimizer_resolved(const struct optimizer *o)

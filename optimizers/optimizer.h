@@ -110,7 +110,8 @@ enum opt_caps {
     OPT_CAP_PAUSES = 2,      /* may answer PAUSE and RESUME */
     OPT_CAP_FINITE = 4,      /* needs a finite space */
     OPT_CAP_ESTIMATE = 8,    /* plan rows are what a long search tends to, not bounds */
-    OPT_CAP_SLOW = 16,       /* suggest may take over 1 ms: the driver calls it on a thread */
+    OPT_CAP_SLOW = 16,       /* suggest may take over 1 ms: the driver calls it on a thread. Without
+                                a point (NULL) or a new trial (may_create) it is quick all the same */
     OPT_CAP_MULTI = 32,      /* handles several objectives */
     OPT_CAP_OUTCOME = 64,    /* prefers feasible results by opt_result.violation */
     OPT_CAP_STATELESS = 128, /* samplers: propose depends on (seed, trial, attempt) alone */
@@ -183,6 +184,8 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
                                    char **ret_why);
 void optimizer_destroy(struct optimizer *o);
 const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o);
+/* OPT_CAP_SLOW, of the algorithm or of the sampler that it was given. */
+bool optimizer_is_slow(const struct optimizer *o);
 /* The object with the algorithm chosen and every option written out, new reference. */
 json_t *optimizer_resolved(const struct optimizer *o);
 

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* Each Criterion test is a process of its own, so each has its own MAGPIE_FAULTS. */
 static void faults(const char *text)
@@ -29,6 +30,16 @@ Test(fault, the_countdown_fires_once)
     }
     cr_assert(fault_hit("other"), "points count for themselves");
     cr_assert_not(fault_hit("nobody-named-this"));
+}
+
+Test(fault, sleep_holds_the_thread_and_does_not_fail)
+{
+    struct timespec a, b;
+    faults("slow=sleep30");
+    (void)clock_gettime(CLOCK_MONOTONIC, &a);
+    cr_assert_not(fault_hit("slow"));
+    (void)clock_gettime(CLOCK_MONOTONIC, &b);
+    cr_assert_geq((b.tv_sec - a.tv_sec) * 1000 + (b.tv_nsec - a.tv_nsec) / 1000000, 29);
 }
 
 Test(fault, a_star_fires_on_all_later_passes)

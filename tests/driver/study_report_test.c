@@ -385,8 +385,8 @@ Test(study_report, limits_hold_at_the_limit_and_not_one_beyond)
         cr_assert_eq(lab_apply(&l), want);
         ev = lab_event(&l, EV_ASK, 0, 0);
         ev->holder = xstrdup("c");
-        ev->request = xcalloc(1, EVENT_REQUEST_MAX + 2);
-        memset(ev->request, 'r', (size_t)(EVENT_REQUEST_MAX + over));
+        ev->request = xcalloc(1, EVENT_REQUEST_BYTES + 2);
+        memset(ev->request, 'r', (size_t)(EVENT_REQUEST_BYTES + over));
         ev->count = 1;
         cr_assert_eq(lab_apply(&l), want);
         ev = lab_event(&l, EV_TELL, 5 + over, 1);

@@ -286,7 +286,10 @@ class UnderLoad(harness.Case):
             self.assertEqual(r["attempt"], 2)
             self.assertGreaterEqual(r["start"], 3, "not from the last checkpoint")
         got, ends = self.check_end(d, x, 2)
-        self.assertTrue(all(t["losses"] == 1 for t in got))
+        # A worker that is not scheduled for a lease's time loses its trials too, and takes them back: a second loss,
+        # but no attempt more.
+        self.assertEqual([t["attempt"] for t in got], [2, 2])
+        self.assertTrue(all(t["losses"] >= 1 for t in got), got)
         self.assertTrue(other.alive())
 
     def test_trial_program_killed_is_retried_from_checkpoint(self):

@@ -288,6 +288,8 @@ def describe(pids):
         except OSError:
             tasks = []
         for t in tasks:
+            if _proc(pid, f"task/{t}/comm").startswith("nng:"):
+                continue
             state = _proc(pid, f"task/{t}/stat").rsplit(")", 1)[-1].split()[:1]
             out.append(f"    thread {t} {_proc(pid, f'task/{t}/comm')} {''.join(state)} in {_proc(pid, f'task/{t}/wchan')}")
         out += [f"    {line}" for line in _log_tail(pid)]
