@@ -366,7 +366,28 @@ static void fill_points(struct event *ev, const struct wire_point *points, size_
 static const char *objective_of(struct worker *w, int64_t experiment)
 {
     const struct experiment *x = driver_experiment(w->pool->driver, experiment);
-    return x != NULL ? study_spec(x->study)->metric : "";
+    return x != NULL && x->study != NULL ? study_spec(x->study)->metric : "";
+}
+
+/* What a completed trial measured beside the objective. A measure that it never reported fails it.
+ */
+static void fill_measures(struct event *ev, struct worker *w, const struct wire_result *r)
+{
+    const struct experiment *x = driver_experiment(w->pool->driver, r->experiment);
+    const struct trial *t = x != NULL && x->study != NULL ? study_trial(x->study, r->trial) : NULL;
+    const struct spec *spec = t != NULL ? study_spec(x->study) : NULL;
+    for (int i = 1; spec != NULL && i < spec->n_measures; i++) {
+        const char *name = spec->measures[i].name;
+        const json_t *v = json_object_get(r->metrics, name);
+        if (v != NULL) {
+            event_add_value(ev, name, number_of(v));
+        } else if (isnan(trial_measure(t, i))) {
+            ev->told = TRIAL_FAILED;
+            ev->cause = FAIL_NO_METRIC;
+            free(ev->reason);
+            ev->reason = xasprintf("it ended well, but never reported \"%s\"", name);
+        }
+    }
 }
 
 static void keep_tail(struct holding *h, const char *tail)
@@ -426,6 +447,7 @@ static void fill_tell(struct event *ev, struct worker *w, const struct wire_resu
         const json_t *v = json_object_get(r->metrics, objective_of(w, r->experiment));
         ev->has_value = v != NULL;
         ev->value = number_of(v);
+        fill_measures(ev, w, r);
     } else if (strcmp(r->status, "failed") == 0) {
         ev->told = TRIAL_FAILED;
         ev->cause = cause_of(r->cause);

@@ -120,6 +120,10 @@ static void free_points(struct event *ev)
         free(ev->points[i].values);
     }
     free(ev->points);
+    for (int k = 0; k < ev->n_values; k++) {
+        free(ev->values[k].name);
+    }
+    free(ev->values);
 }
 
 void event_clear_decision(struct event *ev)
@@ -185,6 +189,12 @@ struct event_point *event_add_point(struct event *ev, int64_t step, int n)
     *p = (struct event_point){.step = step, .n_values = n};
     p->values = n > 0 ? xcalloc((size_t)n, sizeof(*p->values)) : NULL;
     return p;
+}
+
+void event_add_value(struct event *ev, const char *name, double value)
+{
+    ev->values = grown(ev->values, ev->n_values, sizeof(*ev->values));
+    ev->values[ev->n_values++] = (struct event_value){.name = xstrdup(name), .value = value};
 }
 
 void event_add_move(struct event *ev, int64_t trial, enum trial_state to)
@@ -325,6 +335,22 @@ static void put_moves(struct buf *b, const struct event *ev)
     buf_addc(b, ']');
 }
 
+/* [name, value, name, value, …] */
+static void put_values(struct buf *b, const struct event *ev)
+{
+    if (ev->n_values == 0) {
+        return;
+    }
+    key(b, "values");
+    for (int k = 0; k < ev->n_values; k++) {
+        buf_addc(b, k > 0 ? ',' : '[');
+        buf_add_json_string(b, ev->values[k].name);
+        buf_addc(b, ',');
+        buf_add_json_number(b, ev->values[k].value);
+    }
+    buf_addc(b, ']');
+}
+
 /* [[step, name or null, value, name or null, value, …], …] */
 static void put_points(struct buf *b, const struct event *ev)
 {
@@ -400,6 +426,7 @@ void event_encode(const struct event *ev, int dims, struct buf *out)
         key(out, "value");
         buf_add_json_number(out, ev->value);
     }
+    put_values(out, ev);
     put_flag(out, "waiting", ev->waiting);
     put_json(out, "where", ev->where);
     put_text(out, "why", ev->why);

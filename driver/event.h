@@ -132,6 +132,8 @@ struct event {
     bool uncounted;          /* TELL lost, EXPIRE: draining or announced preemption: counts as no loss */
     bool has_value;          /* TELL: objective given */
     double value;
+    struct event_value *values; /* TELL: what else was measured, by name */
+    int n_values;
     enum fail_cause cause;
     bool retry;              /* TELL failed: may be tried again whatever the cause */
     char *reason;
@@ -175,6 +177,7 @@ void event_clear_decision(struct event *ev);
 /* The values of point i are allocated by the caller: points[i].values is malloc'ed, as all that
  * event_fini frees. event_add_point appends one with `n` unset values and returns it. */
 struct event_point *event_add_point(struct event *ev, int64_t step, int n);
+void event_add_value(struct event *ev, const char *name, double value);
 void event_add_move(struct event *ev, int64_t trial, enum trial_state to);
 struct event_grant *event_add_grant(struct event *ev);
 

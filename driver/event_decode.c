@@ -214,6 +214,24 @@ static enum mag_status get_points(struct reading *r, const json_t *v)
     return MAG_OK;
 }
 
+static enum mag_status get_told_values(struct reading *r, const json_t *v)
+{
+    size_t n = json_array_size(v);
+    if (!json_is_array(v) || n % 2 != 0 || n / 2 > EVENT_VALUES_MAX) {
+        return bad(r, "values", "an array of [name, value, …]");
+    }
+    for (size_t i = 0; i < n; i += 2) {
+        const json_t *name = json_array_get(v, i);
+        double value = 0;
+        enum mag_status st = get_number(r, "values", json_array_get(v, i + 1), &value);
+        if (st != MAG_OK || !json_is_string(name)) {
+            return bad(r, "values", "an array of [name, value, …]");
+        }
+        event_add_value(r->ev, json_string_value(name), value);
+    }
+    return MAG_OK;
+}
+
 static enum mag_status get_checkpoint(struct reading *r, const json_t *v)
 {
     const char *k;
@@ -284,6 +302,7 @@ static const struct key_row keys[] = {
     {"trial", K_INT, AT(trial), 0, INT64_MAX, NULL},
     {"uncounted", K_FLAG, AT(uncounted), 0, 0, NULL},
     {"value", K_VALUE, AT(value), 0, 0, NULL},
+    {"values", K_OTHER, 0, 0, 0, get_told_values},
     {"waiting", K_FLAG, AT(waiting), 0, 0, NULL},
     {"where", K_JSON, AT(where), 0, 0, NULL},
     {"why", K_TEXT, AT(why), 0, 0, NULL},

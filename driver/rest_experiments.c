@@ -180,7 +180,7 @@ static int best_trials(const struct experiment *x, int k, int64_t *ids)
     p.items = xcalloc((size_t)k + 1, sizeof(*p.items));
     for (int64_t id = 1; id <= study_trials(x->study); id++) {
         const struct trial *t = study_trial(x->study, id);
-        if (t->state == TRIAL_COMPLETED && !isnan(t->value)) {
+        if (t->state == TRIAL_COMPLETED && !isnan(t->value) && trial_violation(x->study, t) == 0) {
             page_offer(&p, t->value, id);
         }
     }
@@ -433,5 +433,24 @@ void rest_experiment_importance(struct http_call *c)
 
 void rest_experiment_pareto(struct http_call *c)
 {
-    http_problem(c, 501, "several objectives are not in this build; see /best");
+    if (rest_refuse_broken(c)) {
+        return;
+    }
+    const struct spec *spec = study_spec(c->x->study);
+    int n = 0;
+    const int64_t *front = study_front(c->x->study, &n);
+    const struct trial *best = study_best(c->x->study);
+    bool one = spec->n_objectives == 1 && best != NULL && best->state == TRIAL_COMPLETED &&
+               trial_violation(c->x->study, best) == 0;
+    json_t *objectives = spec_objectives_json(spec);
+    buf_adds(&c->out, "{\"objectives\":");
+    rest_add_json(&c->out, objectives);
+    json_decref(objectives);
+    buf_adds(&c->out, ",\"trials\":[");
+    for (int i = 0; i < (one ? 1 : n); i++) {
+        buf_adds(&c->out, i > 0 ? "," : "");
+        rest_add_trial(&c->out, c->d, c->x, one ? best : study_trial(c->x->study, front[i]));
+    }
+    buf_adds(&c->out, "]}");
+    http_reply(c);
 }

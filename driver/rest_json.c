@@ -196,6 +196,27 @@ static void add_trial_origin(struct buf *out, const struct trial *t)
     }
 }
 
+/* Every measure by name, and whether they keep the outcome constraints. */
+static void add_measures(struct buf *out, const struct experiment *x, const struct trial *t)
+{
+    const struct spec *spec = study_spec(x->study);
+    if (spec->n_measures < 2 && spec->n_bounds == 0) {
+        return;
+    }
+    key(out, "values");
+    for (int i = 0; i < spec->n_measures; i++) {
+        buf_addc(out, i == 0 ? '{' : ',');
+        buf_add_json_string(out, spec->measures[i].name);
+        buf_addc(out, ':');
+        buf_add_json_number(out, trial_measure(t, i));
+    }
+    buf_addc(out, '}');
+    if (spec->n_bounds > 0) {
+        key(out, "violation");
+        buf_add_json_number(out, isnan(t->value) ? NAN : trial_violation(x->study, t));
+    }
+}
+
 void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
                     const struct trial *t)
 {
@@ -210,6 +231,7 @@ void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *
     add_int_from(out, "step", t->step, 0);
     key(out, "value");
     buf_add_json_number(out, t->value);
+    add_measures(out, x, t);
     add_int(out, "failures", t->failures);
     add_int(out, "losses", t->losses);
     add_int(out, "late", t->late);
@@ -304,6 +326,15 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     buf_adds(out, "{\"metric\":");
     buf_add_json_string(out, spec->metric);
     buf_addf(out, ",\"direction\":\"%s\"}", spec->maximize ? "max" : "min");
+    if (spec->n_objectives > 1) {
+        int n = 0;
+        json_t *objectives = spec_objectives_json(spec);
+        (void)study_front(x->study, &n);
+        key(out, "objectives");
+        rest_add_json(out, objectives);
+        add_int(out, "pareto", n);
+        json_decref(objectives);
+    }
     add_text(out, "algorithm",
              json_string_value(
                  json_object_get(json_object_get(spec->resolved, "optimizer"), "algorithm")));

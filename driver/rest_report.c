@@ -180,6 +180,36 @@ static void read_value(const json_t *body, struct event *ev, struct mjson_issues
     }
 }
 
+/* "values" of a tell: the objective by its name, and what else was measured. */
+static void read_told_values(const json_t *body, struct event *ev, const char *metric,
+                             struct mjson_issues *is)
+{
+    const json_t *values = json_object_get(body, "values");
+    const char *name = NULL;
+    json_t *v = NULL;
+    if (values == NULL) {
+        return;
+    }
+    if (!json_is_object(values) || json_object_size(values) > EVENT_VALUES_MAX) {
+        mjson_issue(is, "/values", "must be an object of at most %d numbers", EVENT_VALUES_MAX);
+        return;
+    }
+    json_object_foreach((json_t *)(uintptr_t)values, name, v)
+    {
+        double x = NAN;
+        if (!body_number(v, &x)) {
+            mjson_issue_at(is, "/values", name, "is %s, expected a number", mjson_kind(v));
+        } else if (strcmp(name, metric) != 0) {
+            event_add_value(ev, name, x);
+        } else if (ev->has_value) {
+            mjson_issue_at(is, "/values", name, "is the objective, which \"value\" gives already");
+        } else {
+            ev->has_value = true;
+            ev->value = x;
+        }
+    }
+}
+
 static void read_told(const json_t *body, struct event *ev, struct mjson_issues *is)
 {
     const char *state = body_text(body, "state", 32, is);
@@ -205,12 +235,14 @@ static void read_told(const json_t *body, struct event *ev, struct mjson_issues 
 static void read_tell(const json_t *body, struct event *ev, const char *metric,
                       struct mjson_issues *is)
 {
-    static const char *const keys[] = {"attempt", "state",      "value", "reason", "retry", "cause",
-                                       "metrics", "checkpoint", "where", "trial",  NULL};
+    static const char *const keys[] = {"attempt", "state",      "value", "values",
+                                       "reason",  "retry",      "cause", "trial",
+                                       "metrics", "checkpoint", "where", NULL};
     mjson_check_keys(body, keys, "", is);
     read_common(body, ev, metric, is);
     read_told(body, ev, is);
     read_value(body, ev, is);
+    read_told_values(body, ev, metric, is);
     ev->retry = body_bool(body, "retry", false, is);
     const char *reason = body_text(body, "reason", EVENT_TEXT_MAX, is);
     ev->reason = reason != NULL ? xstrdup(reason) : NULL;

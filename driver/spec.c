@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAME_MAX_BYTES 256 /* name, metric, unit */
+#define NAME_MAX_BYTES 256 /* name, unit */
 #define POINTS_MAX 10000   /* enqueued points */
 #define RESOURCE_MAX INT64_C(1000000000000)
 
@@ -105,36 +105,6 @@ bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is)
 
 /* ---- parts ---- */
 
-static void read_objective(struct spec *s, const json_t *doc, struct mjson_issues *is)
-{
-    static const char *const keys[] = {"metric", "direction", NULL};
-    static const char *const words[] = {"max",      "maximize", "maximise", "min",
-                                        "minimize", "minimise", NULL};
-    const json_t *o = json_object_get(doc, "objective");
-    if (o == NULL) {
-        mjson_issue(
-            is, "",
-            "\"objective\" is missing: {\"metric\": \"val_accuracy\", \"direction\": \"max\"}");
-        return;
-    }
-    if (!spec_object(o, "/objective", is)) {
-        return;
-    }
-    mjson_check_keys(o, keys, "/objective", is);
-    s->metric = spec_text(o, "/objective", "metric", NAME_MAX_BYTES, false, NULL, is);
-    const json_t *v = json_object_get(o, "direction");
-    const char *direction = json_is_string(v) ? json_string_value(v) : "";
-    s->maximize = strcmp(direction, "max") == 0;
-    if (v == NULL) {
-        mjson_issue(is, "/objective", "\"direction\" is missing: \"max\" or \"min\"");
-    } else if (!s->maximize && strcmp(direction, "min") != 0) {
-        const char *near = mjson_nearest(direction, words);
-        mjson_issue(is, "/objective/direction", "must be \"max\" or \"min\"%s%.3s%s",
-                    near != NULL ? "; did you mean \"" : "", near != NULL ? near : "",
-                    near != NULL ? "\"?" : "");
-    }
-}
-
 static void read_resource(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     static const char *const keys[] = {"unit", "min", "max", NULL};
@@ -220,7 +190,7 @@ struct opt_setup spec_opt_setup(const struct spec *s)
                               .resource = s->resource,
                               .trials = s->limits.trials,
                               .parallel = s->limits.parallel,
-                              .objectives = 1};
+                              .objectives = s->n_objectives};
 }
 
 /* Builds both once: only they know their options. The resolved forms go into the spec's. */
@@ -253,15 +223,13 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
 
 static void check_top_keys(const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"$schema", "name", "objective", "searchspace", "optimizer",
-                                       "resource", "limits", "seed", "trial", "checkpoint",
-                                       "early_stopping", "points", "requires", "metrics", "project",
-                                       "tags", "notes", "notify", "simulation",
-                                       /* known, but not yet */
-                                       "objectives", "constraints", "outcome_constraints",
-                                       "warm_start", "validation", "distribution", NULL};
-    static const char *const later[] = {"objectives", "constraints", "outcome_constraints",
-                                        "warm_start", "validation",  "distribution",
+    static const char *const keys[] = {
+        "$schema", "name", "objective", "searchspace", "optimizer", "resource", "limits", "seed",
+        "trial", "checkpoint", "early_stopping", "points", "requires", "metrics", "project", "tags",
+        "notes", "notify", "simulation", "objectives", "outcome_constraints",
+        /* known, but not yet */
+        "constraints", "warm_start", "validation", "distribution", NULL};
+    static const char *const later[] = {"constraints", "warm_start", "validation", "distribution",
                                         NULL};
     for (int i = 0; later[i] != NULL; i++) {
         if (json_object_get(doc, later[i]) != NULL) {
@@ -314,10 +282,10 @@ static json_t *limits_json(const struct spec_limits *l)
 
 static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rule_take)
 {
-    json_t *o = json_pack("{s:s, s:{s:s, s:s}, s:o, s:o, s:o, s:I}", "name", s->name, "objective",
-                          "metric", s->metric, "direction", s->maximize ? "max" : "min",
-                          "searchspace", space_to_json(s->space), "optimizer", optimizer_take,
-                          "limits", limits_json(&s->limits), "seed", (json_int_t)s->seed);
+    json_t *o = json_pack("{s:s, s:o, s:o, s:o, s:I}", "name", s->name, "searchspace",
+                          space_to_json(s->space), "optimizer", optimizer_take, "limits",
+                          limits_json(&s->limits), "seed", (json_int_t)s->seed);
+    spec_write_goals(s, o);
     if (s->resource.present) {
         (void)json_object_set_new(o, "resource",
                                   json_pack("{s:s, s:I, s:I}", "unit", s->resource_unit, "min",
@@ -351,7 +319,7 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     s->name = spec_text(doc, "", "name", NAME_MAX_BYTES, false, "experiment", is);
     s->seed = (uint64_t)spec_int(doc, "", "seed", 0, INT64_C(1) << 53,
                                  (int64_t)(seed_if_absent & ((UINT64_C(1) << 53) - 1)), is);
-    read_objective(s, doc, is);
+    spec_read_goals(s, doc, is);
     if (json_object_get(doc, "searchspace") == NULL) {
         mjson_issue(is, "",
                     "\"searchspace\" is missing: {\"lr\": {\"type\": \"DOUBLE\", \"range\": "
@@ -365,6 +333,7 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     read_search(s, doc, is, &optimizer, &rule);
     spec_read_trial(s, doc, is);
     spec_read_extra(s, doc, is);
+    spec_check_goals(s, doc, is);
     if (is->total > before) {
         json_decref(optimizer);
         json_decref(rule);
@@ -393,7 +362,9 @@ void spec_destroy(struct spec *s)
         json_decref(values[i]);
     }
     free(s->name);
-    free(s->metric);
+    for (int i = 0; i < s->n_measures; i++) {
+        free(s->measures[i].name);
+    }
     free(s->resource_unit);
     free(s->notes);
     free(s->project);

@@ -36,10 +36,30 @@ struct spec_requires {
     int n_labels;
 };
 
+#define SPEC_METRIC_MAX 256  /* bytes of a metric's name */
+#define SPEC_BOUNDS_MAX 64   /* outcome constraints */
+#define SPEC_MEASURES_MAX 64 /* metrics that are objectives or bounded */
+
+/* A number that every trial has to report. */
+struct spec_measure {
+    char *name;
+    bool maximize; /* objectives */
+};
+
+/* An outcome constraint: lo <= measure <= hi; infinite = open. */
+struct spec_bound {
+    int measure;
+    double lo, hi;
+};
+
 struct spec {
     char *name;
-    char *metric;
-    bool maximize;
+    const char *metric; /* measures[0], the first objective */
+    bool maximize;      /* likewise */
+    struct spec_measure measures[SPEC_MEASURES_MAX]; /* the objectives first */
+    int n_objectives, n_measures;
+    struct spec_bound bounds[SPEC_BOUNDS_MAX];
+    int n_bounds;
     struct space *space;
     struct opt_resource resource;
     char *resource_unit; /* "epoch"; NULL without a resource */
@@ -68,6 +88,10 @@ void spec_destroy(struct spec *s);
 /* What the search will do before anything is spent: {"algorithm", "why", "trials", "epochs",
  * "table": [{"bracket","rung","budget","trials","epochs"}], "notes": [...]}; new reference. */
 json_t *spec_plan(const struct spec *s);
+/* The index of a measure, -1 = no measure has this name. */
+int spec_measure_find(const struct spec *s, const char *name);
+/* [{"metric", "direction"}, …], new reference. */
+json_t *spec_objectives_json(const struct spec *s);
 /* What the spec tells its optimizer; borrows the spec. */
 struct opt_setup spec_opt_setup(const struct spec *s);
 

@@ -21,6 +21,12 @@ int64_t spec_duration(const json_t *o, const char *pointer, const char *key,
 /* Is the value an object? A fault otherwise; absent is false without one. */
 bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is);
 
+/* spec_goals.c: objective, objectives, outcome_constraints; and, after all else is read, what does
+ * not go with several objectives. */
+void spec_read_goals(struct spec *s, const json_t *doc, struct mjson_issues *is);
+void spec_check_goals(const struct spec *s, const json_t *doc, struct mjson_issues *is);
+void spec_write_goals(const struct spec *s, json_t *out);
+
 /* spec_extra.c: requires, metrics, project, tags, notes, notify, checkpoint */
 void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is);
 /* Their resolved form into `out`. */

@@ -95,6 +95,7 @@ void study_destroy(struct study *s)
     free(s->peek);
     free(s->best_partial);
     free(s->touched);
+    free(s->front);
     spec_destroy(s->spec);
     free(s);
 }

@@ -37,6 +37,7 @@ struct trial {
     int64_t budget;           /* of the current or last grant; 0 = none */
     int64_t step;             /* highest step reported, -1 = none */
     double value;             /* told, else of the highest step; user's sign; NaN = none */
+    double *extras; /* spec->n_measures - 1: the other measures, newest, user's sign; NaN = none */
     int64_t seen_step;        /* highest step the optimizer saw, -1 = none */
     int32_t failures, losses; /* of the program; lost leases in all */
     int32_t losses_in_row;    /* without a newer checkpoint */
@@ -121,6 +122,13 @@ int64_t study_trials(const struct study *s);                        /* ids are 1
 void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
 /* The best completed trial, else the best at the highest step; NULL = none. O(1). */
 const struct trial *study_best(const struct study *s);
+/* With several objectives: the completed feasible trials that no other dominates, in the order they
+ * came; none with one objective. */
+const int64_t *study_front(const struct study *s, int *ret_n);
+/* Measure i of a trial (0: its value), NaN = none; and how far it breaks the outcome constraints in
+ * all, relative to their bounds; 0 = feasible as far as is known. */
+double trial_measure(const struct trial *t, int i);
+double trial_violation(const struct study *s, const struct trial *t);
 /* Limits in force: the spec's as changed by extend. */
 const struct spec_limits *study_limits(const struct study *s);
 /* Why this trial does not run (WAITING, PAUSED), with the experiment's own reasons first; the code,

@@ -1,17 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * The best trial, kept as values come in: the best completed one; while there is none, the best at
- * the highest step. Ties go to the lower id.
+ * the highest step. Feasible ones first; ties go to the lower id. With several objectives it is the
+ * best in the first one.
  */
 #include "driver/study_impl.h"
 
 #include <math.h>
 
+/* Less violation of the outcome constraints first, then the (first) objective, then the id. */
+static bool is_better(const struct study *s, const struct trial *a, const struct trial *b)
+{
+    double x = trial_violation(s, a), y = trial_violation(s, b);
+    if (x != y) {
+        return x < y;
+    }
+    return a->value == b->value ? a->id < b->id : study_is_better(s, a->value, b->value);
+}
+
 void best_completed(struct study *s, const struct trial *t)
 {
     const struct trial *best = trial_at(s, s->best_completed);
-    bool tie = best != NULL && best->value == t->value && t->id < best->id;
-    if (best == NULL || tie || study_is_better(s, t->value, best->value)) {
+    if (best == NULL || is_better(s, t, best)) {
         s->best_completed = t->id;
     }
 }
@@ -26,7 +36,7 @@ static bool is_ahead(const struct study *s, const struct trial *a, const struct 
     if (a->value_step != b->value_step) {
         return a->value_step > b->value_step;
     }
-    return a->value == b->value ? a->id < b->id : study_is_better(s, a->value, b->value);
+    return is_better(s, a, b);
 }
 
 void best_reported(struct study *s, const struct trial *t)

@@ -54,7 +54,7 @@ static void add_attempts(uint64_t *h, const struct trial *t)
     }
 }
 
-static void add_trial(uint64_t *h, const struct trial *t, int dims)
+static void add_trial(uint64_t *h, const struct trial *t, int dims, int extras)
 {
     const int64_t fields[] = {t->id,          t->attempt,       t->state,      t->cause,
                               t->budget,      t->step,          t->seen_step,  t->failures,
@@ -67,6 +67,9 @@ static void add_trial(uint64_t *h, const struct trial *t, int dims)
     add(h, fields, sizeof(fields));
     for (int i = 0; i < dims; i++) {
         add_double(h, t->point[i]);
+    }
+    for (int i = 0; i < extras; i++) {
+        add_double(h, t->extras[i]);
     }
     add_double(h, t->value);
     add_double(h, t->attempt_value);
@@ -111,8 +114,9 @@ uint64_t study_digest(const struct study *s)
     add_json(&h, s->tags);
     add_limits(&h, &s->limits);
     for (int64_t id = 1; id <= s->n_trials; id++) {
-        add_trial(&h, trial_at(s, id), s->spec->space->n);
+        add_trial(&h, trial_at(s, id), s->spec->space->n, s->spec->n_measures - 1);
     }
+    add(&h, s->front, (size_t)s->n_front * sizeof(*s->front));
     add_list(&h, &s->queue);
     add_list(&h, &s->open);
     json_t *state = optimizer_save(s->opt);

@@ -17,7 +17,7 @@
 
 struct trial_chunk {
     struct trial trials[TRIAL_CHUNK];
-    double points[]; /* TRIAL_CHUNK * dims */
+    double points[]; /* TRIAL_CHUNK * (dims + measures - 1): each trial's point and extras */
 };
 
 /* The optimizer's next answer, kept until something changes that it may depend on. */
@@ -61,6 +61,9 @@ struct study {
     int64_t best_completed; /* trial, 0 = none */
     int64_t
         *best_partial; /* trial, 0 = none, -1 = to be looked for; a cache behind a const study */
+
+    int64_t *front; /* trials: see study_front */
+    int n_front, cap_front;
 
     struct peek *peek;
     bool slow;     /* a suggestion takes long: only an ask may need one (study_think.c) */
@@ -192,6 +195,22 @@ void trial_fini(struct trial *t);
 /* ---- leases.c ---- */
 void lease_arm(struct study *s, struct trial *t, int64_t now_ns);
 void lease_end(struct study *s, struct trial *t);
+
+/* ---- study_goals.c: measures beside the first objective ---- */
+struct study_result {
+    double values[OPT_OBJECTIVES_MAX];
+    struct opt_result r; /* borrows `values` */
+};
+/* The trial with this first objective as the optimizer sees it; false when another objective has
+ * not been reported yet. */
+bool study_result(const struct study *s, const struct trial *t, double value,
+                  struct study_result *ret) MAG_MUSTCHECK;
+/* Keeps what of `values` is a measure; false when one is not finite (its index in *ret_bad). */
+bool measures_note(const struct study *s, struct trial *t, const struct event_value *values, int n,
+                   int *ret_bad) MAG_MUSTCHECK;
+/* The target is for trials that keep the outcome constraints. */
+bool trial_meets_target(const struct study *s, const struct trial *t, double value);
+void front_completed(struct study *s, const struct trial *t);
 
 /* ---- study_best.c ---- */
 void best_completed(struct study *s, const struct trial *t); /* it has just completed */

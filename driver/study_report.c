@@ -159,12 +159,14 @@ static void note_value(struct study *s, struct trial *t, int64_t step, double va
 enum report_action show_value(struct study *s, struct trial *t, int64_t step, double value,
                               char **ret_why)
 {
-    double least = study_minimised(s, value);
-    struct opt_result r = opt_result_of(&least);
+    struct study_result result;
+    if (!study_result(s, t, value, &result)) {
+        return ACT_CONTINUE; /* an objective is missing still: the step cannot be judged */
+    }
     t->seen_step = step;
     study_unpeek(s);
-    enum opt_action action = optimizer_report(s->opt, t->id, step, &r);
-    bool stop = s->rule != NULL && early_stop_report(s->rule, t->id, step, least, ret_why);
+    enum opt_action action = optimizer_report(s->opt, t->id, step, &result.r);
+    bool stop = s->rule != NULL && early_stop_report(s->rule, t->id, step, result.r.value, ret_why);
     if (stop || action == OPT_STOP) {
         return ACT_STOP;
     }
@@ -200,13 +202,14 @@ void decide_action(const struct study *s, struct event *ev, const struct trial *
 }
 
 static void decide_point(struct study *s, struct event *ev, struct trial *t, int64_t step,
-                         double value, enum report_action action, const char *rule_why)
+                         double value, int bad, enum report_action action, const char *rule_why)
 {
     if (isnan(value)) {
         decide(ev, ACT_STOP, step, TRIAL_FAILED);
-        event_why(ev, "objective", "the objective \"%s\" is not a finite number at step %lld",
-                  s->spec->metric, (long long)step);
-    } else if (study_meets_target(s, value)) {
+        event_why(ev, "objective", "%s \"%s\" is not a finite number at step %lld",
+                  bad < s->spec->n_objectives ? "the objective" : "the constrained metric",
+                  s->spec->measures[bad].name, (long long)step);
+    } else if (trial_meets_target(s, t, value)) {
         decide(ev, ACT_STOP, step, TRIAL_COMPLETED);
         event_why(ev, "target-reached", "reached the target %.10g with %.10g at step %lld",
                   s->limits.target, value, (long long)step);
@@ -236,11 +239,14 @@ static bool take_point(struct study *s, struct event *ev, struct trial *t,
                        const struct event_point *p)
 {
     double value = 0;
+    int bad = 0;
     t->step = p->step > t->step ? p->step : t->step;
     t->attempt_step = p->step > t->attempt_step ? p->step : t->attempt_step;
-    if (!point_objective(p, &value)) {
+    bool sound = measures_note(s, t, p->values, p->n_values, &bad);
+    if (!point_objective(p, &value) && sound) {
         return false;
     }
+    value = sound ? value : NAN;
     attempt_note(trial_attempt_at(t, ev->attempt), p->step);
     char *rule_why = NULL;
     enum report_action action = ACT_CONTINUE;
@@ -252,7 +258,7 @@ static bool take_point(struct study *s, struct event *ev, struct trial *t,
         action = show_value(s, t, p->step, value, &rule_why);
     }
     if (!ev->decided) {
-        decide_point(s, ev, t, p->step, value, action, rule_why);
+        decide_point(s, ev, t, p->step, value, bad, action, rule_why);
     }
     free(rule_why);
     return end_here(s, ev, t, p->step, value);

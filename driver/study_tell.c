@@ -9,6 +9,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- the value ---- */
 
@@ -21,10 +22,48 @@ static double final_value(const struct event *ev, const struct trial *t)
     return isnan(t->attempt_value) ? t->value : t->attempt_value;
 }
 
-static enum mag_status check_value(const struct event *ev, const struct trial *t,
-                                   struct mag_err *err)
+/* The message brings this measure, at some step or told. */
+static bool brings(const struct event *ev, const char *name)
+{
+    for (int i = 0; i < ev->n_points; i++) {
+        for (int k = 0; k < ev->points[i].n_values; k++) {
+            const char *n = ev->points[i].values[k].name;
+            if (n != NULL && strcmp(n, name) == 0) {
+                return true;
+            }
+        }
+    }
+    for (int k = 0; k < ev->n_values; k++) {
+        if (strcmp(ev->values[k].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum mag_status check_measures(const struct study *s, const struct event *ev,
+                                      const struct trial *t, struct mag_err *err)
+{
+    for (int i = 1; i < s->spec->n_measures; i++) {
+        const char *name = s->spec->measures[i].name;
+        if (isnan(t->extras[i - 1]) && !brings(ev, name)) {
+            return mag_fail(err, MAG_INVALID,
+                            "trial %lld reported no \"%s\": tell it with \"values\": "
+                            "{\"%s\": number}, or as \"failed\" with a \"reason\"",
+                            (long long)t->id, name, name);
+        }
+    }
+    return MAG_OK;
+}
+
+static enum mag_status check_value(const struct study *s, const struct event *ev,
+                                   const struct trial *t, struct mag_err *err)
 {
     double ignored;
+    enum mag_status st = check_measures(s, ev, t, err);
+    if (st != MAG_OK) {
+        return st;
+    }
     for (int i = 0; i < ev->n_points; i++) {
         if (point_objective(&ev->points[i], &ignored)) {
             return MAG_OK;
@@ -49,14 +88,15 @@ static bool is_report(const struct event *ev, const struct trial *t)
     return t->budget > 0 && there && t->seen_step < t->budget;
 }
 
-static void decide_told(struct study *s, struct event *ev, struct trial *t, double value,
+static void decide_told(struct study *s, struct event *ev, struct trial *t, double value, int bad,
                         enum report_action action, const char *rule_why)
 {
     if (isnan(value)) {
         ev->state = TRIAL_FAILED;
-        event_why(ev, "objective", "the objective \"%s\" was told as a number that is not finite",
-                  s->spec->metric);
-    } else if (study_meets_target(s, value)) {
+        event_why(ev, "objective", "%s \"%s\" was told as a number that is not finite",
+                  bad < s->spec->n_objectives ? "the objective" : "the constrained metric",
+                  s->spec->measures[bad].name);
+    } else if (trial_meets_target(s, t, value)) {
         ev->state = TRIAL_COMPLETED;
         event_why(ev, "target-reached", "reached the target %.10g with %.10g", s->limits.target,
                   value);
@@ -70,7 +110,9 @@ static void decide_told(struct study *s, struct event *ev, struct trial *t, doub
 static enum mag_status take_completed(struct study *s, struct event *ev, struct trial *t,
                                       struct mag_err *err)
 {
-    double value = final_value(ev, t);
+    int bad = 0;
+    bool sound = measures_note(s, t, ev->values, ev->n_values, &bad);
+    double value = sound ? final_value(ev, t) : NAN;
     enum report_action action = ACT_CONTINUE;
     char *rule_why = NULL;
     if (is_report(ev, t) && !isnan(value)) {
@@ -84,10 +126,10 @@ static enum mag_status take_completed(struct study *s, struct event *ev, struct 
         t->attempt_value = value;
     }
     if (!ev->decided) {
-        decide_told(s, ev, t, value, action, rule_why);
+        decide_told(s, ev, t, value, bad, action, rule_why);
     }
     free(rule_why);
-    if (ev->state == TRIAL_COMPLETED && study_meets_target(s, value)) {
+    if (ev->state == TRIAL_COMPLETED && trial_meets_target(s, t, value)) {
         s->target_trial = t->id;
     }
     if (ev->state == TRIAL_PAUSED || ev->state == TRIAL_STOPPED) {
@@ -214,6 +256,10 @@ enum mag_status handle_tell(struct study *s, struct event *ev, struct mag_err *e
         return st;
     }
     ev->value = isfinite(ev->value) ? ev->value + 0.0 : NAN;
+    for (int k = 0; k < ev->n_values; k++) {
+        double *v = &ev->values[k].value;
+        *v = isfinite(*v) ? *v + 0.0 : NAN;
+    }
     const struct trial_attempt *a = trial_attempt_at(t, ev->attempt);
     if (!ev->decided && a->told) {
         event_after(ev, t, false);
@@ -230,7 +276,7 @@ enum mag_status handle_tell(struct study *s, struct event *ev, struct mag_err *e
         return event_corrupt(ev, err, "it is not late");
     }
     if (!ev->decided && ev->told == TRIAL_COMPLETED) {
-        st = check_value(ev, t, err);
+        st = check_value(s, ev, t, err);
         if (st != MAG_OK) {
             return st;
         }

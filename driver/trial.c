@@ -73,7 +73,8 @@ static void make_room(struct study *s)
     if ((n & (n - 1)) == 0) {
         s->chunks = xreallocarray(s->chunks, n == 0 ? 1 : n * 2, sizeof(struct trial_chunk *));
     }
-    size_t points = (size_t)TRIAL_CHUNK * (size_t)s->spec->space->n * sizeof(double);
+    size_t numbers = (size_t)(s->spec->space->n + s->spec->n_measures - 1);
+    size_t points = (size_t)TRIAL_CHUNK * numbers * sizeof(double);
     s->chunks[n] = xcalloc(1, sizeof(struct trial_chunk) + points);
 }
 
@@ -81,12 +82,14 @@ struct trial *trial_create(struct study *s, const double *point)
 {
     make_room(s);
     size_t dims = (size_t)s->spec->space->n;
+    size_t extras = (size_t)s->spec->n_measures - 1;
     struct trial_chunk *chunk = s->chunks[s->n_trials / TRIAL_CHUNK];
     size_t at = (size_t)(s->n_trials % TRIAL_CHUNK);
     struct trial *t = &chunk->trials[at];
     *t = (struct trial){.id = ++s->n_trials,
                         .state = TRIAL_WAITING,
-                        .point = &chunk->points[at * dims],
+                        .point = &chunk->points[at * (dims + extras)],
+                        .extras = &chunk->points[at * (dims + extras) + dims],
                         .step = -1,
                         .value = NAN,
                         .attempt_value = NAN,
@@ -96,6 +99,9 @@ struct trial *trial_create(struct study *s, const double *point)
                         .checkpoint_step = -1,
                         .created_ms = s->wall_ms};
     memcpy(t->point, point, dims * sizeof(double));
+    for (size_t i = 0; i < extras; i++) {
+        t->extras[i] = NAN;
+    }
     s->counts[TRIAL_WAITING]++;
     list_append(&s->queue, &t->link);
     study_touch(s, t);
@@ -244,16 +250,17 @@ void trial_end(struct study *s, struct trial *t, enum trial_state to)
     clear_why(s, t);
     t->ended_ms = s->wall_ms;
     enum opt_outcome outcome = outcome_of(to);
-    bool has_value = (to == TRIAL_COMPLETED || to == TRIAL_STOPPED) && !isnan(t->value);
-    double value = has_value ? study_minimised(s, t->value) : 0;
-    struct opt_result r = opt_result_of(&value);
-    optimizer_finish(s->opt, t->id, outcome, has_value ? &r : NULL);
+    struct study_result result;
+    bool has_value = (to == TRIAL_COMPLETED || to == TRIAL_STOPPED) && !isnan(t->value) &&
+                     study_result(s, t, t->value, &result);
+    optimizer_finish(s->opt, t->id, outcome, has_value ? &result.r : NULL);
     if (s->rule != NULL) {
         early_stop_finish(s->rule, t->id, outcome);
     }
     study_unpeek(s);
     if (to == TRIAL_COMPLETED) {
         best_completed(s, t);
+        front_completed(s, t);
     } else if (to != TRIAL_STOPPED) {
         best_gone(s, t);
     }

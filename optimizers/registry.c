@@ -7,9 +7,20 @@
 #include <assert.h>
 #include <string.h>
 
+/* clang-format off: one line each, so that changes of several algorithms merge */
 static const struct optimizer_ops *const registry[] = {
-    &random_ops, &sobol_ops, &halton_ops, &lhs_ops, &grid_ops, &asha_ops, &hyperband_ops, &de_ops, NULL,
+    &random_ops,
+    &sobol_ops,
+    &halton_ops,
+    &lhs_ops,
+    &grid_ops,
+    &asha_ops,
+    &hyperband_ops,
+    &de_ops,
+    &nsga2_ops,
+    NULL,
 };
+/* clang-format on */
 
 const struct optimizer_ops *const *optimizer_registry(void)
 {
@@ -27,20 +38,12 @@ const struct optimizer_ops *optimizer_find(const char *name)
 }
 
 static const struct sampler_ops *const samplers[] = {
-    &random_sampler,
-    &sobol_sampler,
-    &halton_sampler,
-    &lhs_sampler,
-    NULL,
+    &random_sampler, &sobol_sampler, &halton_sampler, &lhs_sampler, &nsga2_sampler, NULL,
 };
 
 /* In the order of `samplers`: the option "sampler" holds the index. */
 const char *const sampler_names[] = {
-    "random",
-    "sobol",
-    "halton",
-    "lhs",
-    NULL,
+    "random", "sobol", "halton", "lhs", "nsga2", NULL,
 };
 
 static_assert(sizeof(samplers) == sizeof(sampler_names), "one name for each sampler");

@@ -15,10 +15,12 @@ extern const struct optimizer_ops grid_ops;
 extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
+extern const struct optimizer_ops nsga2_ops;
 
 extern const struct sampler_ops random_sampler;
 extern const struct sampler_ops sobol_sampler;
 extern const struct sampler_ops halton_sampler;
 extern const struct sampler_ops lhs_sampler;
+extern const struct sampler_ops nsga2_sampler;
 
 #endif

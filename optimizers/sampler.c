@@ -218,6 +218,9 @@ static void tell(struct sampler *s, const struct call *c, const double *numbers)
 
 enum mag_status sampler_load(struct sampler *s, const json_t *record, struct mag_err *err)
 {
+    if (!json_is_array(record)) {
+        return mag_fail(err, MAG_CORRUPT, "the state has no record of what was told");
+    }
     double *numbers = xcalloc((size_t)(s->space->n + 2 * s->objectives + 2), sizeof(*numbers));
     enum mag_status st = MAG_OK;
     size_t i = 0;

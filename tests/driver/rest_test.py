@@ -31,7 +31,7 @@ ASHA = dict(SPEC, name="asha", optimizer={"algorithm": "asha", "reduction_factor
 class Rest(harness.Case):
     def begin(self, spec=None, **kw):
         d = self.driver(**kw)
-        i = d.submit(dict(SPEC, **(spec or {})))
+        i = d.submit({k: v for k, v in dict(SPEC, **(spec or {})).items() if v is not None})
         return d, f"/api/v1/experiments/{i}"
 
     def problem(self, d, method, path, body=None, status=400, headers=None):
@@ -257,6 +257,41 @@ class Rest(harness.Case):
         self.assertEqual(r[3]["status"], 404)
         self.assertEqual(after - before, 1)
 
+    def test_several_objectives_give_a_front(self):
+        d, x = self.begin({"objective": None, "objectives": [{"metric": "acc", "direction": "max"},
+                                                             {"metric": "ms", "direction": "min"}],
+                           "optimizer": {"algorithm": "nsga2"},
+                           "outcome_constraints": [{"metric": "mb", "max": 100}]})
+        self.assertEqual(d.get(x)["objectives"][1], {"metric": "ms", "direction": "min"})
+        self.assertEqual(d.get(x + "/pareto")["trials"], [])
+        d.post(x + "/ask", {"count": 4})
+        told = [(0.8, 30, 50), (0.9, 50, 50), (0.7, 40, 50), (0.99, 1, 150)]
+        for n, (acc, ms, mb) in enumerate(told, 1):
+            at = f"{x}/trials/{n}"
+            p = self.problem(d, "POST", at + "/tell", {"attempt": 1, "state": "completed", "value": acc}, 422)
+            self.assertIn('reported no "ms"', p["detail"])
+            d.post(at + "/report", {"attempt": 1, "metrics": [{"step": 1, "values": {"mb": mb}}]})
+            d.post(at + "/tell", {"attempt": 1, "state": "completed", "values": {"acc": acc, "ms": ms}})
+        front = d.get(x + "/pareto")
+        self.assertEqual([t["trial"] for t in front["trials"]], [1, 2])
+        self.assertEqual(front["trials"][0]["values"], {"acc": 0.8, "ms": 30, "mb": 50})
+        self.assertEqual(front["objectives"][0], {"metric": "acc", "direction": "max"})
+        t = d.get(x + "/trials/4")
+        self.assertAlmostEqual(t["violation"], 0.5)
+        self.assertEqual(d.get(x)["pareto"], 2)
+        self.assertEqual(d.get(x + "/best")["trial"], 2)
+        p = self.problem(d, "POST", x + "/trials/1/tell", {"attempt": 1, "state": "completed", "value": 1,
+                                                           "values": {"acc": 1}}, 422)
+        self.assertEqual(p["issues"][0]["pointer"], "/values/acc")
+
+    def test_the_front_of_one_objective_is_its_best(self):
+        d, x = self.begin()
+        self.assertEqual(d.get(x + "/pareto")["trials"], [])
+        d.post(x + "/ask", {"count": 2})
+        for n in (1, 2):
+            d.post(f"{x}/trials/{n}/tell", {"attempt": 1, "state": "completed", "value": n})
+        self.assertEqual([t["trial"] for t in d.get(x + "/pareto")["trials"]], [2])
+
     def test_lost_and_failed(self):
         d, x = self.begin()
         d.post(x + "/ask", {"count": 2})
@@ -349,7 +384,6 @@ class Rest(harness.Case):
             ("GET", x + "/trials?filter=colour=1", None, 422, ""),
             ("GET", x + "/trials?cursor=zz", None, 422, ""),
             ("GET", x + "/importance", None, 501, "not in this build"),
-            ("GET", x + "/pareto", None, 501, "not in this build"),
             ("POST", "/api/v1/workers/nobody:drain", {}, 404, "nobody"),
         ]:
             with self.subTest(path=path, body=body):

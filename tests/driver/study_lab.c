@@ -30,6 +30,9 @@ const char *lab_search(int which)
         SEARCH("['DOUBLE', [0, 1]]",
                "{'algorithm': 'hyperband'}, 'resource': {'min': 1, 'max': 9}"),
         SEARCH("['DOUBLE', [0, 1]]", "{'algorithm': 'de'}"),
+        SEARCH("['DOUBLE', [0, 1]]",
+               "{'algorithm': 'nsga2', 'population': 6}, 'outcome_constraints': [{'metric': 'm', "
+               "'min': 0.2}]"),
     };
 #undef SEARCH
     return searches[(unsigned)which % LAB_SEARCHES];

@@ -47,6 +47,9 @@ static const struct row {
     {"{\"algorithm\": \"hyperband\", \"iterations\": 2}", MIXED_SPACE, 9, 200},
     {"{\"algorithm\": \"de\", \"population\": 6}", MIXED_SPACE, 0, 60},
     {"{\"algorithm\": \"de\", \"population\": 5, \"mode\": \"generational\"}", MIXED_SPACE, 0, 60},
+    {"{\"algorithm\": \"nsga2\", \"population\": 8}", MIXED_SPACE, 0, 60},
+    {"{\"algorithm\": \"asha\", \"sampler\": \"nsga2\"}", MIXED_SPACE, 27, 90},
+    {"{\"algorithm\": \"hyperband\", \"sampler\": \"nsga2\"}", MIXED_SPACE, 9, 90},
     {"{\"algorithm\": \"de\", \"population\": 6, \"generations\": 4}", FINITE_SPACE, 3, 60},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))

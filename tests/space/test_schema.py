@@ -78,7 +78,7 @@ class Schema(unittest.TestCase):
         self.assertGreaterEqual(len(blocks), 3)
         for block in blocks:
             doc = json.loads(block)
-            if "objective" not in doc:
+            if "objective" not in doc and "objectives" not in doc:
                 doc = merge(load("tests", "space", "data", "base.json"), doc)
             self.assertEqual(self.errors(doc), [], block)
             out = self.resolve(doc)
