@@ -66,17 +66,34 @@ static uint64_t mix(uint64_t z)
     return z ^ (z >> 31);
 }
 
-void pcg_stream(struct pcg64 *g, uint64_t seed, const char *purpose, uint64_t id)
+/* FNV-1a, from `h` on. */
+static uint64_t hash_text(uint64_t h, const char *text)
 {
-    uint64_t h = 0xcbf29ce484222325ULL; /* FNV-1a over the purpose */
-    for (const char *p = purpose; *p != '\0'; p++) {
-        h = (h ^ (unsigned char)*p) * 0x100000001b3ULL;
+    for (; *text != '\0'; text++) {
+        h = (h ^ (unsigned char)*text) * 0x100000001b3ULL;
     }
+    return h;
+}
+
+static void seed_stream(struct pcg64 *g, uint64_t seed, uint64_t h, uint64_t id)
+{
     uint64_t a = mix(seed);
     uint64_t b = mix(a ^ h);
     uint64_t c = mix(b ^ id);
     uint64_t d = mix(c ^ seed);
     pcg64_seed(g, U128(c, d), U128(mix(h ^ 0x5bd1e995), mix(id ^ b)));
+}
+
+void pcg_stream(struct pcg64 *g, uint64_t seed, const char *purpose, uint64_t id)
+{
+    seed_stream(g, seed, hash_text(0xcbf29ce484222325ULL, purpose), id);
+}
+
+void pcg_stream_named(struct pcg64 *g, uint64_t seed, const char *purpose, const char *name,
+                      uint64_t id)
+{
+    uint64_t h = hash_text(0xcbf29ce484222325ULL, purpose);
+    seed_stream(g, seed, hash_text(hash_text(h, ":"), name), id);
 }
 
 double pcg64_double(struct pcg64 *g)

@@ -33,6 +33,9 @@ uint64_t pcg64_next_dxsm(struct pcg64 *g);
 /* The generator for one purpose of one trial. `purpose` is a short constant text ("sample:lr");
  * `id` the trial or step it is for. Independent of every other (seed, purpose, id). */
 void pcg_stream(struct pcg64 *g, uint64_t seed, const char *purpose, uint64_t id);
+/* The same generator as for the purpose "<purpose>:<name>". */
+void pcg_stream_named(struct pcg64 *g, uint64_t seed, const char *purpose, const char *name,
+                      uint64_t id);
 
 /* Uniform in [0, 1), 53 bits. */
 double pcg64_double(struct pcg64 *g);

@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,18 @@ struct shared {
     char text[];
 };
 
+/* The text stands in its count's own block: only the last user has to look it up. */
+static struct shared *shared_of(const char *text)
+{
+    return (struct shared *)((uintptr_t)text - offsetof(struct shared, text));
+}
+
 static void drop(struct study *s, const char *text)
 {
-    struct shared *h = strmap_get(&s->texts, text);
-    MAG_ASSERT(h != NULL && h->text == text, "text %s", text);
+    struct shared *h = shared_of(text);
     if (--h->refs == 0) {
-        (void)strmap_remove(&s->texts, text);
+        bool ours = strmap_remove(&s->texts, text) == h;
+        MAG_ASSERT(ours, "text %s", text);
         free(h);
     }
 }
@@ -46,6 +53,9 @@ static const char *take(struct study *s, const char *text)
 void study_text_set(struct study *s, const char **slot, const char *text)
 {
     const char *old = *slot;
+    if (old == text || (old != NULL && text != NULL && strcmp(old, text) == 0)) {
+        return;
+    }
     *slot = text != NULL ? take(s, text) : NULL;
     if (old != NULL) {
         drop(s, old);

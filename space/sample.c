@@ -8,7 +8,6 @@
 #include "base/alloc.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,10 +23,8 @@ struct source {
 
 static struct pcg64 *generator(struct source *r, int j)
 {
-    char stream[SPACE_NAME_MAX + 64];
     if (!r->ready[j]) {
-        (void)snprintf(stream, sizeof(stream), "%s:%s", r->purpose, r->s->params[j].name);
-        pcg_stream(&r->g[j], r->seed, stream, r->id);
+        pcg_stream_named(&r->g[j], r->seed, r->purpose, r->s->params[j].name, r->id);
         r->ready[j] = true;
     }
     return &r->g[j];

@@ -167,3 +167,13 @@ Test(pcg, shuffle_permutes_evenly)
     }
     pcg64_shuffle(&g, NULL, 0);
 }
+
+Test(pcg, a_named_stream_is_that_of_the_joined_purpose)
+{
+    struct pcg64 a, b;
+    pcg_stream(&a, 42, "sample:lr", 7);
+    pcg_stream_named(&b, 42, "sample", "lr", 7);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(pcg64_next(&a), pcg64_next(&b));
+    }
+}
