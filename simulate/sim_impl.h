@@ -99,8 +99,8 @@ void work_serve_idle(struct sim *m);
 void work_cut(struct sim *m);
 
 /* ---- speculate.c ---- */
-/* A job of which a second copy should run, or NULL. */
-struct sim_worker *speculate_pick(struct sim *m);
+/* A job of which a second copy should run, or NULL. `idle`: the worker has nothing else to do. */
+struct sim_worker *speculate_pick(struct sim *m, bool idle);
 
 /* ---- tally.c ---- */
 int32_t tally_rung(struct sim *m, int32_t bracket, int32_t rung, int64_t budget);

@@ -7,6 +7,9 @@
  * Both copies are the same attempt, so the study's fencing holds as it is: the first value of a step
  * counts, the same message again gets the same answer, the first to reach the budget ends the
  * attempt, and a lease runs as long as one of them beats.
+ *
+ * A worker that would start a new trial prefers the copy of a promoted one; other jobs are copied
+ * only by workers that have nothing else to do.
  */
 #include "simulate/sim_impl.h"
 
@@ -30,16 +33,16 @@ static double left_of(const struct sim *m, const struct sim_worker *w)
     return done > 0 ? left : left + elapsed;
 }
 
-static bool may_copy(struct sim *m, const struct sim_worker *w)
+static bool may_copy(struct sim *m, const struct sim_worker *w, bool idle)
 {
-    if (!w->busy || w->told_off || w->job.copy) {
+    if (!w->busy || w->told_off || w->job.copy || !(idle || w->job.rung > 0)) {
         return false;
     }
     const struct sim_trial *t = sim_trial_of(m, w->job.trial);
     return t->attempt == w->job.attempt && t->holder == w->number && t->copy < 0;
 }
 
-struct sim_worker *speculate_pick(struct sim *m)
+struct sim_worker *speculate_pick(struct sim *m, bool idle)
 {
     struct sim_worker *slowest = NULL;
     double longest = 0;
@@ -48,7 +51,7 @@ struct sim_worker *speculate_pick(struct sim *m)
     }
     for (int64_t i = 0; i < m->options->workers; i++) {
         struct sim_worker *w = &m->workers[i];
-        double left = may_copy(m, w) ? left_of(m, w) : 0;
+        double left = may_copy(m, w, idle) ? left_of(m, w) : 0;
         if (left <= longest) {
             continue;
         }

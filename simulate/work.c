@@ -328,9 +328,9 @@ static bool end_step(struct sim *m, struct sim_worker *w)
 
 /* ---- asking ---- */
 
-static bool try_copy(struct sim *m, struct sim_worker *w)
+static bool try_copy(struct sim *m, struct sim_worker *w, bool idle)
 {
-    struct sim_worker *slow = m->setup->speculate > 0 ? speculate_pick(m) : NULL;
+    struct sim_worker *slow = m->setup->speculate > 0 ? speculate_pick(m, idle) : NULL;
     if (slow == NULL) {
         return false;
     }
@@ -349,7 +349,7 @@ static void go_idle(struct sim *m, struct sim_worker *w)
 static void ask(struct sim *m, struct sim_worker *w)
 {
     struct event ev;
-    if (study_next_is_new(m->study) && try_copy(m, w)) {
+    if (study_next_is_new(m->study) && try_copy(m, w, false)) {
         return;
     }
     event_init(&ev, EV_ASK);
@@ -360,7 +360,7 @@ static void ask(struct sim *m, struct sim_worker *w)
     if (sim_apply(m, &ev)) {
         if (ev.n_grants > 0) {
             take_grant(m, w, &ev.grants[0]);
-        } else if (!try_copy(m, w)) {
+        } else if (!try_copy(m, w, true)) {
             go_idle(m, w);
         }
     }
@@ -459,7 +459,7 @@ void work_serve_idle(struct sim *m)
 {
     while (m->st == MAG_OK && m->idle.n > 0) {
         bool work = study_has_work(m->study);
-        if (!work && (m->setup->speculate <= 0 || speculate_pick(m) == NULL)) {
+        if (!work && (m->setup->speculate <= 0 || speculate_pick(m, true) == NULL)) {
             return;
         }
         struct sim_worker *w = (struct sim_worker *)(uintptr_t)queue_first(&m->idle);
