@@ -18,6 +18,7 @@ static const struct optimizer_ops *const registry[] = {
     &hyperband_ops,
     &de_ops,
     &nsga2_ops,
+    &gp_ops,
     NULL,
 };
 /* clang-format on */
@@ -37,14 +38,28 @@ const struct optimizer_ops *optimizer_find(const char *name)
     return NULL;
 }
 
+/* clang-format off: one line each, so that changes of several algorithms merge */
 static const struct sampler_ops *const samplers[] = {
-    &random_sampler, &sobol_sampler, &halton_sampler, &lhs_sampler, &nsga2_sampler, NULL,
+    &random_sampler,
+    &sobol_sampler,
+    &halton_sampler,
+    &lhs_sampler,
+    &nsga2_sampler,
+    &gp_sampler,
+    NULL,
 };
 
 /* In the order of `samplers`: the option "sampler" holds the index. */
 const char *const sampler_names[] = {
-    "random", "sobol", "halton", "lhs", "nsga2", NULL,
+    "random",
+    "sobol",
+    "halton",
+    "lhs",
+    "nsga2",
+    "gp",
+    NULL,
 };
+/* clang-format on */
 
 static_assert(sizeof(samplers) == sizeof(sampler_names), "one name for each sampler");
 

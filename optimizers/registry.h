@@ -16,11 +16,13 @@ extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
 extern const struct optimizer_ops nsga2_ops;
+extern const struct optimizer_ops gp_ops;
 
 extern const struct sampler_ops random_sampler;
 extern const struct sampler_ops sobol_sampler;
 extern const struct sampler_ops halton_sampler;
 extern const struct sampler_ops lhs_sampler;
 extern const struct sampler_ops nsga2_sampler;
+extern const struct sampler_ops gp_sampler;
 
 #endif

@@ -225,6 +225,9 @@ enum mag_status sampler_load(struct sampler *s, const json_t *record, struct mag
     enum mag_status st = MAG_OK;
     size_t i = 0;
     json_t *row = NULL;
+    if (!json_is_array(record)) {
+        st = mag_fail(err, MAG_CORRUPT, "the sampler's record is missing");
+    }
     json_array_foreach(record, i, row)
     {
         struct call c;

@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Gaussian-process Bayesian optimization (Jones, Schonlau and Welch, 1998; Snoek, Larochelle and
+ * Adams, 2012). State is the list of what was told; everything else follows from it: what a
+ * proposal computes (hyperparameters above all) is kept in a memo, a pure function of the list, so
+ * that a proposal after a replay is equal to one in the live run.
+ */
+#include "base/alloc.h"
+#include "optimizers/gp_acq.h"
+#include "optimizers/gp_data.h"
+#include "optimizers/gp_domain.h"
+#include "optimizers/gp_model.h"
+#include "optimizers/gp_propose.h"
+#include "optimizers/idtab.h"
+#include "optimizers/registry.h"
+#include "optimizers/search.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PAPER                                                                                      \
+    "Snoek, Larochelle and Adams, Practical Bayesian Optimization of Machine Learning "            \
+    "Algorithms, NIPS 2012; log EI: Ament et al., NeurIPS 2023"
+
+#define FIT_CAP 200     /* observations that hyperparameters are fitted to */
+#define FIT_EVALS 60    /* evaluations of a fit from nothing */
+#define PENDING_CAP 128 /* pending trials in the model: the newest */
+#define ELITE 5
+
+enum acquisition { ACQ_LOGEI = 0, ACQ_THOMPSON = 1, ACQ_BOUND = 2 };
+
+enum gp_option { OPTION_STARTUP, OPTION_ACQUISITION, OPTION_HISTORY, OPTION_FANTASIES };
+
+static const char *const acquisition_names[] = {"logei", "thompson", "ucb", NULL};
+
+static const struct opt_option gp_options[] = {
+    [OPTION_STARTUP] = {.name = "startup",
+                        .type = OPT_T_INT,
+                        .lo = 2,
+                        .hi = 10000,
+                        .def = NAN,
+                        .help = "trials of a Latin hypercube before the model takes over; by "
+                                "default 6 to 20, rising with the parameters"},
+    [OPTION_ACQUISITION] = {.name = "acquisition",
+                            .type = OPT_T_ENUM,
+                            .names = acquisition_names,
+                            .help = "what a new point maximises: the logarithm of expected "
+                                    "improvement, a posterior draw, or a confidence bound"},
+    [OPTION_HISTORY] = {.name = "history",
+                        .type = OPT_T_INT,
+                        .lo = 32,
+                        .hi = 1000,
+                        .def = 300,
+                        .help = "results in the model at most: the best, the newest and an even "
+                                "sample of the others"},
+    [OPTION_FANTASIES] = {.name = "fantasies",
+                          .type = OPT_T_INT,
+                          .lo = 1,
+                          .hi = GP_DRAWS_MAX,
+                          .def = 8,
+                          .help = "draws of the values of pending trials that logei averages over"},
+    {0},
+};
+
+/* One result at one budget; `at` is the trial's or other's coordinates. */
+struct observation {
+    const double *at;
+    double budget;  /* coordinate */
+    double *values; /* objectives, and the violation behind them */
+};
+
+struct gp_trial {
+    double *x; /* NULL = not ours */
+    bool pending, observed;
+};
+
+IDTAB(trials, struct gp_trial)
+
+/* Hyperparameters fitted to the first `count` observations. */
+struct memo {
+    int count;
+    double *theta;
+};
+
+struct gp_sampler {
+    struct gp_domain domain;
+    uint64_t seed;
+    char *purpose;
+    int objectives, startup, history, fantasies;
+    enum acquisition acquisition;
+    struct trials trials;
+    struct observation *obs;
+    int n_obs, cap_obs;
+    double **others; /* coordinates of earlier experiments' trials */
+    int n_others, cap_others;
+    bool infeasible_seen;
+    struct memo *memo; /* objective, violation */
+};
+
+static enum mag_status sampler_init(void *self, const struct sampler_config *cfg,
+                                    const char **ret_pointer, struct mag_err *err)
+{
+    struct gp_sampler *s = self;
+    const double *v = cfg->opt.values;
+    gp_domain_init(&s->domain, cfg->opt.space, &cfg->opt.resource);
+    s->seed = cfg->opt.seed;
+    s->purpose = xasprintf("%s:gp", cfg->purpose);
+    s->objectives = cfg->opt.objectives;
+    s->startup =
+        isnan(v[OPTION_STARTUP]) ? (int)fmin(fmax(s->domain.n + 4, 6), 20) : (int)v[OPTION_STARTUP];
+    s->acquisition = (enum acquisition)v[OPTION_ACQUISITION];
+    s->history = (int)v[OPTION_HISTORY];
+    s->fantasies = (int)v[OPTION_FANTASIES];
+    s->memo = xcalloc(2, sizeof(*s->memo));
+    for (int i = 0; i < 2; i++) {
+        s->memo[i].theta = xcalloc((size_t)s->domain.d + 2, sizeof(double));
+    }
+    return MAG_OK;
+}
+
+static void sampler_fini(void *self)
+{
+    struct gp_sampler *s = self;
+    for (int64_t i = 0; i < s->trials.n; i++) {
+        free(s->trials.at[i].x);
+    }
+    for (int i = 0; i < s->n_obs; i++) {
+        free(s->obs[i].values);
+    }
+    for (int i = 0; i < s->n_others; i++) {
+        free(s->others[i]);
+    }
+    for (int i = 0; s->memo != NULL && i < 2; i++) {
+        free(s->memo[i].theta);
+    }
+    free(s->trials.at);
+    free(s->obs);
+    free(s->others);
+    free(s->memo);
+    free(s->purpose);
+    gp_domain_fini(&s->domain);
+}
+
+/* ---- what is told ---- */
+
+static double *coordinates(const struct gp_sampler *s, const double *point)
+{
+    double *x = xcalloc((size_t)s->domain.d + 1, sizeof(*x));
+    gp_domain_encode(&s->domain, point, x);
+    return x;
+}
+
+static void pending(void *self, int64_t trial, const double *point)
+{
+    struct gp_sampler *s = self;
+    struct gp_trial *t = trials_of(&s->trials, trial);
+    free(t->x);
+    *t = (struct gp_trial){.x = coordinates(s, point), .pending = true};
+}
+
+static void add(struct gp_sampler *s, const double *at, int64_t budget, const struct opt_result *r)
+{
+    if (s->n_obs == s->cap_obs) {
+        s->cap_obs = s->cap_obs > 0 ? 2 * s->cap_obs : 64;
+        s->obs = xreallocarray(s->obs, (size_t)s->cap_obs, sizeof(*s->obs));
+    }
+    struct observation *o = &s->obs[s->n_obs++];
+    *o = (struct observation){.at = at, .budget = gp_domain_budget(&s->domain, budget)};
+    o->values = xcalloc((size_t)s->objectives + 1, sizeof(double));
+    memcpy(o->values, r->values, (size_t)s->objectives * sizeof(double));
+    o->values[s->objectives] = r->violation;
+    s->infeasible_seen = s->infeasible_seen || r->violation > 0;
+}
+
+static void observe(void *self, int64_t trial, int64_t budget, const struct opt_result *r)
+{
+    struct gp_sampler *s = self;
+    struct gp_trial *t = trials_of(&s->trials, trial);
+    if (t->x != NULL) {
+        t->observed = true;
+        add(s, t->x, budget, r);
+    }
+}
+
+static void ended(void *self, int64_t trial, enum opt_outcome outcome)
+{
+    struct gp_sampler *s = self;
+    trials_of(&s->trials, trial)->pending = false;
+}
+
+static void others(void *self, const double *point, int64_t budget, const struct opt_result *r)
+{
+    struct gp_sampler *s = self;
+    if (s->n_others == s->cap_others) {
+        s->cap_others = s->cap_others > 0 ? 2 * s->cap_others : 64;
+        s->others = xreallocarray(s->others, (size_t)s->cap_others, sizeof(*s->others));
+    }
+    s->others[s->n_others++] = coordinates(s, point);
+    add(s, s->others[s->n_others - 1], budget, r);
+}
+
+/* ---- the first trials ---- */
+
+/* Latin hypercubes of `startup` rows one after another (McKay, Beckman and Conover, 1979). The
+ * second trial of all stands in the middle. */
+static void start(const struct gp_sampler *s, int64_t trial, uint32_t attempt, double *point)
+{
+    const struct gp_domain *dom = &s->domain;
+    if (attempt > 0) {
+        space_sample(dom->space, s->seed, s->purpose, sampler_stream(trial, attempt), point);
+        return;
+    }
+    int rows = s->startup;
+    uint64_t cube = (uint64_t)((trial - 1) / rows);
+    int row = (int)((trial - 1) % rows);
+    double *raw = xcalloc((size_t)dom->n + 1, sizeof(*raw));
+    uint32_t *order = xcalloc((size_t)rows, sizeof(*order));
+    for (int j = 0; j < dom->n; j++) {
+        struct pcg64 g;
+        char *purpose = xasprintf("%s:start:%s", s->purpose, dom->space->params[j].name);
+        pcg_stream(&g, s->seed, purpose, cube);
+        free(purpose);
+        for (int i = 0; i < rows; i++) {
+            order[i] = (uint32_t)i;
+        }
+        pcg64_shuffle(&g, order, (uint32_t)rows);
+        double u = 0;
+        for (int i = 0; i <= row; i++) {
+            u = pcg64_double(&g);
+        }
+        raw[j] = trial == 2 ? 0.5 : (order[row] + u) / rows;
+    }
+    space_from_unit(dom->space, raw, point);
+    free(order);
+    free(raw);
+}
+
+/* ---- the model ---- */
+
+static double violation_of(const struct gp_sampler *s, const struct observation *o)
+{
+    return o->values[s->objectives];
+}
+
+/* The number to minimise of the first `count` observations; of several objectives their sum under
+ * the weights of `trial`. */
+static void numbers(const struct gp_sampler *s, int64_t trial, int count, double *y)
+{
+    double lo[OPT_OBJECTIVES_MAX];
+    double hi[OPT_OBJECTIVES_MAX];
+    double weights[OPT_OBJECTIVES_MAX];
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < s->objectives; k++) {
+            double v = s->obs[i].values[k];
+            lo[k] = i == 0 ? v : fmin(lo[k], v);
+            hi[k] = i == 0 ? v : fmax(hi[k], v);
+        }
+        y[i] = s->obs[i].values[0];
+    }
+    if (s->objectives > 1) {
+        gp_data_weights(s->seed, s->purpose, (uint64_t)trial, s->objectives, weights);
+        for (int i = 0; i < count; i++) {
+            y[i] = gp_data_chebyshev(s->obs[i].values, lo, hi, weights, s->objectives);
+        }
+    }
+}
+
+/* Violations as numbers around 0: feasible ones -1, others from 0 up by their logarithm. */
+static void violations(const struct gp_sampler *s, int count, double *y)
+{
+    double sum = 0;
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        double v = violation_of(s, &s->obs[i]);
+        sum += v;
+        n += v > 0;
+    }
+    for (int i = 0; i < count; i++) {
+        double v = violation_of(s, &s->obs[i]);
+        y[i] = v > 0 ? 0.25 + log1p(v * n / sum) : -1;
+    }
+}
+
+/* Puts picked observations into a new process. */
+static struct gp *model_of(const struct gp_sampler *s, const int *pick, int m, const double *z,
+                           int room, int draws)
+{
+    struct gp *gp = gp_create(s->domain.d, s->domain.kind, m + room, draws);
+    double *x = xcalloc((size_t)s->domain.d + 1, sizeof(*x));
+    for (int i = 0; i < m; i++) {
+        const struct observation *o = &s->obs[pick[i]];
+        memcpy(x, o->at, (size_t)s->domain.d * sizeof(*x));
+        if (s->domain.d > s->domain.n) {
+            x[s->domain.n] = o->budget;
+        }
+        gp_add(gp, x, z[i]);
+    }
+    free(x);
+    return gp;
+}
+
+/* Targets of at most `cap` of the first `count` observations. */
+struct training {
+    int *pick;
+    double *y, *z; /* raw, and as the process sees them */
+    int m;
+};
+
+static void training_init(const struct gp_sampler *s, struct training *t, int64_t trial, int count,
+                          int cap, bool of_violation)
+{
+    double *y = xcalloc(2 * (size_t)count + 1, sizeof(*y));
+    double *all = y + count;
+    t->pick = xcalloc((size_t)count + 1, sizeof(*t->pick));
+    t->y = xcalloc((size_t)count + 1, sizeof(*t->y));
+    t->z = xcalloc((size_t)count + 1, sizeof(*t->z));
+    numbers(s, trial, count, y);
+    t->m = gp_data_pick(y, count, cap, t->pick);
+    if (of_violation) {
+        violations(s, count, all);
+    } else {
+        memcpy(all, y, (size_t)count * sizeof(*y));
+    }
+    for (int i = 0; i < t->m; i++) {
+        t->y[i] = all[t->pick[i]];
+    }
+    if (of_violation) {
+        memcpy(t->z, t->y, (size_t)t->m * sizeof(*t->z));
+    } else {
+        gp_data_targets(t->y, t->m, t->z);
+    }
+    free(y);
+}
+
+static void training_fini(struct training *t)
+{
+    free(t->pick);
+    free(t->y);
+    free(t->z);
+}
+
+/* The counts at which hyperparameters are fitted anew: each a tenth above the one before. */
+static int fitted_count(int n)
+{
+    int at = 2;
+    for (int next = at; next <= n; next += next < 20 ? 2 : next / 10) {
+        at = next;
+    }
+    return at < n ? at : n;
+}
+
+static void fit(const struct gp_sampler *s, int64_t trial, int count, bool of_violation,
+                double *theta)
+{
+    struct training t;
+    training_init(s, &t, trial, count, FIT_CAP, of_violation);
+    struct gp *gp = model_of(s, t.pick, t.m, t.z, 0, 1);
+    gp_theta_default(s->domain.d, theta);
+    (void)gp_fit(gp, theta, FIT_EVALS);
+    gp_destroy(gp);
+    training_fini(&t);
+}
+
+/* Hyperparameters for the observations so far, from the memo where it has them. */
+static const double *theta_for(const struct gp_sampler *s, int64_t trial, bool of_violation)
+{
+    struct memo *memo = &s->memo[of_violation];
+    int count = fitted_count(s->n_obs);
+    if (memo->count != count || (s->objectives > 1 && !of_violation)) {
+        fit(s, trial, count, of_violation, memo->theta);
+        memo->count = count;
+    }
+    return memo->theta;
+}
+
+/* Pending trials without any result, the newest PENDING_CAP. */
+static int64_t first_pending(const struct gp_sampler *s)
+{
+    int left = PENDING_CAP;
+    int64_t id = s->trials.n;
+    while (id > 1 && left > 0) {
+        id--;
+        left -= s->trials.at[id].pending && !s->trials.at[id].observed;
+    }
+    return id;
+}
+
+static void append_pending(const struct gp_sampler *s, struct gp *gp, bool drawn)
+{
+    double z[GP_DRAWS_MAX] = {0};
+    for (int64_t id = first_pending(s); id < s->trials.n; id++) {
+        const struct gp_trial *t = &s->trials.at[id];
+        if (!t->pending || t->observed) {
+            continue;
+        }
+        struct pcg64 g;
+        char *purpose = xasprintf("%s:fantasy", s->purpose);
+        pcg_stream(&g, s->seed, purpose, (uint64_t)id);
+        free(purpose);
+        for (int k = 0; k + 1 < gp->draws && drawn; k += 2) {
+            z[k] = pcg64_normal(&g);
+            z[k + 1] = -z[k];
+        }
+        if (gp->n < gp->cap) {
+            (void)gp_append(gp, t->x, z);
+        }
+    }
+    gp_settle(gp);
+}
+
+static int count_pending(const struct gp_sampler *s)
+{
+    int n = 0;
+    for (int64_t id = first_pending(s); id < s->trials.n; id++) {
+        n += s->trials.at[id].pending && !s->trials.at[id].observed;
+    }
+    return n;
+}
+
+/* ---- a proposal ---- */
+
+/* The least posterior mean at the top budget over the training points (feasible ones where there
+ * are any) and, in each draw, over the pending ones. */
+static void incumbents(const struct gp_sampler *s, const struct training *t, const struct gp *gp,
+                       struct gp_acq *acq)
+{
+    size_t ld = ((size_t)gp->n + 7) / 8 * 8;
+    double *x = xcalloc((size_t)(gp->d + gp->n + gp->draws + 1), ld * sizeof(*x));
+    double *mean = x + (size_t)gp->d * ld;
+    double *var = mean + (size_t)gp->draws * ld;
+    for (int j = 0; j < gp->d; j++) {
+        memcpy(x + (size_t)j * ld, gp->x + (size_t)j * gp->ld, (size_t)gp->n * sizeof(*x));
+    }
+    for (int i = 0; i < gp->n && s->domain.d > s->domain.n; i++) {
+        x[(size_t)s->domain.n * ld + (size_t)i] = 1;
+    }
+    gp_at_many(gp, x, ld, gp->n, mean, var, var + ld);
+    for (int k = 0; k < gp->draws; k++) {
+        acq->best[k] = INFINITY;
+        for (int i = 0; i < gp->n; i++) {
+            bool usable =
+                i >= t->m || acq->feasibility_only || violation_of(s, &s->obs[t->pick[i]]) <= 0;
+            if (usable) {
+                acq->best[k] = fmin(acq->best[k], mean[(size_t)k * ld + (size_t)i]);
+            }
+        }
+    }
+    free(x);
+}
+
+struct ranked {
+    double violation, z;
+    int i;
+};
+
+static int by_rank(const void *a, const void *b)
+{
+    const struct ranked *p = a;
+    const struct ranked *q = b;
+    if (p->violation != q->violation) {
+        return p->violation < q->violation ? -1 : 1;
+    }
+    if (p->z != q->z) {
+        return p->z < q->z ? -1 : 1;
+    }
+    return p->i < q->i ? -1 : p->i > q->i;
+}
+
+/* Raw points of the best training trials, feasible before infeasible. */
+static int elite_of(const struct gp_sampler *s, const struct training *t, double *elite)
+{
+    struct ranked *r = xcalloc((size_t)t->m + 1, sizeof(*r));
+    int n = 0;
+    for (int i = 0; i < t->m; i++) {
+        r[i] = (struct ranked){violation_of(s, &s->obs[t->pick[i]]), t->z[i], i};
+    }
+    qsort(r, (size_t)t->m, sizeof(*r), by_rank);
+    for (int i = 0; i < t->m && n < ELITE; i++) {
+        gp_domain_raw(&s->domain, s->obs[t->pick[r[i].i]].at,
+                      elite + (size_t)n * (size_t)s->domain.n);
+        n++;
+    }
+    free(r);
+    return n;
+}
+
+static void search(const struct gp_sampler *s, int64_t trial, const struct training *t,
+                   const struct gp_acq *acq, double *raw)
+{
+    size_t n = (size_t)s->domain.n;
+    double *work = xcalloc((ELITE + 2) * n + 1, sizeof(*work));
+    double *lo = work + ELITE * n;
+    double *hi = lo + n;
+    for (size_t j = 0; j < n; j++) {
+        hi[j] = 1;
+    }
+    struct gp_search q = {.domain = &s->domain,
+                          .acq = acq,
+                          .elite = work,
+                          .n_elite = elite_of(s, t, work),
+                          .lo = lo,
+                          .hi = hi};
+    pcg_stream(&q.g, s->seed, s->purpose, sampler_stream(trial, 0));
+    if (s->acquisition == ACQ_THOMPSON && !acq->feasibility_only) {
+        gp_propose_draw(&q, raw);
+    } else {
+        gp_propose(&q, raw);
+    }
+    free(work);
+}
+
+static struct gp *violation_model(const struct gp_sampler *s, int64_t trial)
+{
+    struct training t;
+    training_init(s, &t, trial, s->n_obs, s->history, true);
+    struct gp *gp = model_of(s, t.pick, t.m, t.z, 0, 1);
+    gp_factor(gp, theta_for(s, trial, true));
+    gp_settle(gp);
+    training_fini(&t);
+    return gp;
+}
+
+static void model(const struct gp_sampler *s, int64_t trial, double *point)
+{
+    struct training t;
+    struct gp_acq acq = {.kind = s->acquisition == ACQ_BOUND ? GP_BOUND : GP_LOGEI, .kappa = 1.8};
+    int n_pending = count_pending(s);
+    bool drawn = n_pending > 0 && s->acquisition == ACQ_LOGEI && s->fantasies > 1;
+    training_init(s, &t, trial, s->n_obs, s->history, false);
+    struct gp *gp = model_of(s, t.pick, t.m, t.z, n_pending, drawn ? s->fantasies : 1);
+    gp_factor(gp, theta_for(s, trial, false));
+    append_pending(s, gp, drawn);
+    acq.gp = gp;
+    if (s->infeasible_seen) {
+        acq.violation = violation_model(s, trial);
+        acq.feasibility_only = true;
+        for (int i = 0; i < t.m; i++) {
+            acq.feasibility_only = acq.feasibility_only && violation_of(s, &s->obs[t.pick[i]]) > 0;
+        }
+    }
+    incumbents(s, &t, gp, &acq);
+    gp_acq_open(&acq);
+    double *raw = xcalloc((size_t)s->domain.n + 1, sizeof(*raw));
+    search(s, trial, &t, &acq, raw);
+    space_from_unit(s->domain.space, raw, point);
+    free(raw);
+    gp_acq_close(&acq);
+    gp_destroy(gp);
+    struct gp *violation = (struct gp *)(uintptr_t)acq.violation;
+    gp_destroy(violation);
+    training_fini(&t);
+}
+
+static void propose(const void *self, int64_t trial, uint32_t attempt, double *point)
+{
+    const struct gp_sampler *s = self;
+    bool started = trial > s->startup || s->n_others > 0;
+    if (attempt > 0 || !started || s->n_obs < 3 || s->domain.n == 0) {
+        start(s, trial, attempt, point);
+    } else {
+        model(s, trial, point);
+    }
+}
+
+const struct sampler_ops gp_sampler = {
+    .name = "gp",
+    .summary = "Gaussian-process Bayesian optimization",
+    .paper = PAPER,
+    .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
+    .options = gp_options,
+    .version = 1,
+    .state_size = sizeof(struct gp_sampler),
+    .init = sampler_init,
+    .fini = sampler_fini,
+    .propose = propose,
+    .pending = pending,
+    .observe = observe,
+    .ended = ended,
+    .others = others,
+};
+
+static enum mag_status gp_init(void *self, const struct opt_config *cfg, const char **ret_pointer,
+                               struct mag_err *err)
+{
+    return search_init(self, &gp_sampler, cfg, ret_pointer, err);
+}
+
+const struct optimizer_ops gp_ops = {
+    .name = "gp",
+    .summary = "Gaussian-process Bayesian optimization",
+    .paper = PAPER,
+    .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
+    .options = gp_options,
+    .version = 1,
+    .init = gp_init,
+    SEARCH_OPS,
+};
