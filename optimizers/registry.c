@@ -19,6 +19,7 @@ static const struct optimizer_ops *const registry[] = {
     &de_ops,
     &nsga2_ops,
     &gp_ops,
+    &tpe_ops,
     NULL,
 };
 /* clang-format on */
@@ -46,6 +47,7 @@ static const struct sampler_ops *const samplers[] = {
     &lhs_sampler,
     &nsga2_sampler,
     &gp_sampler,
+    &tpe_sampler,
     NULL,
 };
 
@@ -57,6 +59,7 @@ const char *const sampler_names[] = {
     "lhs",
     "nsga2",
     "gp",
+    "tpe",
     NULL,
 };
 /* clang-format on */

@@ -17,6 +17,7 @@ extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
 extern const struct optimizer_ops nsga2_ops;
 extern const struct optimizer_ops gp_ops;
+extern const struct optimizer_ops tpe_ops;
 
 extern const struct sampler_ops random_sampler;
 extern const struct sampler_ops sobol_sampler;
@@ -24,5 +25,6 @@ extern const struct sampler_ops halton_sampler;
 extern const struct sampler_ops lhs_sampler;
 extern const struct sampler_ops nsga2_sampler;
 extern const struct sampler_ops gp_sampler;
+extern const struct sampler_ops tpe_sampler;
 
 #endif

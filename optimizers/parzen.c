@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "optimizers/parzen.h"
+
+#include "base/alloc.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOG_SQRT_2PI 0.91893853320467274178
+#define FAR 6.0
+#define MEMO_BITS 6
+#define BLOCK 8 /* kernels at a time; arrays are padded to a multiple */
+
+enum axis_kind parzen_axis(const struct param *p)
+{
+    if (p->type == PARAM_CATEGORICAL) {
+        return AXIS_CHOICE;
+    }
+    return p->type == PARAM_DOUBLE && p->step <= 0 ? AXIS_REAL : AXIS_CELLS;
+}
+
+static struct parzen_spot locate_cell(const struct param *p, double value)
+{
+    struct parzen_spot s = {.u = param_to_unit(p, value)};
+    double n = param_cells(p);
+    double k = param_cell_of(p, value);
+    if (p->log) {
+        s.lo = k <= 0 ? 0 : param_to_unit(p, value - p->step / 2);
+        s.hi = k >= n - 1 ? 1 : param_to_unit(p, value + p->step / 2);
+    } else {
+        s.lo = k / n;
+        s.hi = (k + 1) / n;
+    }
+    return s;
+}
+
+void parzen_locate(const struct space *s, const double *point, struct parzen_spot *spots)
+{
+    for (int j = 0; j < s->n; j++) {
+        const struct param *p = &s->params[j];
+        double v = point[j];
+        if (isnan(v)) {
+            spots[j] = (struct parzen_spot){NAN, NAN, NAN};
+        } else if (p->type == PARAM_CATEGORICAL) {
+            spots[j] = (struct parzen_spot){v, v, v};
+        } else if (parzen_axis(p) == AXIS_REAL) {
+            double u = param_to_unit(p, v);
+            spots[j] = (struct parzen_spot){u, u, u};
+        } else {
+            spots[j] = locate_cell(p, v);
+        }
+    }
+}
+
+void parzen_init(struct parzen *p, const struct space *s, double prior)
+{
+    *p = (struct parzen){.space = s, .prior = prior, .total = prior};
+}
+
+void parzen_fini(struct parzen *p)
+{
+    free(p->mu);
+    free(p->inv);
+    free(p->norm);
+    free(p->weight);
+    free(p->base);
+}
+
+void parzen_clear(struct parzen *p)
+{
+    p->n = 0;
+    p->total = p->prior;
+    for (int k = 0; k < p->cap; k++) {
+        p->base[k] = -INFINITY;
+    }
+}
+
+/* The rows of `old` in wider rows, the rest zero. */
+static void widen(double **rows, int n_rows, int old, int cap)
+{
+    double *wide = xcalloc((size_t)n_rows * (size_t)cap + 1, sizeof(*wide));
+    for (int j = 0; j < n_rows && old > 0; j++) {
+        memcpy(wide + (size_t)j * (size_t)cap, *rows + (size_t)j * (size_t)old,
+               (size_t)old * sizeof(*wide));
+    }
+    free(*rows);
+    *rows = wide;
+}
+
+static void grow(struct parzen *p)
+{
+    int cap = p->cap > 0 ? 2 * p->cap : 4 * BLOCK;
+    widen(&p->mu, p->space->n, p->cap, cap);
+    widen(&p->inv, p->space->n, p->cap, cap);
+    widen(&p->norm, p->space->n, p->cap, cap);
+    widen(&p->weight, 1, p->cap, cap);
+    widen(&p->base, 1, p->cap, cap);
+    for (int k = p->cap; k < cap; k++) {
+        p->base[k] = -INFINITY;
+    }
+    p->cap = cap;
+}
+
+size_t parzen_room(const struct parzen *p)
+{
+    return (size_t)p->cap + 1;
+}
+
+/* log(Phi(b) - Phi(a)) for a < b, without cancellation in the tails. */
+static double log_mass(double a, double b)
+{
+    if (a > 0) {
+        double t = a;
+        a = -b;
+        b = -t;
+    }
+    if (b - a < 0.05) {
+        double z = (a + b) / 2;
+        double w = b - a;
+        return log(w * (1 + (z * z - 1) * w * w / 24)) - z * z / 2 - LOG_SQRT_2PI;
+    }
+    if (a < -30 && b < -30) { /* erfc is zero: the leading term at the nearer end */
+        return -b * b / 2 - LOG_SQRT_2PI - log(-b);
+    }
+    double d = (erfc(-b * M_SQRT1_2) - erfc(-a * M_SQRT1_2)) / 2;
+    return d > 0 ? log(d) : -b * b / 2 - LOG_SQRT_2PI - log(fmax(-b, 1));
+}
+
+static double normaliser(enum axis_kind kind, double mu, double inv)
+{
+    if (isnan(mu) || kind == AXIS_CHOICE) {
+        return 0;
+    }
+    double a = -mu * inv;
+    double b = (1 - mu) * inv;
+    double z = a < -8 && b > 8 ? 0 : log_mass(a, b);
+    return kind == AXIS_REAL ? log(inv) - LOG_SQRT_2PI - z : -z;
+}
+
+void parzen_put(struct parzen *p, int k, const double *u, const double *width, double weight)
+{
+    const struct space *s = p->space;
+    if (k == p->n) {
+        if (p->n == p->cap) {
+            grow(p);
+        }
+        p->weight[k] = 0;
+        p->n++;
+    }
+    p->total += weight - p->weight[k];
+    p->weight[k] = weight;
+    p->base[k] = log(weight);
+    for (int j = 0; j < s->n; j++) {
+        enum axis_kind kind = parzen_axis(&s->params[j]);
+        size_t at = (size_t)j * (size_t)p->cap + (size_t)k;
+        p->mu[at] = u[j];
+        p->inv[at] = kind == AXIS_CHOICE ? width[j] : 1 / width[j];
+        p->norm[at] = normaliser(kind, u[j], p->inv[at]);
+        p->base[k] += s->params[j].parent < 0 ? p->norm[at] : 0;
+    }
+}
+
+void parzen_drop(struct parzen *p, int k)
+{
+    int last = --p->n;
+    p->total -= p->weight[k];
+    p->weight[k] = p->weight[last];
+    p->base[k] = p->base[last];
+    p->base[last] = -INFINITY;
+    for (int j = 0; j < p->space->n; j++) {
+        size_t at = (size_t)j * (size_t)p->cap;
+        p->mu[at + (size_t)k] = p->mu[at + (size_t)last];
+        p->inv[at + (size_t)k] = p->inv[at + (size_t)last];
+        p->norm[at + (size_t)k] = p->norm[at + (size_t)last];
+    }
+}
+
+/* ---- density ---- */
+
+static void add_real(double *restrict acc, const double *restrict mu, const double *restrict inv,
+                     int n, double x)
+{
+    for (int k = 0; k < n; k += BLOCK) {
+        for (int i = 0; i < BLOCK; i++) {
+            double z = (x - mu[k + i]) * inv[k + i];
+            acc[k + i] -= 0.5 * z * z;
+        }
+    }
+}
+
+static void add_real_conditional(double *acc, const double *mu, const double *inv,
+                                 const double *norm, int n, double x)
+{
+    for (int k = 0; k < n; k++) {
+        double z = (x - mu[k]) * inv[k];
+        acc[k] += isnan(mu[k]) ? 0 : norm[k] - 0.5 * z * z;
+    }
+}
+
+/* The log of a kernel's mass in a piece. Beyond FAR sigmas a bound does: nothing depends on it. */
+static double cell_mass(double mu, double inv, const struct parzen_spot *x)
+{
+    double a = (x->lo - mu) * inv;
+    double b = (x->hi - mu) * inv;
+    if (a > FAR || b < -FAR) {
+        double z = a > 0 ? a : b;
+        return -z * z / 2 - LOG_SQRT_2PI - log(FAR);
+    }
+    return log_mass(a, b);
+}
+
+/* Kernels repeat: there are few distinct values. */
+struct memo {
+    double mu, inv, mass;
+};
+
+static void add_cells(double *acc, const double *mu, const double *inv, const double *norm, int n,
+                      const struct parzen_spot *x, bool always)
+{
+    struct memo memo[1 << MEMO_BITS] = {{0}};
+    double log_width = log(x->hi - x->lo);
+    for (int k = 0; k < n; k++) {
+        if (isnan(mu[k])) {
+            continue;
+        }
+        uint64_t bits = 0;
+        memcpy(&bits, &mu[k], sizeof(bits));
+        struct memo *m = &memo[bits * 0x9e3779b97f4a7c15u >> (64 - MEMO_BITS)];
+        if (m->mu != mu[k] || m->inv != inv[k]) {
+            *m = (struct memo){mu[k], inv[k], cell_mass(mu[k], inv[k], x)};
+        }
+        acc[k] += m->mass - log_width + (always ? 0 : norm[k]);
+    }
+}
+
+static void add_choice(double *acc, const double *mu, const double *mix, int n, double x,
+                       double cells)
+{
+    double last = -1;
+    double own = 0;
+    double other = 0;
+    for (int k = 0; k < n; k++) {
+        if (mix[k] != last) {
+            last = mix[k];
+            own = log(mix[k] + cells * (1 - mix[k]));
+            other = log(mix[k]);
+        }
+        acc[k] += isnan(mu[k]) ? 0 : mu[k] == x ? own : other;
+    }
+}
+
+static double log_sum(const double *acc, int n, double first)
+{
+    double top = first;
+    double sum = 0;
+    for (int k = 0; k < n; k++) {
+        top = acc[k] > top ? acc[k] : top;
+    }
+    for (int k = 0; k < n; k++) {
+        double d = acc[k] - top;
+        sum += d > -40 ? exp(d) : 0;
+    }
+    return top + log(sum + exp(first - top));
+}
+
+double parzen_log_density(const struct parzen *p, const struct parzen_spot *at, double *scratch)
+{
+    const struct space *s = p->space;
+    int padded = (p->n + BLOCK - 1) / BLOCK * BLOCK;
+    if (p->n > 0) {
+        memcpy(scratch, p->base, (size_t)padded * sizeof(*scratch));
+    }
+    for (int j = 0; j < s->n && p->n > 0; j++) {
+        if (isnan(at[j].u)) {
+            continue;
+        }
+        size_t from = (size_t)j * (size_t)p->cap;
+        const double *mu = p->mu + from;
+        const double *inv = p->inv + from;
+        bool always = s->params[j].parent < 0;
+        switch (parzen_axis(&s->params[j])) {
+        case AXIS_REAL:
+            if (always) {
+                add_real(scratch, mu, inv, padded, at[j].u);
+            } else {
+                add_real_conditional(scratch, mu, inv, p->norm + from, p->n, at[j].u);
+            }
+            break;
+        case AXIS_CELLS:
+            add_cells(scratch, mu, inv, p->norm + from, p->n, &at[j], always);
+            break;
+        case AXIS_CHOICE:
+            add_choice(scratch, mu, inv, p->n, at[j].u, s->params[j].n_values);
+            break;
+        }
+    }
+    return log_sum(scratch, p->n, log(p->prior)) - log(p->total);
+}
+
+/* ---- sampling ---- */
+
+static double draw_truncated(struct pcg64 *g, double mu, double sigma)
+{
+    for (int i = 0; i < 64; i++) {
+        double x = mu + sigma * pcg64_normal(g);
+        if (x >= 0 && x <= 1) {
+            return x;
+        }
+    }
+    return pcg64_double(g);
+}
+
+static int draw_kernel(const struct parzen *p, struct pcg64 *g)
+{
+    double r = pcg64_double(g) * p->total;
+    for (int k = 0; k < p->n; k++) {
+        r -= p->weight[k];
+        if (r < 0) {
+            return k;
+        }
+    }
+    return -1; /* the prior */
+}
+
+static double draw_one(const struct parzen *p, struct pcg64 *g, int j, int k)
+{
+    const struct param *q = &p->space->params[j];
+    size_t at = (size_t)j * (size_t)p->cap + (size_t)(k < 0 ? 0 : k);
+    if (k < 0 || isnan(p->mu[at])) {
+        return param_from_unit(q, pcg64_double(g));
+    }
+    if (parzen_axis(q) == AXIS_CHOICE) {
+        return pcg64_double(g) < p->inv[at] ? (double)pcg64_below(g, q->n_values) : p->mu[at];
+    }
+    return param_from_unit(q, draw_truncated(g, p->mu[at], 1 / p->inv[at]));
+}
+
+void parzen_sample(const struct parzen *p, struct pcg64 *g, double *point)
+{
+    const struct space *s = p->space;
+    int k = draw_kernel(p, g);
+    for (int i = 0; i < s->n; i++) {
+        int j = s->order[i];
+        point[j] = space_is_active(s, point, j) ? draw_one(p, g, j, k) : NAN;
+    }
+}
