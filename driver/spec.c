@@ -193,13 +193,24 @@ struct opt_setup spec_opt_setup(const struct spec *s)
                               .objectives = s->n_objectives};
 }
 
+struct early_setup spec_early_setup(const struct spec *s)
+{
+    return (struct early_setup){.resource = s->resource, .seed = s->seed, .maximize = s->maximize};
+}
+
 /* Builds both once: only they know their options. The resolved forms go into the spec's. */
 static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *is,
                         json_t **ret_optimizer, json_t **ret_rule)
 {
     json_t *rule = json_object_get(doc, "early_stopping");
     json_t *optimizer = json_object_get(doc, "optimizer");
-    struct early_stop *e = rule != NULL ? early_stop_create(rule, "/early_stopping", is) : NULL;
+    struct early_setup early = spec_early_setup(s);
+    if (!s->resource.present && json_object_get(doc, "resource") != NULL) {
+        /* It is faulty, and said so; the rule's own faults show all the same. */
+        early.resource = (struct opt_resource){.present = true, .min = 1, .max = 1000000};
+    }
+    struct early_stop *e =
+        rule != NULL ? early_stop_create(rule, "/early_stopping", &early, is) : NULL;
     struct optimizer *o = NULL;
     if (s->space != NULL && (s->resource.present || json_object_get(doc, "resource") == NULL)) {
         struct opt_setup setup = spec_opt_setup(s);

@@ -92,7 +92,8 @@ json_t *spec_plan(const struct spec *s);
 int spec_measure_find(const struct spec *s, const char *name);
 /* [{"metric", "direction"}, …], new reference. */
 json_t *spec_objectives_json(const struct spec *s);
-/* What the spec tells its optimizer; borrows the spec. */
+/* What the spec tells its optimizer and its early-stopping rule; borrows the spec. */
 struct opt_setup spec_opt_setup(const struct spec *s);
+struct early_setup spec_early_setup(const struct spec *s);
 
 #endif

@@ -35,8 +35,9 @@ static void create_parts(struct study *s)
         must(optimizer_create(spec->optimizer, "/optimizer", &setup, &is, &why), "optimizer", &is);
     free(why);
     if (spec->early_stopping != NULL) {
-        s->rule =
-            must(early_stop_create(spec->early_stopping, "/early_stopping", &is), "rule", &is);
+        struct early_setup early = spec_early_setup(spec);
+        s->rule = must(early_stop_create(spec->early_stopping, "/early_stopping", &early, &is),
+                       "rule", &is);
     }
     mjson_issues_fini(&is);
 }

@@ -255,7 +255,7 @@ void trial_end(struct study *s, struct trial *t, enum trial_state to)
                      study_result(s, t, t->value, &result);
     optimizer_finish(s->opt, t->id, outcome, has_value ? &result.r : NULL);
     if (s->rule != NULL) {
-        early_stop_finish(s->rule, t->id, outcome);
+        early_stop_finish(s->rule, t->id, outcome, has_value ? &result.r : NULL);
     }
     study_unpeek(s);
     if (to == TRIAL_COMPLETED) {

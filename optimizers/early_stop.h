@@ -2,7 +2,7 @@
  *
  * Early-stopping rules: may stop a running trial at a report, beside (not inside) an optimizer. The
  * same determinism rules as optimizer.h; always minimises. Created from "early_stopping":
- * {"rule": "median", …}; options by the same table type.
+ * {"rule": "median", …}; options by the same table type. The first of several objectives counts.
  */
 #ifndef MAG_OPTIMIZERS_EARLY_STOP_H
 #define MAG_OPTIMIZERS_EARLY_STOP_H
@@ -10,20 +10,36 @@
 #include "optimizers/optimizer.h"
 
 struct early_stop;
+struct early_rule;
+
+/* What the experiment tells its rule. */
+struct early_setup {
+    struct opt_resource resource;
+    uint64_t seed;
+    bool maximize; /* the user's direction: options and sentences are in the user's units */
+};
 
 /* NULL exactly when issues were added. */
 struct early_stop *early_stop_create(const json_t *object, const char *pointer,
-                                     struct mjson_issues *is);
+                                     const struct early_setup *setup, struct mjson_issues *is);
 void early_stop_destroy(struct early_stop *e);
 json_t *early_stop_resolved(const struct early_stop *e);
 /* "combine": true, the leave to work beside a multi-fidelity algorithm. */
 bool early_stop_may_combine(const struct early_stop *e);
-/* The median rule's option table, for docs and tests. */
-const struct opt_option *early_stop_options(void);
-/* First value of an increasing step. True = stop; *ret_why (may be NULL) gets a malloc'ed sentence.
- */
+/* First value of an increasing step. True = stop; *ret_why (may be NULL) gets a malloc'ed sentence
+ * with the figures that decided. */
 bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value,
                        char **ret_why);
-void early_stop_finish(struct early_stop *e, int64_t trial, enum opt_outcome outcome);
+/* The trial ended; `r` NULL: there is no usable value. */
+void early_stop_finish(struct early_stop *e, int64_t trial, enum opt_outcome outcome,
+                       const struct opt_result *r);
+
+/* ---- the table of rules, for docs and tests ---- */
+
+const struct early_rule *const *early_stop_rules(void); /* NULL-terminated */
+const char *early_rule_name(const struct early_rule *rule);
+const char *early_rule_summary(const struct early_rule *rule);
+const char *early_rule_paper(const struct early_rule *rule); /* or NULL */
+const struct opt_option *early_rule_options(const struct early_rule *rule);
 
 #endif

@@ -51,8 +51,11 @@ int main(void)
         (void)json_array_append_new(algorithms,
                                     entry_json(ops->name, ops->summary, ops->paper, ops->options));
     }
-    (void)json_array_append_new(rules, entry_json("median", "stops what is worse than the median",
-                                                  NULL, early_stop_options()));
+    for (int i = 0; early_stop_rules()[i] != NULL; i++) {
+        const struct early_rule *r = early_stop_rules()[i];
+        (void)json_array_append_new(rules, entry_json(early_rule_name(r), early_rule_summary(r),
+                                                      early_rule_paper(r), early_rule_options(r)));
+    }
     json_t *all = json_pack("{s:o, s:o}", "algorithms", algorithms, "rules", rules);
     char *text = json_dumps(all, JSON_INDENT(1));
     (void)puts(text);
