@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "driver/spec_read.h"
+#include "space/constraint.h"
 
 #include <ctype.h>
 #include <math.h>
@@ -16,7 +17,6 @@
 #include <string.h>
 
 #define NAME_MAX_BYTES 256 /* name, unit */
-#define POINTS_MAX 10000   /* enqueued points */
 #define RESOURCE_MAX INT64_C(1000000000000)
 
 /* ---- members ---- */
@@ -152,37 +152,6 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
     l->target = json_number_value(target);
 }
 
-static void read_points(struct spec *s, const json_t *doc, struct mjson_issues *is)
-{
-    json_t *points = json_object_get(doc, "points");
-    if (points == NULL) {
-        return;
-    }
-    if (!json_is_array(points) || json_array_size(points) > POINTS_MAX) {
-        mjson_issue(is, "/points",
-                    "must be a list of at most %d points, each an object of parameters",
-                    POINTS_MAX);
-        return;
-    }
-    if (s->limits.trials > 0 && (int64_t)json_array_size(points) > s->limits.trials) {
-        mjson_issue(is, "/points", "%zu points, but limits.trials allows only %lld trials",
-                    json_array_size(points), (long long)s->limits.trials);
-    }
-    if (s->space == NULL) {
-        return;
-    }
-    double *point = xcalloc((size_t)s->space->n, sizeof(*point));
-    s->points = json_array();
-    for (size_t i = 0; i < json_array_size(points); i++) {
-        char *at = mjson_pointer_index("/points", i);
-        if (space_point_from_json(s->space, json_array_get(points, i), at, is, point)) {
-            (void)json_array_append_new(s->points, space_point_to_json(s->space, point));
-        }
-        free(at);
-    }
-    free(point);
-}
-
 struct opt_setup spec_opt_setup(const struct spec *s)
 {
     return (struct opt_setup){.space = s->space,
@@ -237,11 +206,10 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
     static const char *const keys[] = {
         "$schema", "name", "objective", "searchspace", "optimizer", "resource", "limits", "seed",
         "trial", "checkpoint", "early_stopping", "points", "requires", "metrics", "project", "tags",
-        "notes", "notify", "simulation", "objectives", "outcome_constraints",
+        "notes", "notify", "simulation", "objectives", "outcome_constraints", "constraints",
         /* known, but not yet */
-        "constraints", "warm_start", "validation", "distribution", NULL};
-    static const char *const later[] = {"constraints", "warm_start", "validation", "distribution",
-                                        NULL};
+        "warm_start", "validation", "distribution", NULL};
+    static const char *const later[] = {"warm_start", "validation", "distribution", NULL};
     for (int i = 0; later[i] != NULL; i++) {
         if (json_object_get(doc, later[i]) != NULL) {
             mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
@@ -309,11 +277,25 @@ static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rul
     if (s->trial != NULL) {
         (void)json_object_set(o, "trial", s->trial);
     }
+    json_t *constraints = space_constraints_to_json(s->space);
+    if (constraints != NULL) {
+        (void)json_object_set_new(o, "constraints", constraints);
+    }
     if (s->points != NULL) {
         (void)json_object_set(o, "points", s->points);
     }
     spec_write_extra(s, o);
     return o;
+}
+
+/* A space whose constraints have faults stays without them: what else is wrong shows too. */
+static void read_space(struct spec *s, const json_t *doc, struct mjson_issues *is)
+{
+    const json_t *constraints = json_object_get(doc, "constraints");
+    s->space = space_parse(json_object_get(doc, "searchspace"), "/searchspace", is);
+    if (s->space != NULL && constraints != NULL) {
+        (void)space_constrain(s->space, constraints, "/constraints", is);
+    }
 }
 
 struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson_issues *is)
@@ -336,11 +318,11 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
                     "\"searchspace\" is missing: {\"lr\": {\"type\": \"DOUBLE\", \"range\": "
                     "[0.0001, 0.1]}}");
     } else {
-        s->space = space_parse(json_object_get(doc, "searchspace"), "/searchspace", is);
+        read_space(s, doc, is);
     }
     read_resource(s, doc, is);
     read_limits(&s->limits, doc, is);
-    read_points(s, doc, is);
+    spec_read_points(s, doc, is);
     read_search(s, doc, is, &optimizer, &rule);
     spec_read_trial(s, doc, is);
     spec_read_extra(s, doc, is);

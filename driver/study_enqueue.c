@@ -116,7 +116,9 @@ static enum mag_status params_of(const struct study *s, const struct event *ev, 
         mjson_issue(&is, "/params",
                     "is missing: give the point as {\"params\": {\"name\": value, …}}");
     } else {
-        (void)space_point_from_json(space, params, "/params", &is, point);
+        /* What is missing is drawn; the event records the whole point. */
+        (void)space_point_from_part(space, params, "/params", s->spec->seed, "enqueued",
+                                    (uint64_t)s->n_trials + 1, &is, point);
     }
     if (notes != NULL && (!json_is_string(notes) || json_string_length(notes) > EVENT_TEXT_MAX)) {
         mjson_issue(&is, "/notes", "must be a string of at most %d bytes", EVENT_TEXT_MAX);

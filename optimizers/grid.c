@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/pcg.h"
+#include "space/constraint.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +49,12 @@ static enum mag_status grid_init(void *self, const struct opt_config *cfg, const
     if (size >= SPACE_WHOLE_MAX) {
         return mag_fail(err, MAG_LIMIT,
                         "the grid has %.3g points, more than anyone can try: use \"random\"", size);
+    }
+    if (!space_size_is_exact(cfg->space)) {
+        return mag_fail(err, MAG_LIMIT,
+                        "constraints leave an unknown part of %.3g points: a grid with constraints "
+                        "counts up to %d; list fewer values, widen the steps, or use \"random\"",
+                        size, SPACE_CELLS_MAX);
     }
     g->size = (uint64_t)size;
     while ((UINT64_C(1) << (2 * g->half_bits)) < g->size) {

@@ -37,7 +37,8 @@ static const char *auto_pick(const struct opt_setup *setup, char **ret_why)
                       (long long)resource->min, (long long)resource->max);
         return "asha";
     }
-    if (size <= (trials > 0 ? (double)trials : AUTO_GRID_MAX) && optimizer_find("grid") != NULL) {
+    if (size <= (trials > 0 ? (double)trials : AUTO_GRID_MAX) &&
+        space_size_is_exact(setup->space) && optimizer_find("grid") != NULL) {
         *ret_why = xasprintf("grid, because all %.0f points of the space can be tried", size);
         return "grid";
     }

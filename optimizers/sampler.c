@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The handle over the samplers: forwards calls and keeps the record of them.
+ * The handle over the samplers: forwards calls, keeps the record of them, and sees to it that
+ * proposals meet the constraints and repeat no point while untried ones are left.
  */
 #include "optimizers/sampler.h"
 
 #include "base/alloc.h"
 #include "optimizers/idtab.h"
 #include "optimizers/options.h"
+#include "optimizers/seen.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Proposals that a sampler gets to make before the handle looks for an untried point itself. */
+#define PROPOSALS 8
 
 enum told { TOLD_PENDING = 0, TOLD_OBSERVE = 1, TOLD_ENDED = 2, TOLD_OTHERS = 3 };
 
@@ -26,6 +31,8 @@ struct call {
 struct sampler {
     const struct sampler_ops *ops;
     const struct space *space;
+    struct seen seen;
+    uint64_t seed;
     int objectives;
     double *values;
     struct call *calls;
@@ -41,6 +48,8 @@ enum mag_status sampler_create(const struct sampler_ops *ops, const struct opt_c
     *ret = NULL;
     s->ops = ops;
     s->space = cfg->space;
+    s->seed = cfg->seed;
+    seen_init(&s->seen, cfg->space);
     s->objectives = cfg->objectives;
     s->values = xcalloc(OPTIONS_MAX, sizeof(*s->values));
     for (int i = 0; i < options_count(ops->options); i++) {
@@ -68,6 +77,7 @@ void sampler_destroy(struct sampler *s)
     for (size_t i = 0; i < s->n_calls; i++) {
         free(s->calls[i].numbers);
     }
+    seen_fini(&s->seen);
     free(s->calls);
     free(s->values);
     free(s);
@@ -80,8 +90,17 @@ const struct sampler_ops *sampler_ops_of(const struct sampler *s)
 
 bool sampler_propose(const struct sampler *s, int64_t trial, double *point)
 {
-    s->ops->propose(s->state, trial, 0, point);
-    return true;
+    if (seen_exhausted(&s->seen)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < PROPOSALS; i++) {
+        s->ops->propose(s->state, trial, i, point);
+        space_repair(s->space, s->seed, s->ops->name, sampler_stream(trial, i), point);
+        if (!seen_has(&s->seen, point)) {
+            return true;
+        }
+    }
+    return seen_fresh(&s->seen, s->seed, s->ops->name, (uint64_t)trial, point);
 }
 
 /* ---- the record ---- */
@@ -98,7 +117,8 @@ static int result_size(const struct sampler *s, enum told what)
 
 static void keep(struct sampler *s, struct call c, const double *point, const struct opt_result *r)
 {
-    if ((s->ops->caps & OPT_CAP_STATELESS) != 0) {
+    if ((s->ops->caps & OPT_CAP_STATELESS) != 0 &&
+        (c.what != TOLD_PENDING || !seen_matters(&s->seen))) {
         return;
     }
     if (s->n_calls == s->cap) {
@@ -120,6 +140,7 @@ static void keep(struct sampler *s, struct call c, const double *point, const st
 void sampler_pending(struct sampler *s, int64_t trial, const double *point)
 {
     keep(s, (struct call){.what = TOLD_PENDING, .trial = trial}, point, NULL);
+    seen_add(&s->seen, point);
     if (s->ops->pending != NULL) {
         s->ops->pending(s->state, trial, point);
     }

@@ -16,9 +16,19 @@ static bool is_list(const struct param *p)
     return p->type == PARAM_DISCRETE || p->type == PARAM_CATEGORICAL;
 }
 
+static bool is_fixed(const struct param *p)
+{
+    return !is_list(p) && p->lo == p->hi;
+}
+
 static bool is_continuous(const struct param *p)
 {
-    return p->type == PARAM_DOUBLE && p->step <= 0;
+    return p->type == PARAM_DOUBLE && p->step <= 0 && !is_fixed(p);
+}
+
+bool param_is_ordered(const struct param *p)
+{
+    return p->type != PARAM_CATEGORICAL || p->ordered;
 }
 
 static double clamp(double v, double lo, double hi)
@@ -31,8 +41,8 @@ double param_cells(const struct param *p)
     if (is_list(p)) {
         return p->n_values;
     }
-    if (is_continuous(p)) {
-        return INFINITY;
+    if (is_continuous(p) || is_fixed(p)) {
+        return is_fixed(p) ? 1 : INFINITY;
     }
     /* 0..0.99 by 0.01 divides as 98.999…: a value that misses hi by rounding alone counts. */
     return floor((p->hi - p->lo) / p->step + (p->type == PARAM_DOUBLE ? 1e-9 : 0)) + 1;
@@ -44,7 +54,7 @@ double param_cell_value(const struct param *p, double k)
         return k;
     }
     double v = p->lo + k * p->step;
-    if (p->type == PARAM_DOUBLE) {
+    if (p->type == PARAM_DOUBLE && k > 0) {
         /* What a person would write: 0.3, not 0.30000000000000004. */
         char text[32];
         (void)snprintf(text, sizeof(text), "%.15g", v);
@@ -61,6 +71,9 @@ double param_cell_of(const struct param *p, double value)
     }
     if (is_list(p)) {
         return value >= 0 && value < n && value == floor(value) ? value : -1;
+    }
+    if (is_fixed(p)) {
+        return value == p->lo ? 0 : -1;
     }
     double k = floor((value - p->lo) / p->step + 0.5);
     if (k < 0 || k >= n) {
@@ -87,6 +100,13 @@ double param_from_unit(const struct param *p, double u)
 {
     u = u >= 0 ? fmin(u, 1) : 0; /* NaN is 0 too */
     double n = param_cells(p);
+    if (n <= 1) {
+        return param_cell_value(p, 0);
+    }
+    if (p->reverse_log) {
+        double lo = log1p(-p->lo);
+        return clamp(-expm1(lo + u * (log1p(-p->hi) - lo)), p->lo, p->hi);
+    }
     if (p->log) {
         double lo = 0;
         double hi = 0;
@@ -100,11 +120,19 @@ double param_from_unit(const struct param *p, double u)
     if (is_continuous(p)) {
         return clamp(p->lo + u * (p->hi - p->lo), p->lo, p->hi);
     }
-    return param_cell_value(p, fmin(floor(u * n), n - 1));
+    double k = fmin(floor(u * n), n - 1);
+    return param_cell_value(p, p->at != NULL ? p->at[(uint32_t)k] : k);
 }
 
 double param_to_unit(const struct param *p, double value)
 {
+    if (param_cells(p) <= 1) {
+        return 0.5;
+    }
+    if (p->reverse_log) {
+        double lo = log1p(-p->lo);
+        return clamp((log1p(-value) - lo) / (log1p(-p->hi) - lo), 0, 1);
+    }
     if (p->log) {
         double lo = 0;
         double hi = 0;
@@ -114,7 +142,9 @@ double param_to_unit(const struct param *p, double value)
     if (is_continuous(p)) {
         return clamp((value - p->lo) / (p->hi - p->lo), 0, 1);
     }
-    double k = is_list(p) ? value : floor((value - p->lo) / p->step + 0.5);
+    double k = p->rank != NULL ? p->rank[(uint32_t)value]
+               : is_list(p)    ? value
+                               : floor((value - p->lo) / p->step + 0.5);
     return clamp((k + 0.5) / param_cells(p), 0, 1);
 }
 

@@ -88,9 +88,9 @@ static bool read_range(struct param *p, const json_t *range, const char *pointer
     if (!lo || !hi) {
         return false;
     }
-    if (p->lo >= p->hi) {
-        mjson_issue(is, pointer, "the low bound %.15g must be below the high bound %.15g%s", p->lo,
-                    p->hi, p->lo == p->hi ? "; a fixed value needs no parameter" : "");
+    if (p->lo > p->hi) {
+        mjson_issue(is, pointer, "the low bound %.15g must not be above the high bound %.15g",
+                    p->lo, p->hi);
         return false;
     }
     if (!isfinite(p->hi - p->lo) || (whole && p->hi - p->lo > SPACE_WHOLE_MAX)) {
@@ -108,8 +108,19 @@ static void read_scale(struct param *p, const json_t *scale, const char *pointer
     }
     const char *name = json_is_string(scale) ? json_string_value(scale) : "";
     p->log = strcmp(name, "log") == 0;
-    if (!p->log && strcmp(name, "linear") != 0) {
-        mjson_issue_at(is, pointer, "scale", "the scale must be \"linear\" or \"log\"");
+    p->reverse_log = strcmp(name, "reverse-log") == 0;
+    if (!p->log && !p->reverse_log && strcmp(name, "linear") != 0) {
+        mjson_issue_at(is, pointer, "scale",
+                       "the scale must be \"linear\", \"log\" or \"reverse-log\"");
+    } else if (p->reverse_log && p->type != PARAM_DOUBLE) {
+        mjson_issue_at(is, pointer, "scale",
+                       "\"reverse-log\" is for DOUBLE: it is even in "
+                       "log(1 - value)");
+    } else if (p->reverse_log && has_range && p->hi >= 1) {
+        mjson_issue_at(is, pointer, "scale",
+                       "\"reverse-log\" is even in log(1 - value) and needs a high bound below 1, "
+                       "not %.15g",
+                       p->hi);
     } else if (p->log && has_range && p->lo <= 0) {
         mjson_issue_at(is, pointer, "scale", "a log scale needs a low bound above 0, not %.15g",
                        p->lo);
@@ -124,11 +135,13 @@ static void read_step(struct param *p, const json_t *step, const char *pointer, 
         return;
     }
     double v = json_is_number(step) ? json_number_value(step) : 0;
-    if (!(v > 0) || (p->type == PARAM_INTEGER && !is_whole(v))) {
+    if (p->reverse_log) {
+        mjson_issue_at(is, pointer, "step", "\"reverse-log\" takes no step");
+    } else if (!(v > 0) || (p->type == PARAM_INTEGER && !is_whole(v))) {
         mjson_issue_at(is, pointer, "step", "the step must be a %snumber above 0, not %s",
                        p->type == PARAM_INTEGER ? "whole " : "",
                        json_is_number(step) && v <= 0 ? "0 or less" : mjson_kind(step));
-    } else if (has_range && v > p->hi - p->lo) {
+    } else if (has_range && v > p->hi - p->lo && p->lo < p->hi) {
         mjson_issue_at(is, pointer, "step", "the step %.15g is wider than the range [%.15g, %.15g]",
                        v, p->lo, p->hi);
     } else if (has_range && (p->hi - p->lo) / v > 1e9 && p->type == PARAM_DOUBLE) {
@@ -180,8 +193,10 @@ static int by_value(const void *a, const void *b)
     return c != 0 ? c : (x->at > y->at) - (x->at < y->at);
 }
 
-static void refuse_duplicates(const struct param *p, const char *pointer, struct mjson_issues *is)
+/* Refuses values that are there twice, and ranks numbers that are not in order. */
+static void check_values(struct param *p, const char *pointer, struct mjson_issues *is)
 {
+    bool in_order = true;
     struct keyed *k = xcalloc(p->n_values, sizeof(*k));
     for (uint32_t i = 0; i < p->n_values; i++) {
         k[i] = (struct keyed){.at = i,
@@ -192,10 +207,19 @@ static void refuse_duplicates(const struct param *p, const char *pointer, struct
     for (uint32_t i = 1; i < p->n_values; i++) {
         bool same = p->labels != NULL ? strcmp(p->labels[k[i].at], p->labels[k[i - 1].at]) == 0
                                       : k[i].value == k[i - 1].value;
+        in_order = in_order && k[i].at > k[i - 1].at;
         if (same) {
             char *where = mjson_pointer_index(pointer, k[i].at);
             mjson_issue(is, where, "this value is in the list already; write each once");
             free(where);
+        }
+    }
+    if (p->type == PARAM_DISCRETE && !in_order) {
+        p->rank = xcalloc(p->n_values, sizeof(*p->rank));
+        p->at = xcalloc(p->n_values, sizeof(*p->at));
+        for (uint32_t i = 0; i < p->n_values; i++) {
+            p->rank[k[i].at] = i;
+            p->at[i] = k[i].at;
         }
     }
     free(k);
@@ -227,7 +251,7 @@ static bool read_list(struct param *p, const json_t *values, const char *pointer
         free(where);
     }
     if (ok) {
-        refuse_duplicates(p, pointer, is);
+        check_values(p, pointer, is);
     }
     return ok;
 }

@@ -24,6 +24,8 @@ void space_destroy(struct space *s)
         }
         free(p->labels);
         free(p->values);
+        free(p->rank);
+        free(p->at);
         free(p->when);
         free(p->name);
     }
@@ -167,7 +169,10 @@ static json_t *param_to_json(const struct space *s, const struct param *p)
     } else {
         (void)json_object_set_new(o, "range",
                                   json_pack("[o,o]", number(p, p->lo), number(p, p->hi)));
-        (void)json_object_set_new(o, "scale", json_string(p->log ? "log" : "linear"));
+        (void)json_object_set_new(o, "scale",
+                                  json_string(p->log           ? "log"
+                                              : p->reverse_log ? "reverse-log"
+                                                               : "linear"));
         if (p->step > (p->type == PARAM_INTEGER ? 1 : 0)) {
             (void)json_object_set_new(o, "step", number(p, p->step));
         }

@@ -29,12 +29,15 @@ enum param_type {
 struct param {
     char *name;
     enum param_type type;
-    double lo, hi;     /* DOUBLE, INTEGER: inclusive bounds */
+    double lo, hi;     /* DOUBLE, INTEGER: inclusive bounds; equal = a fixed value */
     bool log;          /* DOUBLE, INTEGER: uniform in log(value) */
+    bool reverse_log;  /* DOUBLE without a step, hi < 1: uniform in log(1 - value) */
     double step;       /* DOUBLE, INTEGER: lo + k * step up to hi; 0 = none (INTEGER: at least 1) */
     uint32_t n_values; /* DISCRETE, CATEGORICAL; 0 otherwise */
     double *values;    /* DISCRETE, as declared */
     bool whole;        /* DISCRETE: every value is whole, and JSON shows it so */
+    uint32_t *rank;    /* DISCRETE declared out of order: rank of value k; NULL = as declared */
+    uint32_t *at;      /* likewise: the value of a rank */
     char **labels;     /* CATEGORICAL, as declared */
     bool ordered;      /* CATEGORICAL: the labels stand in order, lowest first (ordinal) */
     int parent;        /* index of the parameter that `when` names, -1 = always active */
@@ -49,7 +52,7 @@ struct space {
     int n;
     int *order; /* parents before children, else by name */
     /* private to space/ */
-    double *counts;                 /* points at and below each parameter where it is active */
+    double *counts;                  /* points at and below each parameter where it is active */
     struct constraints *constraints; /* NULL = none; see space/constraint.h */
 };
 
@@ -69,11 +72,14 @@ void space_sample(const struct space *s, uint64_t seed, const char *purpose, uin
                   double *point);
 /* One unit-interval value of one parameter to its (stepped, rounded, clamped) value, and back. The
  * intervals of the values of INTEGER, stepped and listed parameters are equally wide (in log space
- * when log). */
+ * when log); those of DISCRETE lie in the order of the numbers, of CATEGORICAL as declared. A fixed
+ * value is at 0.5. */
 double param_from_unit(const struct param *p, double u);
 double param_to_unit(const struct param *p, double value);
-/* The distinct values of one parameter: INFINITY for a DOUBLE without a step. */
+/* The distinct values of one parameter: INFINITY for a DOUBLE without a step (1 when fixed). */
 double param_cells(const struct param *p);
+/* Do values have an order, so that near ones are alike? All but CATEGORICAL without "ordered". */
+bool param_is_ordered(const struct param *p);
 /* The k-th value, 0 <= k < cells (lists: k itself); and its index, -1 for a value that is none. A
  * DOUBLE within 1e-9 steps of a value is that value. Not for a DOUBLE without a step. */
 double param_cell_value(const struct param *p, double k);
@@ -92,6 +98,12 @@ bool space_is_active(const struct space *s, const double *point, int index);
 /* Params object (inactive ones absent), new reference; and the strict inverse. */
 json_t *space_point_to_json(const struct space *s, const double *point);
 bool space_point_from_json(const struct space *s, const json_t *params, const char *pointer,
+                           struct mjson_issues *is, double *point);
+/* As space_point_from_json, but parameters may be missing: they are drawn from (seed,
+ * "<purpose>:<name>", id) so that those given are active and every constraint holds. A point that
+ * breaks one, or cannot be completed, is a fault with the constraint's text. */
+bool space_point_from_part(const struct space *s, const json_t *params, const char *pointer,
+                           uint64_t seed, const char *purpose, uint64_t id,
                            struct mjson_issues *is, double *point);
 bool space_point_equal(const struct space *s, const double *a, const double *b);
 uint64_t space_point_hash(const struct space *s, const double *point);

@@ -206,6 +206,28 @@ Test(study_admin, time_up_counts_active_time_only)
     lab_close(&l);
 }
 
+Test(study_admin, enqueued_points_keep_to_the_constraints_and_may_leave_parameters_out)
+{
+    struct lab l;
+    lab_open(
+        &l,
+        "{'objective': {'metric': 'loss', 'direction': 'min'}, 'searchspace': {'a': ['DOUBLE', "
+        "[0, 1]], 'b': ['DOUBLE', [0, 1]]}, 'constraints': ['a <= b'], 'optimizer': "
+        "{'algorithm': 'random'}}",
+        true);
+    cr_assert_eq(lab_simple(&l, EV_ENQUEUE, 0, "{'params': {'a': 0.5, 'b': 0.25}}"), MAG_INVALID);
+    cr_assert_not_null(strstr(l.err.text, "/params: the point breaks the constraint a <= b"), "%s",
+                       l.err.text);
+    for (int64_t id = 1; id <= 20; id++) {
+        cr_assert_eq(lab_simple(&l, EV_ENQUEUE, 0, "{'params': {'a': 0.875}}"), MAG_OK);
+        const struct trial *t = study_trial(l.s, id);
+        cr_assert_eq(t->point[0], 0.875);
+        cr_assert(t->point[1] >= 0.875 && t->point[1] <= 1);
+        cr_assert(id == 1 || t->point[1] != study_trial(l.s, id - 1)->point[1]);
+    }
+    lab_close(&l);
+}
+
 Test(study_admin, enqueued_points_come_before_suggestions_in_their_order)
 {
     struct lab l;
@@ -216,7 +238,7 @@ Test(study_admin, enqueued_points_come_before_suggestions_in_their_order)
     cr_assert_eq(lab_simple(&l, EV_ENQUEUE, 0, "{'params': {'x': 0.75}}"), MAG_OK);
     static const char *const bad[] = {"{'params': {'x': 2}}",
                                       "{'params': {'y': 0.5}}",
-                                      "{'params': {}}",
+                                      "{'params': 3}",
                                       "{}",
                                       "{'params': {'x': 0.5}, 'budget': 3}",
                                       "{'params': {'x': 0.5}, 'notes': 3}"};

@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include "base/alloc.h"
+#include "space/constraint.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -19,8 +20,11 @@ struct space *space_of(const char *json)
 {
     struct mjson_issues is = {0};
     json_t *v = parsed(json);
-    struct space *s = space_parse(v, "", &is);
-    cr_assert_not_null(s, "%s: %s", json, is.n > 0 ? is.items[0].text : "");
+    json_t *constraints = json_object_get(v, "constraints");
+    bool whole = json_is_array(constraints);
+    struct space *s = space_parse(whole ? json_object_get(v, "searchspace") : v, "", &is);
+    cr_assert(s != NULL && (!whole || space_constrain(s, constraints, "/constraints", &is)),
+              "%s: %s", json, is.n > 0 ? is.items[0].text : "");
     json_decref(v);
     return s;
 }
@@ -141,6 +145,7 @@ static void check_answer(const struct sim *m, const struct opt_ask *ask,
         cr_assert(space_normalize(m->space, p), "a point outside the space");
         cr_assert(memcmp(p, a->point, (size_t)m->space->n * sizeof(*p)) == 0,
                   "a point off its steps");
+        cr_assert_null(space_broken(m->space, p), "a point breaks %s", space_broken(m->space, p));
         cr_assert(a->budget <= top && (top == 0 || a->budget >= 1), "budget %lld",
                   (long long)a->budget);
         free(p);

@@ -55,7 +55,8 @@ struct sim {
     int64_t resumes, waits, tops; /* seen */
 };
 
-/* Everything from JSON texts; asserts that they are right. */
+/* Everything from JSON texts; asserts that they are right. A space is its parameters, or
+ * {"searchspace": {…}, "constraints": […]}. */
 struct space *space_of(const char *json);
 struct optimizer *optimizer_of(const char *json, const struct space *s, uint64_t seed, int64_t min,
                                int64_t max, int64_t trials);
@@ -105,5 +106,11 @@ double f_sphere(const struct space *s, const double *point, int64_t step);
     "{\"a\": {\"type\": \"DISCRETE\", \"values\": [0.5, 2, 8]},"                                   \
     " \"b\": {\"type\": \"CATEGORICAL\", \"values\": [\"x\", \"y\"]},"                             \
     " \"c\": {\"type\": \"INTEGER\", \"range\": [1, 10], \"when\": {\"b\": [\"x\"]}}}"
+/* 89 of 120 points. */
+#define CONSTRAINED_SPACE                                                                          \
+    "{\"searchspace\": {\"a\": {\"type\": \"INTEGER\", \"range\": [1, 6]},"                        \
+    " \"b\": {\"type\": \"DOUBLE\", \"range\": [0, 0.9], \"step\": 0.1},"                          \
+    " \"o\": {\"type\": \"CATEGORICAL\", \"values\": [\"x\", \"y\"]}},"                            \
+    " \"constraints\": [\"a + 10 * b <= 14\", {\"o\": \"y\", \"a\": [2, 4, 6]}]}"
 
 #endif

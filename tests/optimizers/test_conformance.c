@@ -31,6 +31,8 @@ static const struct row {
     {"{\"algorithm\": \"grid\"}", FINITE_SPACE, 0, 60},
     {"{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", FINITE_SPACE, 4, 60},
     {"{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", FINITE_SPACE, 0, 20},
+    {"{\"algorithm\": \"random\"}", CONSTRAINED_SPACE, 0, 60},
+    {"{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", CONSTRAINED_SPACE, 0, 60},
     {"{\"algorithm\": \"asha\"}", MIXED_SPACE, 27, 60},
     {"{\"algorithm\": \"asha\", \"reduction_factor\": 2}", MIXED_SPACE, 7, 60},
     {"{\"algorithm\": \"asha\", \"bracket\": 1}", MIXED_SPACE, 20, 40},

@@ -68,13 +68,13 @@ Test(search, random_trials_do_not_depend_on_results_or_workers)
     sim_fini(&b);
 }
 
-Test(search, random_takes_any_types_and_as_many_trials_as_asked_though_points_repeat)
+Test(search, random_takes_any_types_and_as_many_trials_as_there_are_points)
 {
     struct sim m;
     sim_init(&m, "{\"c\": [\"CATEGORICAL\", [\"a\", \"b\", \"c\"]]}", "{\"algorithm\": \"random\"}",
              1, 0, 30, 4);
     sim_run(&m, 10000);
-    cr_expect_eq(m.n_trials, 30);
+    cr_expect_eq(m.n_trials, 3);
     sim_fini(&m);
 }
 
@@ -166,12 +166,36 @@ Test(search, a_grid_takes_integers_and_stepped_doubles)
     sim_fini(&m);
 }
 
+Test(search, a_grid_leaves_out_what_breaks_a_constraint_and_knows_its_size)
+{
+    for (int shuffled = 0; shuffled <= 1; shuffled++) {
+        struct sim m;
+        json_t *rows = json_array();
+        sim_init(&m, CONSTRAINED_SPACE,
+                 shuffled ? "{\"algorithm\": \"grid\", \"order\": \"shuffled\"}"
+                          : "{\"algorithm\": \"grid\"}",
+                 1, 0, 1000, 3);
+        optimizer_plan(m.o, 0, rows);
+        cr_expect_eq(json_integer_value(json_object_get(json_array_get(rows, 0), "trials")), 89);
+        sim_run(&m, 10000); /* every answer is checked */
+        cr_expect_eq(m.n_trials, 89);
+        json_decref(rows);
+        sim_fini(&m);
+    }
+}
+
 Test(search, a_grid_that_nobody_can_finish_is_refused)
 {
     struct space *s =
         space_of("{\"a\": [\"INTEGER\", [0, 100000000]], \"b\": [\"INTEGER\", [0, 100000000]]}");
     char *text = optimizer_refusal("{\"algorithm\": \"grid\"}", s, 0, 0, 10);
     cr_expect_not_null(strstr(text, "1e+16 points, more than anyone can try"), "%s", text);
+    free(text);
+    space_destroy(s);
+    s = space_of("{\"searchspace\": {\"a\": [\"INTEGER\", [1, 2000]], \"b\": [\"INTEGER\", [1, "
+                 "2000]]}, \"constraints\": [\"a < b\"]}");
+    text = optimizer_refusal("{\"algorithm\": \"grid\"}", s, 0, 0, 10);
+    cr_expect_not_null(strstr(text, "an unknown part of 4e+06 points"), "%s", text);
     free(text);
     space_destroy(s);
 }

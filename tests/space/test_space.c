@@ -150,6 +150,7 @@ Test(space, values_own_equal_pieces_of_the_unit_interval_and_come_back_exactly)
         const struct param *p = &s->params[0];
         double n = param_cells(p);
         double seen = -1;
+        double before = -1; /* of DISCRETE: the numbers rise, not their places in the list */
         for (int k = 0; k < (int)n; k++) {
             double v = param_cell_value(p, k);
             cr_expect_eq(param_from_unit(p, param_to_unit(p, v)), v, "%s: %.17g", cases[i], v);
@@ -157,14 +158,88 @@ Test(space, values_own_equal_pieces_of_the_unit_interval_and_come_back_exactly)
         }
         for (int k = 0; k <= 1000; k++) {
             double v = param_from_unit(p, k / 1000.0);
-            cr_expect(v >= seen, "%s is not monotone at %d", cases[i], k);
-            seen = v;
+            double number = p->values != NULL ? p->values[(uint32_t)v] : v;
+            cr_expect(number >= before, "%s is not monotone at %d", cases[i], k);
+            seen += number > before;
+            before = number;
             if (!p->log) { /* equal pieces */
-                cr_expect_eq(param_cell_of(p, v), fmin(floor(k / 1000.0 * n), n - 1));
+                cr_expect_eq(seen, fmin(floor(k / 1000.0 * n), n - 1));
             }
         }
         space_destroy(s);
     }
+}
+
+Test(space, a_reverse_log_scale_is_even_in_the_distance_to_one)
+{
+    struct space *s = parse(DOUBLE("\"range\": [0.9, 0.999], \"scale\": \"reverse-log\""));
+    const struct param *p = &s->params[0];
+    cr_expect_eq(param_from_unit(p, 0), 0.9);
+    cr_expect_eq(param_from_unit(p, 1), 0.999);
+    cr_expect_float_eq(param_from_unit(p, 0.5), 0.99, 1e-12, "%.17g", param_from_unit(p, 0.5));
+    for (int k = 0; k <= 100; k++) {
+        cr_expect_float_eq(param_to_unit(p, param_from_unit(p, k / 100.0)), k / 100.0, 1e-9);
+    }
+    space_destroy(s);
+}
+
+Test(space, a_fixed_value_is_one_cell_and_always_the_same)
+{
+    static const struct {
+        const char *json;
+        double value;
+    } cases[] = {
+        {DOUBLE("\"range\": [0.1, 0.1]"), 0.1},
+        {DOUBLE("\"range\": [0.30000000000000004, 0.30000000000000004]"), 0.30000000000000004},
+        {DOUBLE("\"range\": [2, 2], \"step\": 0.5, \"scale\": \"log\""), 2},
+        {DOUBLE("\"range\": [0.5, 0.5], \"scale\": \"reverse-log\""), 0.5},
+        {INTEGER("\"range\": [-7, -7]"), -7},
+        {INTEGER("\"range\": [8, 8], \"scale\": \"log\", \"step\": 3"), 8},
+        {"{\"x\": [\"DISCRETE\", [5]]}", 0},
+        {"{\"x\": [\"CATEGORICAL\", [\"only\"]]}", 0},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct space *s = parse(cases[i].json);
+        const struct param *p = &s->params[0];
+        double point[1], other[1];
+        cr_expect_eq(param_cells(p), 1, "%s", cases[i].json);
+        cr_expect_eq(space_size(s), 1);
+        for (int k = 0; k <= 4; k++) {
+            cr_expect_eq(param_from_unit(p, k / 4.0), cases[i].value, "%s", cases[i].json);
+        }
+        cr_expect_eq(param_to_unit(p, cases[i].value), 0.5);
+        cr_expect_eq(param_cell_of(p, cases[i].value), 0);
+        cr_expect_eq(param_cell_of(p, cases[i].value + 1), -1);
+        space_sample(s, 1, "t", 1, point);
+        space_grid_point(s, 0, other);
+        cr_expect(space_point_equal(s, point, other) && space_normalize(s, other));
+        cr_expect_eq(space_grid_index(s, point), 0);
+        json_t *a = space_to_json(s);
+        char *text = mjson_dump(a);
+        struct space *again = parse(text);
+        cr_expect_eq(param_from_unit(&again->params[0], 0.3), cases[i].value, "%s", text);
+        space_destroy(again);
+        space_destroy(s);
+    }
+}
+
+Test(space, ordered_labels_and_numbers_out_of_order_keep_their_order_in_the_unit_interval)
+{
+    struct space *s = parse("{\"size\": {\"type\": \"CATEGORICAL\", \"values\": [\"s\", \"m\", "
+                            "\"l\"], \"ordered\": true}, \"k\": [\"DISCRETE\", [7, 3, 5]], "
+                            "\"o\": [\"CATEGORICAL\", [\"a\", \"b\"]]}");
+    const struct param *k = &s->params[space_find(s, "k")];
+    const struct param *size = &s->params[space_find(s, "size")];
+    cr_expect(param_is_ordered(k) && param_is_ordered(size));
+    cr_expect_not(param_is_ordered(&s->params[space_find(s, "o")]));
+    cr_expect_eq(param_to_unit(k, 1), 0.5 / 3);
+    cr_expect_eq(param_to_unit(k, 2), 1.5 / 3);
+    cr_expect_eq(param_to_unit(k, 0), 2.5 / 3);
+    cr_expect_eq(param_to_unit(size, 2), 2.5 / 3);
+    json_t *a = space_to_json(s);
+    cr_expect(json_is_true(json_object_get(json_object_get(a, "size"), "ordered")));
+    cr_expect_null(json_object_get(json_object_get(a, "o"), "ordered"));
+    space_destroy(s);
 }
 
 Test(space, a_log_integer_gives_each_value_its_share_of_the_logarithm)

@@ -186,6 +186,35 @@ Test(spec, every_key_is_read)
     spec_destroy(s);
 }
 
+Test(spec, points_that_leave_parameters_out_are_completed_once)
+{
+    json_t *doc = with("{\"constraints\": [\"units >= 64\", \"kernel == 3 implies lr < 0.001\"], "
+                       "\"points\": [{\"momentum\": 0.5}, {\"kernel\": 3}, {}, {\"units\": 64, "
+                       "\"optimizer\": \"adam\"}]}");
+    struct spec *s = must_parse(doc);
+    json_t *p = NULL;
+    size_t i = 0;
+    cr_assert_eq(json_array_size(s->points), 4);
+    json_array_foreach(s->points, i, p)
+    {
+        bool adam = strcmp(json_string_value(json_object_get(p, "optimizer")), "adam") == 0;
+        cr_expect_eq(json_object_size(p), adam ? 4 : 5);
+        cr_expect_geq(json_integer_value(json_object_get(p, "units")), 64);
+        cr_expect(json_integer_value(json_object_get(p, "kernel")) != 3 ||
+                  json_real_value(json_object_get(p, "lr")) < 0.001);
+    }
+    /* What was given stays, and what it hangs on follows. */
+    p = json_array_get(s->points, 0);
+    cr_expect_eq(json_real_value(json_object_get(p, "momentum")), 0.5);
+    cr_expect_str_eq(json_string_value(json_object_get(p, "optimizer")), "sgd");
+    cr_expect_eq(json_integer_value(json_object_get(json_array_get(s->points, 1), "kernel")), 3);
+    p = json_array_get(s->points, 3);
+    cr_expect_eq(json_integer_value(json_object_get(p, "units")), 64);
+    cr_expect_str_eq(json_string_value(json_object_get(p, "optimizer")), "adam");
+    spec_destroy(s);
+    json_decref(doc);
+}
+
 Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys)
 {
     static const char *const patches[] = {
@@ -205,6 +234,11 @@ Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys
         "{\"optimizer\": null, \"resource\": {\"max\": 27}}",
         "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, "
         "\"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
+        "{\"constraints\": [\"units >= 64\", {\"optimizer\": \"adam\", \"kernel\": [3, 5]}, "
+        "\"active(momentum) implies lr < 0.05\"], \"points\": [{\"momentum\": 0.5}, {}]}",
+        "{\"searchspace\": {\"beta\": {\"type\": \"DOUBLE\", \"range\": [0.9, 0.999], \"scale\": "
+        "\"reverse-log\"}, \"size\": {\"type\": \"CATEGORICAL\", \"values\": [\"s\", \"l\"], "
+        "\"ordered\": true}, \"fixed\": [\"DOUBLE\", [0.3, 0.3]]}, \"optimizer\": null}",
     };
     for (size_t i = 0; i < sizeof(patches) / sizeof(patches[0]); i++) {
         json_t *doc = with(patches[i]);
