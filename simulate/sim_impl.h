@@ -26,6 +26,7 @@ struct sim_worker {
     char name[24];
     bool busy, away;
     bool told_off;     /* the job's fate is known, its worker hears of it at free_ns */
+    bool second;       /* its job runs elsewhere too, and began there */
     int64_t free_ns;   /* asks (again) then; SIM_NEVER while it works */
     int64_t death_ns;  /* goes then */
     int64_t back_ns;   /* away: comes back then */
@@ -38,6 +39,7 @@ struct sim_worker {
     double unit_ns;      /* a step of this job, without what is drawn for each step */
     struct pcg64 pace;   /* draws of each step */
     int64_t step_ns;     /* the current step ends then; SIM_NEVER: the job waits to be heard */
+    int64_t reached_ns;  /* its last whole step ended then; or its start */
     int64_t drop_ns;     /* the job is lost then */
     double value;        /* of the current step, where it is reported */
     int64_t saved_step;  /* what a loss would leave; job.saved_ns: since when */
@@ -101,6 +103,8 @@ void work_cut(struct sim *m);
 /* ---- speculate.c ---- */
 /* A job of which a second copy should run, or NULL. `idle`: the worker has nothing else to do. */
 struct sim_worker *speculate_pick(struct sim *m, bool idle);
+/* The one of this job's two copies that is expected to end later, NULL = too early to tell. */
+struct sim_worker *speculate_loser(struct sim *m, struct sim_worker *w);
 
 /* ---- tally.c ---- */
 int32_t tally_rung(struct sim *m, int32_t bracket, int32_t rung, int64_t budget);

@@ -36,9 +36,11 @@ static bool is_last(const struct sim_worker *w, int64_t step)
     return step >= w->job.budget;
 }
 
+/* A checkpoint is told with the step's report. */
 static bool is_reported(const struct sim *m, const struct sim_worker *w, int64_t step)
 {
-    return is_last(w, step) || step % m->setup->report_every == 0;
+    bool saved = m->checkpoint_every > 0 && step % m->checkpoint_every == 0;
+    return is_last(w, step) || saved || step % m->setup->report_every == 0;
 }
 
 /* Draws how long the next step takes, and measures it. */
@@ -96,6 +98,7 @@ static void begin_job(struct sim *m, struct sim_worker *w, const struct sim_job 
     w->free_ns = SIM_NEVER;
     w->saved_step = job->from;
     w->job.saved_ns = m->now_ns;
+    w->reached_ns = m->now_ns;
     w->n_unsaid = 0;
     draw_job(m, w);
     begin_step(m, w, m->now_ns + m->setup->start_ms * MAG_NS_PER_MS);
@@ -141,6 +144,7 @@ static void begin_copy(struct sim *m, struct sim_worker *w, const struct sim_wor
     job.from = t->checkpoint_step > 0 ? t->checkpoint_step : 0;
     job.copy = true;
     sim_trial_of(m, job.trial)->copy = w->number;
+    w->second = true;
     m->n_copies++;
     m->r->copies++;
     begin_job(m, w, &job);
@@ -148,10 +152,33 @@ static void begin_copy(struct sim *m, struct sim_worker *w, const struct sim_wor
 
 /* ---- a job ends ---- */
 
-/* The other of two copies is told with its next heartbeat. */
-static void tell_off(struct sim *m, int32_t number)
+static void not_second(struct sim *m, struct sim_worker *w)
 {
-    struct sim_worker *w = &m->workers[number];
+    m->n_copies -= w->second;
+    w->second = false;
+}
+
+/* One of two copies runs no more for the trial: the other is all there is. Its place is free. */
+static void forget(struct sim *m, struct sim_worker *w)
+{
+    struct sim_trial *t = sim_trial_of(m, w->job.trial);
+    not_second(m, w);
+    if (t->attempt != w->job.attempt || (t->holder != w->number && t->copy != w->number)) {
+        return;
+    }
+    if (t->holder == w->number) {
+        t->holder = t->copy;
+    }
+    t->copy = -1;
+    if (t->holder >= 0) {
+        not_second(m, &m->workers[t->holder]);
+    }
+}
+
+/* One of two copies is of no use any more; it hears of it with its next heartbeat. */
+static void tell_off(struct sim *m, struct sim_worker *w)
+{
+    forget(m, w);
     w->told_off = true;
     w->free_ns = m->now_ns + m->setup->heartbeat_ms * MAG_NS_PER_MS;
     schedule(m, w);
@@ -159,20 +186,15 @@ static void tell_off(struct sim *m, int32_t number)
 
 static void leave(struct sim *m, struct sim_worker *w, enum sim_end end)
 {
-    struct sim_trial *t = sim_trial_of(m, w->job.trial);
-    bool won = end <= SIM_FAILED;
-    if (t->attempt == w->job.attempt) {
-        int32_t *mine = t->holder == w->number ? &t->holder : &t->copy;
-        int32_t other = t->holder == w->number ? t->copy : t->holder;
-        if (*mine == w->number) {
-            *mine = -1;
-            if (won && other >= 0) {
-                tell_off(m, other);
-                m->r->copies_won += w->job.copy;
-            }
+    const struct sim_trial *t = sim_trial_of(m, w->job.trial);
+    bool mine = t->attempt == w->job.attempt && (t->holder == w->number || t->copy == w->number);
+    forget(m, w);
+    if (mine && end <= SIM_FAILED) {
+        m->r->copies_won += w->job.copy;
+        if (t->holder >= 0) {
+            tell_off(m, &m->workers[t->holder]);
         }
     }
-    m->n_copies -= w->job.copy;
     tally_job(m, w, end);
     w->busy = false;
     w->told_off = false;
@@ -259,6 +281,20 @@ static bool take_answer(struct sim *m, struct sim_worker *w, const struct event 
     return false;
 }
 
+/* Stops the slower of two copies as soon as it shows. True when that is this one. */
+static bool settle_copies(struct sim *m, struct sim_worker *w)
+{
+    struct sim_worker *loser = m->n_copies > 0 ? speculate_loser(m, w) : NULL;
+    if (loser == w) {
+        leave(m, w, SIM_OUTRUN); /* the answer to its report says so */
+        return true;
+    }
+    if (loser != NULL) {
+        tell_off(m, loser);
+    }
+    return false;
+}
+
 /* Says what there is to say of the job at `step` (-1: only what was held back). True: it goes on. */
 static bool say(struct sim *m, struct sim_worker *w, int64_t step)
 {
@@ -279,7 +315,7 @@ static bool say(struct sim *m, struct sim_worker *w, int64_t step)
     }
     bool on = sim_apply(m, &ev) && take_answer(m, w, &ev, last);
     event_fini(&ev);
-    return on;
+    return on && !settle_copies(m, w);
 }
 
 static void hold_back(struct sim_worker *w, int64_t step)
@@ -308,6 +344,7 @@ static bool end_step(struct sim *m, struct sim_worker *w)
 {
     int64_t step = ++w->job.to;
     m->r->steps++;
+    w->reached_ns = m->now_ns;
     see_step(m, w);
     if (!is_reported(m, w, step)) {
         return true;
