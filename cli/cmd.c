@@ -5,6 +5,7 @@
 #include "base/program.h"
 #include "cli/spawn.h"
 #include "cli/term.h"
+#include "simulate/setup.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -100,6 +101,17 @@ static void print_syntax(const struct cmd_spec *cs, const struct mag_err *err, b
                   program, cs->path);
 }
 
+/* The "simulation" object, which the spec itself knows nothing of. */
+static void check_simulation(const json_t *doc, struct mjson_issues *is)
+{
+    const json_t *simulation = json_object_get(doc, "simulation");
+    if (json_is_object(simulation)) {
+        struct sim_setup s;
+        sim_setup_parse(simulation, "/simulation", &s, is);
+        sim_setup_fini(&s);
+    }
+}
+
 int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret)
 {
     *ret = (struct cmd_spec){.path = path};
@@ -114,11 +126,13 @@ int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret)
     }
     struct mjson_issues is = {0};
     ret->spec = spec_parse(ret->doc, cmd_draw_seed(), &is);
-    if (ret->spec == NULL) {
+    check_simulation(ret->doc, &is);
+    int status = is.total == 0 ? CMD_GO_ON : CMD_USAGE;
+    if (status != CMD_GO_ON) {
         print_issues(ret, &is, json);
     }
     mjson_issues_fini(&is);
-    return ret->spec != NULL ? CMD_GO_ON : CMD_USAGE;
+    return status;
 }
 
 /* The trainer's "FILE:LINE:COLUMN: /pointer: text" lines as issues; other lines are texts alone. */

@@ -30,8 +30,6 @@ struct options {
 struct call {
     struct options o;
     const char *path; /* experiment file, NULL = none */
-    char *text;
-    size_t len;
     json_t *file;
     struct sim_setup setup;
     char *algorithms[SIM_COUNTS_MAX];
@@ -176,12 +174,11 @@ static int faults(struct mjson_issues *is, const char *path, const char *text, s
 }
 
 /* Each source is checked alone, so that a fault is told where it stands. */
-static int check_source(const json_t *value, const char *pointer, const char *path,
-                        const char *text, size_t len)
+static int check_source(const json_t *value, const char *path, const char *text, size_t len)
 {
     struct mjson_issues is = {0};
     struct sim_setup s;
-    sim_setup_parse(value, pointer, &s, &is);
+    sim_setup_parse(value, "", &s, &is);
     sim_setup_fini(&s);
     return faults(&is, path, text, len);
 }
@@ -197,7 +194,7 @@ static int read_setup_file(const char *path, json_t *merged)
         free(text);
         return cmd_failf(CMD_USAGE, "%s: %s", path, err.text);
     }
-    int status = check_source(doc, "", path, text, len);
+    int status = check_source(doc, path, text, len);
     if (status == CMD_GO_ON) {
         (void)json_object_update(merged, doc);
     }
@@ -210,16 +207,16 @@ static int read_settings(struct call *c)
 {
     json_t *merged = json_object();
     json_t *flags = flags_json(&c->o);
-    const json_t *own = json_object_get(c->file, "simulation");
-    int status = own != NULL ? check_source(own, "/simulation", c->path, c->text, c->len) : CMD_GO_ON;
-    if (status == CMD_GO_ON && own != NULL) {
-        (void)json_object_update(merged, (json_t *)(uintptr_t)own);
+    json_t *own = json_object_get(c->file, "simulation"); /* checked with the file */
+    int status = CMD_GO_ON;
+    if (own != NULL) {
+        (void)json_object_update(merged, own);
     }
-    if (status == CMD_GO_ON && c->o.setup != NULL) {
+    if (c->o.setup != NULL) {
         status = read_setup_file(c->o.setup, merged);
     }
     if (status == CMD_GO_ON) {
-        status = check_source(flags, "", NULL, NULL, 0);
+        status = check_source(flags, NULL, NULL, 0);
     }
     if (status == CMD_GO_ON) {
         struct mjson_issues is = {0};
@@ -234,19 +231,15 @@ static int read_settings(struct call *c)
 
 static int read_file(struct call *c)
 {
-    struct mag_err err = {0};
+    struct cmd_spec cs;
     if (c->path == NULL) {
         return CMD_GO_ON;
     }
-    struct cmd_spec cs; /* prints what is wrong with it, with its places */
     int status = cmd_spec_read(c->path, false, &cs);
     if (status == CMD_GO_ON) {
         c->file = json_incref(cs.doc);
-        c->text = xstrndup(cs.text, cs.len);
-        c->len = cs.len;
     }
     cmd_spec_fini(&cs);
-    (void)err;
     return status;
 }
 
@@ -420,7 +413,6 @@ static void call_fini(struct call *c)
     }
     buf_fini(&c->csv);
     json_decref(c->file);
-    free(c->text);
 }
 
 static char *detail_text(void)
@@ -447,11 +439,11 @@ int cmd_simulate(int argc, char **argv)
                            .seeds = -1}};
     struct options *o = &c.o;
     const struct flag flags[] = {
-        FLAG(FLAG_TEXT, "workers", &o->workers, "N,N…", "virtual workers; several give a table (4)"),
+        FLAG(FLAG_TEXT, "workers", &o->workers, "N,N", "virtual workers; several give a table (4)"),
         FLAG(FLAG_TEXT, "objective", &o->objective, "NAME", "what trials measure, see below (curve)"),
         FLAG(FLAG_TEXT, "program", &o->program, "COMMAND",
              "a program that answers line after line, instead of an objective"),
-        FLAG(FLAG_TEXT, "algorithm", &o->algorithm, "NAME,NAME…",
+        FLAG(FLAG_TEXT, "algorithm", &o->algorithm, "NAME,NAME",
              "another algorithm than the file's; several give a table"),
         FLAG(FLAG_INT, "trials", &o->trials, "N", "another limit of trials than the file's",
              .min = 1, .max = SPEC_TRIALS_MAX),
@@ -461,9 +453,9 @@ int cmd_simulate(int argc, char **argv)
         FLAG(FLAG_TEXT, "start", &o->start, "TIME", "before the first step of each job (0)"),
         FLAG(FLAG_NUMBER, "drop", &o->drop, "P", "probability that a job is lost in a step's time"),
         FLAG(FLAG_TEXT, "deaths", &o->deaths, "TIME/TIME",
-             "a worker goes every …, and is back after …"),
+             "a worker goes every TIME, and is back after TIME"),
         FLAG(FLAG_TEXT, "silence", &o->silence, "TIME/TIME",
-             "a worker is cut off every …, for …, and works on"),
+             "a worker is cut off every TIME, for TIME, and works on"),
         FLAG(FLAG_TEXT, "lease", &o->lease, "TIME",
              "until the driver gives a silent worker up; 0 = at once (15s)"),
         FLAG(FLAG_TEXT, "heartbeat", &o->heartbeat, "TIME", "between signs of life (2s)"),

@@ -115,7 +115,7 @@ class Simulate(harness.Case):
         for body, says in cases.items():
             with self.subTest(body=body):
                 self.write("bad.py", body)
-                err = self.simulate(self.file(), "--program", f"{sys.executable} bad.py", "--timeout", "500ms",
+                err = self.simulate(self.file(), "--program", f"{sys.executable} bad.py", "--timeout", "500ms" if "sleep" in body else "60s",
                                     status=2 if "answered \"hello" in says or "\"value\"" in says or "seconds" in says else 1)
                 self.assertIn(says, err)
         err = self.simulate(self.file(), "--program", "/no/such/program", status=2)
