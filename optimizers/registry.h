@@ -18,6 +18,7 @@ extern const struct optimizer_ops de_ops;
 extern const struct optimizer_ops nsga2_ops;
 extern const struct optimizer_ops gp_ops;
 extern const struct optimizer_ops tpe_ops;
+extern const struct optimizer_ops cmaes_ops;
 
 extern const struct sampler_ops random_sampler;
 extern const struct sampler_ops sobol_sampler;

@@ -113,4 +113,12 @@ double f_sphere(const struct space *s, const double *point, int64_t step);
     " \"o\": {\"type\": \"CATEGORICAL\", \"values\": [\"x\", \"y\"]}},"                            \
     " \"constraints\": [\"a + 10 * b <= 14\", {\"o\": \"y\", \"a\": [2, 4, 6]}]}"
 
+/* Numbers that are always active: what a model of the values takes. */
+#define NUMBERS_SPACE                                                                              \
+    "{\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1], \"scale\": \"log\"},"               \
+    " \"drop\": {\"type\": \"DOUBLE\", \"range\": [0, 0.5]},"                                      \
+    " \"units\": {\"type\": \"INTEGER\", \"range\": [32, 512], \"step\": 32, \"scale\": \"log\"}," \
+    " \"depth\": {\"type\": \"INTEGER\", \"range\": [-2, 5]},"                                     \
+    " \"kernel\": {\"type\": \"DISCRETE\", \"values\": [7, 3, 5]}}"
+
 #endif
