@@ -298,10 +298,9 @@ static int make_spec(struct call *c, const struct sim_changes *changes, struct s
         sim_setup_check(&c->setup, spec, "/simulation", &is);
     }
     if (is.total > 0) {
-        struct buf out = {0};
-        mjson_issues_print(&is, c->path != NULL ? c->path : "the experiment", &out);
-        (void)fputs(out.data, stderr);
-        buf_fini(&out);
+        for (int i = 0; i < is.n; i++) { /* the file with its changes has no lines any more */
+            (void)cmd_failf(CMD_USAGE, "%s: %s", is.items[i].pointer, is.items[i].text);
+        }
         mjson_issues_fini(&is);
         spec_destroy(spec);
         return CMD_USAGE;

@@ -42,6 +42,13 @@ static void print_best(const struct print_head *h, const struct sim_result *r)
     }
 }
 
+static void print_front(const struct sim_result *r)
+{
+    if (r->n_front > 0) {
+        (void)printf("%-12s %d trials that no other beats in every objective\n", "front", r->n_front);
+    }
+}
+
 static void print_rungs(const struct print_head *h, const struct sim_result *r)
 {
     static const char *const heads[] = {">bracket", ">rung", ">budget", ">started", ">reached",
@@ -91,6 +98,7 @@ void print_run(const struct print_head *h, const struct sim_result *r,
                  (long long)r->workers, r->workers == 1 ? "" : "s");
     (void)printf("%-12s %s: %s\n", "end", time, r->why);
     print_best(h, r);
+    print_front(r);
     (void)printf("%-12s %lld, %lld of them trained to the end, %lld %s%s\n", "trials",
                  (long long)r->trials, (long long)r->full, (long long)r->steps,
                  h->unit[0] != '\0' ? h->unit : "run", h->unit[0] != '\0' ? "s" : "s");

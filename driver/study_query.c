@@ -113,7 +113,7 @@ bool study_has_work(const struct study *s)
 bool study_next_is_new(const struct study *s)
 {
     return s->state == STUDY_RUNNING && !is_full(s) && list_is_empty(&s->queue) &&
-           study_peek(s)->answer == OPT_TRIAL;
+           study_outline(s)->answer == OPT_TRIAL;
 }
 
 static const char *say(char *buf, size_t size, const char *code, const char *text)

@@ -5,6 +5,7 @@
 #include "simulate/objective.h"
 
 #include "base/alloc.h"
+#include "base/pcg.h"
 #include "simulate/objective_impl.h"
 
 #include <math.h>
@@ -18,6 +19,9 @@ struct objective {
     struct function_at at;   /* a function; at.f NULL: */
     struct program *program; /* a program */
     double *u;               /* space->n */
+    const struct objective_more *more;
+    struct function_at *curves; /* of each of `more` */
+    int n_more;
 };
 
 /* ---- the table ---- */
@@ -189,6 +193,25 @@ static enum mag_status create_function(struct objective *o, const struct objecti
     return MAG_OK;
 }
 
+/* Further metrics are curves, each with a surface of its own. */
+static void create_more(struct objective *o, const struct objective_for *what)
+{
+    o->curves = xcalloc((size_t)what->n_more + 1, sizeof(*o->curves));
+    o->more = what->more;
+    o->n_more = what->n_more;
+    for (int i = 0; i < what->n_more; i++) {
+        struct pcg64 g;
+        struct function_at *at = &o->curves[i];
+        *at = o->at;
+        at->f = &objective_curves[0];
+        memcpy(at->args, at->f->args, sizeof(at->args));
+        pcg_stream(&g, what->seed, what->more[i].name, 0);
+        at->seed = pcg64_next(&g);
+        at->noise = what->noise ^ at->seed;
+        at->data = at->f->setup(at);
+    }
+}
+
 enum mag_status objective_create(const struct objective_spec *s, const struct objective_for *what,
                                  struct objective **ret, struct mag_err *err)
 {
@@ -200,6 +223,9 @@ enum mag_status objective_create(const struct objective_spec *s, const struct ob
         objective_destroy(o);
         return st;
     }
+    if (o->program == NULL) {
+        create_more(o, what);
+    }
     *ret = o;
     return MAG_OK;
 }
@@ -210,6 +236,10 @@ void objective_destroy(struct objective *o)
         return;
     }
     program_destroy(o->program);
+    for (int i = 0; o->curves != NULL && i < o->n_more; i++) {
+        free(o->curves[i].data);
+    }
+    free(o->curves);
     free(o->at.data);
     free(o->u);
     free(o);
@@ -230,6 +260,18 @@ static double function_value(const struct objective *o, const struct function_as
     return turned(o, o->at.f->value(&o->at, ask));
 }
 
+/* From an error of 0 to 1: a bound is kept by errors below a half. */
+static double more_value(const struct objective_more *m, double error)
+{
+    if (isfinite(m->hi)) {
+        return m->hi + (m->hi != 0 ? fabs(m->hi) : 1) * (error - 0.5);
+    }
+    if (isfinite(m->lo)) {
+        return m->lo + (m->lo != 0 ? fabs(m->lo) : 1) * (0.5 - error);
+    }
+    return m->maximize ? 1 - error : error;
+}
+
 enum mag_status objective_value(struct objective *o, const struct objective_ask *ask, double *ret,
                                 double *ret_seconds, struct mag_err *err)
 {
@@ -238,7 +280,10 @@ enum mag_status objective_value(struct objective *o, const struct objective_ask 
     }
     struct function_ask q = {.u = o->u, .point = ask->point, .trial = ask->trial, .noisy = true};
     q.z = ask->step > 0 ? ask->step : (ask->budget > 0 ? ask->budget : 1);
-    *ret = function_value(o, &q);
+    ret[0] = function_value(o, &q);
+    for (int i = 0; i < o->n_more; i++) {
+        ret[1 + i] = more_value(&o->more[i], o->curves[i].f->value(&o->curves[i], &q));
+    }
     return MAG_OK;
 }
 

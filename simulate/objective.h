@@ -31,6 +31,13 @@ struct objective_ask {
     int64_t budget;      /* the resource's max, 0 without one */
 };
 
+/* A further metric that trials must report: another objective, or one that is bounded. */
+struct objective_more {
+    const char *name;
+    bool maximize;
+    double lo, hi; /* bounds; infinite = open. Both open: an objective */
+};
+
 /* What an objective is made for. Borrowed for the objective's life. */
 struct objective_for {
     const struct space *space;
@@ -39,6 +46,8 @@ struct objective_for {
     int64_t min, max;   /* resource, 0 = none */
     uint64_t seed;      /* of the problem itself: the same in every repetition */
     uint64_t noise;     /* of what is random in a measurement: other in every repetition */
+    const struct objective_more *more;
+    int n_more;
 };
 
 struct objective;
@@ -56,8 +65,9 @@ json_t *objective_document(const struct objective_spec *s);
 enum mag_status objective_create(const struct objective_spec *s, const struct objective_for *what,
                                  struct objective **ret, struct mag_err *err) MAG_MUSTCHECK;
 void objective_destroy(struct objective *o);
-/* One value, in the user's sign; NaN fails the trial, as it would a real one. *ret_seconds: how
- * long the step takes where a program says so, else untouched. */
+/* 1 + n_more values, in the user's sign; NaN fails the trial, as it would a real one. *ret_seconds:
+ * how long the step takes where a program says so, else untouched. A function has its value for the
+ * first metric; the others are learning curves of their own, about one in three beyond a bound. */
 enum mag_status objective_value(struct objective *o, const struct objective_ask *ask, double *ret,
                                 double *ret_seconds, struct mag_err *err) MAG_MUSTCHECK;
 /* The value at the whole budget without noise, in the user's sign; NaN when nobody knows. */

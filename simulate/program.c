@@ -5,7 +5,8 @@
  *     to it    {"trial":1,"step":3,"budget":9,"params":{"lr":0.01},"seed":7}
  *     from it  {"value":0.42}   or with the step's time   {"value":0.42,"seconds":31.5}
  *
- * "value": null (or NaN) fails the trial. Its standard error is ours. It gets a socket as standard
+ * Further metrics of the experiment come beside it: {"value":0.42,"values":{"latency":3.1}}. A value
+ * that is null (or NaN) fails the trial. Its standard error is ours. It gets a socket as standard
  * input and output, so that a program that went away costs no signal.
  */
 #include "base/alloc.h"
@@ -36,6 +37,8 @@ struct program {
     char *name; /* its command, for messages */
     uint64_t seed;
     int64_t timeout_ms;
+    const struct objective_more *more;
+    int n_more;
     pid_t pid;
     int fd;
     struct buf in; /* bytes received and not used */
@@ -78,6 +81,8 @@ enum mag_status program_start(const struct objective_spec *s, const struct objec
     p->space = what->space;
     p->seed = what->noise;
     p->timeout_ms = s->timeout_ms;
+    p->more = what->more;
+    p->n_more = what->n_more;
     p->fd = pair[0];
     p->name = xstrdup(s->argv[0]);
     for (int i = 1; s->argv[i] != NULL && strlen(p->name) < 200; i++) {
@@ -193,6 +198,28 @@ static enum mag_status receive(struct program *p, const struct objective_ask *as
     }
 }
 
+static double number_or_nan(const json_t *v)
+{
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* The metrics beside the first. */
+static enum mag_status read_more(const struct program *p, const json_t *o, double *ret,
+                                 struct mag_err *err)
+{
+    for (int i = 0; i < p->n_more; i++) {
+        const json_t *v = json_object_get(json_object_get(o, "values"), p->more[i].name);
+        if (!json_is_number(v) && !json_is_null(v)) {
+            return mag_fail(err, MAG_INVALID,
+                            "the objective's program \"%s\" must answer \"values\": {\"%.60s\": "
+                            "number, …} too: the experiment needs that metric",
+                            p->name, p->more[i].name);
+        }
+        ret[i] = number_or_nan(v);
+    }
+    return MAG_OK;
+}
+
 static enum mag_status read_answer(const struct program *p, const json_t *o, double *ret,
                                    double *ret_seconds, struct mag_err *err)
 {
@@ -210,11 +237,11 @@ static enum mag_status read_answer(const struct program *p, const json_t *o, dou
                         "the objective's program \"%s\": \"seconds\" must be 0 to %g", p->name,
                         SECONDS_MAX);
     }
-    *ret = json_is_number(value) ? json_number_value(value) : NAN;
+    ret[0] = number_or_nan(value);
     if (seconds != NULL) {
         *ret_seconds = s;
     }
-    return MAG_OK;
+    return read_more(p, o, ret + 1, err);
 }
 
 static void write_question(const struct program *p, const struct objective_ask *ask,

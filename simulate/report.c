@@ -113,6 +113,7 @@ static void add_counts(const struct sim_result *r, json_t *o)
     (void)json_object_set_new(o, "counts", counts);
     set_int(o, "trials", r->trials);
     set_int(o, "full", r->full);
+    set_int(o, "front", r->n_front);
     set_int(o, "jobs", r->jobs);
     set_int(o, "steps", r->steps);
     set_int(o, "lost_steps", r->lost_steps);

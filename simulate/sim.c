@@ -197,6 +197,7 @@ static void create_workers(struct sim *m)
     for (int64_t i = 0; i < n; i++) {
         struct sim_worker *w = &m->workers[i];
         w->number = (int32_t)i;
+        w->values = xcalloc((size_t)m->spec->n_measures, sizeof(*w->values));
         w->node.rank = (int32_t)rank[i];
         (void)snprintf(w->name, sizeof(w->name), "w%lld", (long long)i + 1);
         pcg_stream(&w->fate, m->draws, "simulate:worker", (uint64_t)i);
@@ -208,16 +209,36 @@ static void create_workers(struct sim *m)
     free(rank);
 }
 
+static void list_measures(struct sim *m)
+{
+    const struct spec *s = m->spec;
+    for (int i = 1; i < s->n_measures; i++) {
+        m->more[i - 1] = (struct objective_more){.name = s->measures[i].name,
+                                                 .maximize = s->measures[i].maximize,
+                                                 .lo = -INFINITY,
+                                                 .hi = INFINITY};
+    }
+    for (int i = 0; i < s->n_bounds; i++) {
+        if (s->bounds[i].measure > 0) {
+            m->more[s->bounds[i].measure - 1].lo = s->bounds[i].lo;
+            m->more[s->bounds[i].measure - 1].hi = s->bounds[i].hi;
+        }
+    }
+}
+
 static enum mag_status create_objective(struct sim *m)
 {
     const struct spec *s = m->spec;
+    list_measures(m);
     struct objective_for what = {.space = s->space,
                                  .metric = s->metric,
                                  .maximize = s->maximize,
                                  .min = s->resource.present ? s->resource.min : 0,
                                  .max = s->resource.present ? s->resource.max : 0,
                                  .seed = m->setup->seed,
-                                 .noise = m->draws};
+                                 .noise = m->draws,
+                                 .more = m->more,
+                                 .n_more = s->n_measures - 1};
     return objective_create(&m->setup->objective, &what, &m->objective, m->err);
 }
 
@@ -231,6 +252,8 @@ static void destroy(struct sim *m)
 {
     for (int64_t i = 0; m->workers != NULL && i < m->options->workers; i++) {
         free(m->workers[i].unsaid);
+        free(m->workers[i].unsaid_values);
+        free(m->workers[i].values);
     }
     free(m->workers);
     free(m->trials);

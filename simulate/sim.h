@@ -67,6 +67,7 @@ struct sim_result {
     int64_t best_trial; /* 0 = none */
     double best, truth, optimum;
     json_t *best_params; /* NULL = none */
+    int n_front;         /* trials on the Pareto front of several objectives, else 0 */
     int64_t full;          /* trials trained to the end of the resource */
     int64_t first_full_ns; /* -1 = none */
     int64_t jobs, steps;   /* run, whatever came of them */

@@ -13,12 +13,6 @@
 
 #define SIM_NEVER INT64_MAX
 
-/* A step that nobody has heard of yet. */
-struct sim_unsaid {
-    int64_t step;
-    double value;
-};
-
 /* Times are virtual nanoseconds since the start. */
 struct sim_worker {
     struct queue_node node; /* in sim->due, or sim->idle while it has nothing to do */
@@ -41,9 +35,11 @@ struct sim_worker {
     int64_t step_ns;     /* the current step ends then; SIM_NEVER: the job waits to be heard */
     int64_t reached_ns;  /* its last whole step ended then; or its start */
     int64_t drop_ns;     /* the job is lost then */
-    double value;        /* of the current step, where it is reported */
+    double *values;      /* of the current step, where it is reported: n_measures */
     int64_t saved_step;  /* what a loss would leave; job.saved_ns: since when */
-    struct sim_unsaid *unsaid;
+    /* steps that nobody has heard of yet, and n_measures values of each */
+    int64_t *unsaid;
+    double *unsaid_values;
     int n_unsaid, cap_unsaid;
 };
 
@@ -63,6 +59,7 @@ struct sim {
     struct study *study;
     const struct spec *spec; /* the study's */
     struct objective *objective;
+    struct objective_more more[SPEC_MEASURES_MAX]; /* measures behind the first */
     int64_t checkpoint_every; /* 0 = none */
     uint64_t draws;           /* seed of durations, deaths */
     int64_t now_ns;

@@ -130,6 +130,7 @@ void tally_end(struct sim *m)
     r->end_ns = m->now_ns;
     r->trials = study_trials(m->study);
     study_counts(m->study, r->counts);
+    (void)study_front(m->study, &r->n_front);
     r->optimum = objective_optimum(m->objective);
     r->best = r->truth = NAN;
     if (best != NULL) {

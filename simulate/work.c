@@ -57,7 +57,7 @@ static void begin_step(struct sim *m, struct sim_worker *w, int64_t from_ns)
                                   .point = study_trial(m->study, w->job.trial)->point,
                                   .step = w->job.budget > 0 ? step : 0,
                                   .budget = w->job.budget > 0 ? m->spec->resource.max : 0};
-        m->st = objective_value(m->objective, &q, &w->value, &seconds, m->err);
+        m->st = objective_value(m->objective, &q, w->values, &seconds, m->err);
         ns = seconds >= 0 ? seconds * 1e9 : ns;
     }
     int64_t whole = ns < 1 ? 1 : ns > 9e17 ? INT64_C(900000000000000000) : (int64_t)ns;
@@ -203,14 +203,40 @@ static void leave(struct sim *m, struct sim_worker *w, enum sim_end end)
 
 /* ---- reports ---- */
 
-static void add_points(struct event *ev, const struct sim_worker *w, int64_t step)
+static void fill_values(const struct sim *m, struct event_value *values, const double *from)
 {
+    for (int i = 0; i < m->spec->n_measures; i++) {
+        values[i] = (struct event_value){.value = from[i]};
+        values[i].name = i > 0 ? xstrdup(m->spec->measures[i].name) : NULL;
+    }
+}
+
+static void add_points(const struct sim *m, struct event *ev, const struct sim_worker *w,
+                       int64_t step)
+{
+    int n = m->spec->n_measures;
     for (int i = 0; i < w->n_unsaid; i++) {
-        event_add_point(ev, w->unsaid[i].step, 1)->values[0] =
-            (struct event_value){.value = w->unsaid[i].value};
+        fill_values(m, event_add_point(ev, w->unsaid[i], n)->values, &w->unsaid_values[i * n]);
     }
     if (w->job.budget > 0 && step >= 0) {
-        event_add_point(ev, step, 1)->values[0] = (struct event_value){.value = w->value};
+        fill_values(m, event_add_point(ev, step, n)->values, w->values);
+    }
+}
+
+/* The end of a trial that has no steps brings everything with it. */
+static void add_told(const struct sim *m, struct event *ev, const struct sim_worker *w)
+{
+    ev->told = TRIAL_COMPLETED;
+    if (w->job.budget > 0) {
+        return;
+    }
+    ev->has_value = true;
+    ev->value = w->values[0];
+    ev->n_values = m->spec->n_measures - 1;
+    ev->values = ev->n_values > 0 ? xcalloc((size_t)ev->n_values, sizeof(*ev->values)) : NULL;
+    for (int i = 0; i < ev->n_values; i++) {
+        ev->values[i] = (struct event_value){.name = xstrdup(m->spec->measures[i + 1].name),
+                                             .value = w->values[i + 1]};
     }
 }
 
@@ -303,28 +329,30 @@ static bool say(struct sim *m, struct sim_worker *w, int64_t step)
     event_init(&ev, last ? EV_TELL : EV_REPORT);
     ev.trial = w->job.trial;
     ev.attempt = w->job.attempt;
-    add_points(&ev, w, step);
+    add_points(m, &ev, w, step);
     ev.checkpoint_step = -1;
     if (step >= 0) {
         add_checkpoint(m, w, &ev, step);
     }
     if (last) {
-        ev.told = TRIAL_COMPLETED;
-        ev.has_value = w->job.budget == 0;
-        ev.value = w->value;
+        add_told(m, &ev, w);
     }
     bool on = sim_apply(m, &ev) && take_answer(m, w, &ev, last);
     event_fini(&ev);
     return on && !settle_copies(m, w);
 }
 
-static void hold_back(struct sim_worker *w, int64_t step)
+static void hold_back(const struct sim *m, struct sim_worker *w, int64_t step)
 {
+    size_t n = (size_t)m->spec->n_measures;
     if (w->n_unsaid == w->cap_unsaid) {
         w->cap_unsaid = w->cap_unsaid > 0 ? w->cap_unsaid * 2 : 8;
         w->unsaid = xreallocarray(w->unsaid, (size_t)w->cap_unsaid, sizeof(*w->unsaid));
+        w->unsaid_values = xreallocarray(w->unsaid_values, (size_t)w->cap_unsaid * n,
+                                         sizeof(*w->unsaid_values));
     }
-    w->unsaid[w->n_unsaid++] = (struct sim_unsaid){.step = step, .value = w->value};
+    memcpy(&w->unsaid_values[(size_t)w->n_unsaid * n], w->values, n * sizeof(*w->values));
+    w->unsaid[w->n_unsaid++] = step;
 }
 
 /* What the driver sees of a step's time: the usual one, by the mean of all. */
@@ -349,7 +377,7 @@ static bool end_step(struct sim *m, struct sim_worker *w)
     if (!is_reported(m, w, step)) {
         return true;
     }
-    w->job.value = w->value;
+    w->job.value = w->values[0];
     if (!sim_is_silent(m, w)) {
         return say(m, w, step);
     }
@@ -358,7 +386,7 @@ static bool end_step(struct sim *m, struct sim_worker *w)
         m->r->steps--;
         w->step_ns = w->heard_ns;
     } else if (w->n_unsaid < EVENT_POINTS_MAX - 1) {
-        hold_back(w, step);
+        hold_back(m, w, step);
     }
     return true;
 }
@@ -386,7 +414,8 @@ static void go_idle(struct sim *m, struct sim_worker *w)
 static void ask(struct sim *m, struct sim_worker *w)
 {
     struct event ev;
-    if (study_next_is_new(m->study) && try_copy(m, w, false)) {
+    bool copies = m->setup->speculate > 0;
+    if (copies && study_next_is_new(m->study) && try_copy(m, w, false)) {
         return;
     }
     event_init(&ev, EV_ASK);

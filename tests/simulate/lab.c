@@ -159,7 +159,7 @@ struct objective *lab_objective(const char *objective, const struct space *space
 double lab_value(struct objective *o, const double *point, int64_t trial, int64_t step,
                  int64_t budget)
 {
-    double value = 0, seconds = -1;
+    double value = 0, seconds = -1; /* no further metrics */
     struct mag_err err = {0};
     struct objective_ask q = {.trial = trial, .point = point, .step = step, .budget = budget};
     cr_assert_eq(objective_value(o, &q, &value, &seconds, &err), MAG_OK, "%s", err.text);

@@ -330,6 +330,34 @@ Test(simulation, five_hundred_workers_are_busy_until_the_last_rung)
     sim_result_fini(&r);
 }
 
+/* Every metric that the experiment needs is reported, with steps and without, late or not. */
+Test(simulation, several_objectives_and_bounds_are_measured)
+{
+    static const char *const settings[] = {
+        "{\"step\": 10}", "{\"step\": 10, \"silence\": {\"every\": 100, \"for\": 30}, \"drop\": 0.02}"};
+    for (size_t i = 0; i < 4; i++) {
+        struct lab_record record;
+        struct lab l = {.simulation = settings[i / 2],
+                        .experiment = "{\"objectives\":[{\"metric\":\"accuracy\",\"direction\":\"max\"},"
+                                      "{\"metric\":\"latency\",\"direction\":\"min\"}],"
+                                      "\"outcome_constraints\":[{\"metric\":\"memory\",\"max\":512}],"
+                                      "\"searchspace\":{\"x\":[\"DOUBLE\",[0,1]],\"y\":[\"DOUBLE\",[0,1]]},"
+                                      "\"limits\":{\"losses\":100}}",
+                        .algorithm = "{\"algorithm\":\"nsga2\",\"population\":20}",
+                        .trials = 80,
+                        .min = i % 2,
+                        .max = i % 2 == 1 ? 9 : 0,
+                        .workers = 5,
+                        .verify = true};
+        struct sim_result r = lab_run(&l, &record);
+        cr_expect(record.sound, "case %zu", i);
+        cr_expect_eq(r.counts[TRIAL_COMPLETED], 80, "case %zu: %s", i, r.why);
+        cr_expect(r.n_front > 1 && r.n_front < 40, "case %zu: %d on the front", i, r.n_front);
+        sim_result_fini(&r);
+        lab_record_fini(&record);
+    }
+}
+
 Test(simulation, limits_end_it_as_they_would_end_a_search)
 {
     static const char file[] = "{\"objective\":{\"metric\":\"m\",\"direction\":\"min\"},"
