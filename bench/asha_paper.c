@@ -137,6 +137,8 @@ static void baseline(double std, double p, int repeats)
         sim_figure_add(&f.full, r.trained);
         sim_figure_add(&f.first, r.first);
         sim_figure_add(&f.utilisation, r.busy);
+        sim_figure_add(&f.lost, 0);
+        sim_figure_add(&f.copies, 0);
     }
     print("sha", "rung", std, p, 25, repeats, &f);
 }
