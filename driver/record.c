@@ -13,6 +13,7 @@
 #include "driver/rest.h"
 #include "driver/sse.h"
 #include "driver/think.h"
+#include "driver/warm_start.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -368,7 +369,7 @@ static uint64_t draw_seed(void)
     return seed >> 11;
 }
 
-static enum mag_status parse_spec(const char *text, size_t len, struct spec **ret,
+static enum mag_status parse_spec(struct driver *d, const char *text, size_t len, struct spec **ret,
                                   struct mjson_issues *is, struct mag_err *err)
 {
     if (len > SPEC_BYTES_MAX) {
@@ -385,7 +386,12 @@ static enum mag_status parse_spec(const char *text, size_t len, struct spec **re
     (void)json_object_del(doc, "client");
     *ret = spec_parse(doc, draw_seed(), is);
     json_decref(doc);
-    if (*ret == NULL) {
+    if (*ret != NULL) {
+        warm_start_read(d, *ret, is);
+    }
+    if (is->total > 0) {
+        spec_destroy(*ret);
+        *ret = NULL;
         mjson_issues_place(is, text, len);
         return mag_fail(err, MAG_INVALID, "the experiment file has %d fault%s", is->total,
                         is->total == 1 ? "" : "s");
@@ -407,7 +413,7 @@ enum mag_status driver_submit(struct driver *d, const char *text, size_t len, co
                         (long long)d->n_experiments);
     }
     struct spec *spec = NULL;
-    enum mag_status st = parse_spec(text, len, &spec, is, err);
+    enum mag_status st = parse_spec(d, text, len, &spec, is, err);
     if (st != MAG_OK) {
         return st;
     }

@@ -310,6 +310,30 @@ static void add_broken(struct buf *out, const struct experiment *x)
     buf_addc(out, '}');
 }
 
+/* As resolved, without what was read from earlier experiments: that may be long, and is counted. */
+static void add_spec(struct buf *out, const struct spec *spec)
+{
+    key(out, "spec");
+    if (json_object_get(spec->warm_start, "recorded") == NULL) {
+        rest_add_json(out, spec->resolved);
+        return;
+    }
+    json_t *copy = json_copy(spec->resolved);
+    json_t *warm = json_copy(spec->warm_start);
+    (void)json_object_del(warm, "recorded");
+    (void)json_object_set_new(copy, "warm_start", warm);
+    rest_add_json(out, copy);
+    json_decref(copy);
+}
+
+static void add_warm_start(struct buf *out, const struct spec *spec)
+{
+    json_t *summary = spec_warm_summary(spec);
+    key(out, "warm_start");
+    rest_add_json(out, summary);
+    json_decref(summary);
+}
+
 void rest_add_experiment(struct buf *out, struct driver *d, const struct experiment *x, bool full)
 {
     buf_adds(out, "{\"id\":");
@@ -346,8 +370,8 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
         buf_adds(out, ",\"read_only\":true");
     }
     if (full) {
-        key(out, "spec");
-        rest_add_json(out, spec->resolved);
+        add_spec(out, spec);
+        add_warm_start(out, spec);
         add_text(out, "auto", spec->auto_why);
         add_int(out, "events", study_seq(x->study));
     }

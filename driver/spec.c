@@ -203,13 +203,14 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
 
 static void check_top_keys(const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {
-        "$schema", "name", "objective", "searchspace", "optimizer", "resource", "limits", "seed",
-        "trial", "checkpoint", "early_stopping", "points", "requires", "metrics", "project", "tags",
-        "notes", "notify", "simulation", "objectives", "outcome_constraints", "constraints",
-        /* known, but not yet */
-        "warm_start", "validation", "distribution", NULL};
-    static const char *const later[] = {"warm_start", "validation", "distribution", NULL};
+    static const char *const keys[] = {"$schema", "name", "objective", "searchspace", "optimizer",
+                                       "resource", "limits", "seed", "trial", "checkpoint",
+                                       "early_stopping", "points", "requires", "metrics", "project",
+                                       "tags", "notes", "notify", "simulation", "objectives",
+                                       "outcome_constraints", "constraints", "warm_start",
+                                       /* known, but not yet */
+                                       "validation", "distribution", NULL};
+    static const char *const later[] = {"validation", "distribution", NULL};
     for (int i = 0; later[i] != NULL; i++) {
         if (json_object_get(doc, later[i]) != NULL) {
             mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
@@ -284,6 +285,9 @@ static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rul
     if (s->points != NULL) {
         (void)json_object_set(o, "points", s->points);
     }
+    if (s->warm_start != NULL) {
+        (void)json_object_set(o, "warm_start", s->warm_start);
+    }
     spec_write_extra(s, o);
     return o;
 }
@@ -323,6 +327,7 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     read_resource(s, doc, is);
     read_limits(&s->limits, doc, is);
     spec_read_points(s, doc, is);
+    spec_read_warm(s, doc, is);
     read_search(s, doc, is, &optimizer, &rule);
     spec_read_trial(s, doc, is);
     spec_read_extra(s, doc, is);
@@ -349,6 +354,12 @@ void spec_destroy(struct spec *s)
         free(s->requires_.labels[i]);
     }
     free(s->requires_.labels);
+    for (int i = 0; i < s->n_observed; i++) {
+        free(s->observed[i].point);
+        free(s->observed[i].measures);
+    }
+    free(s->observed);
+    json_decref(s->warm_start);
     json_t *const values[] = {s->trial,  s->metrics,        s->tags,      s->notify,
                               s->points, s->early_stopping, s->optimizer, s->resolved};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {

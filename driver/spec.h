@@ -52,10 +52,20 @@ struct spec_bound {
     double lo, hi;
 };
 
+/* A result known before the search: given in the file, or recorded from earlier experiments. */
+struct spec_observation {
+    double *point;    /* space->n */
+    double *measures; /* n_measures, user's sign; NaN = not known (none of the objectives) */
+    int64_t budget;   /* 0 = the end of a trial */
+};
+
+#define SPEC_OBSERVATIONS_MAX 10000
+#define SPEC_WARM_LIMIT_MAX 5000 /* trials of earlier experiments */
+
 struct spec {
     char *name;
-    const char *metric; /* measures[0], the first objective */
-    bool maximize;      /* likewise */
+    const char *metric;                              /* measures[0], the first objective */
+    bool maximize;                                   /* likewise */
     struct spec_measure measures[SPEC_MEASURES_MAX]; /* the objectives first */
     int n_objectives, n_measures;
     struct spec_bound bounds[SPEC_BOUNDS_MAX];
@@ -77,8 +87,11 @@ struct spec {
     json_t *points;         /* enqueued at the start: array of params objects, or NULL */
     json_t *early_stopping; /* object or NULL */
     json_t *optimizer;      /* object as given or NULL */
-    json_t *resolved;       /* everything, defaults written out; parsing it gives the same spec */
-    char *auto_why;         /* why "auto" picked what it picked, or NULL */
+    json_t *warm_start;     /* resolved, "recorded" included; or NULL */
+    struct spec_observation *observed;
+    int n_observed;
+    json_t *resolved; /* everything, defaults written out; parsing it gives the same spec */
+    char *auto_why;   /* why "auto" picked what it picked, or NULL */
 };
 
 /* Checks everything at once. `seed_if_absent` is used when the file has none. NULL exactly when
@@ -95,5 +108,16 @@ json_t *spec_objectives_json(const struct spec *s);
 /* What the spec tells its optimizer and its early-stopping rule; borrows the spec. */
 struct opt_setup spec_opt_setup(const struct spec *s);
 struct early_setup spec_early_setup(const struct spec *s);
+
+/* Does it name earlier experiments that were not read yet? */
+bool spec_warm_pending(const struct spec *s);
+/* What was read from them becomes part of the spec and its resolved form for good: {"used",
+ * "dropped": {reason: count}, "observations": [{"params", "values", "budget"?, "experiment",
+ * "trial"}]}. Faults go to `is`. */
+void spec_warm_record(struct spec *s, json_t *recorded_take, struct mjson_issues *is);
+/* {"used", "dropped", "reasons": {…}}, new reference; NULL without a warm start. */
+json_t *spec_warm_summary(const struct spec *s);
+/* How far a value is beyond a bound, relative to it (absolute where the bound is 0); 0 = within. */
+double spec_excess(const struct spec_bound *b, double v);
 
 #endif

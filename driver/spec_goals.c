@@ -39,6 +39,14 @@ int spec_measure_find(const struct spec *s, const char *name)
     return -1;
 }
 
+/* Relative to the bound, so that bounds of any unit weigh alike. */
+double spec_excess(const struct spec_bound *b, double v)
+{
+    double over = v > b->hi ? v - b->hi : v < b->lo ? b->lo - v : 0;
+    double bound = v > b->hi ? b->hi : b->lo;
+    return over > 0 && bound != 0 ? over / fabs(bound) : over;
+}
+
 /* The measure of this name, a new one when there is none; -1 when there is no room. */
 static int measure(struct spec *s, char *name_take)
 {

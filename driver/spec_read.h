@@ -35,6 +35,9 @@ void spec_write_extra(const struct spec *s, json_t *out);
 /* spec_start.c: "points"; after space, limits and seed. */
 void spec_read_points(struct spec *s, const json_t *doc, struct mjson_issues *is);
 
+/* spec_warm.c: "warm_start"; after space, resource and goals. */
+void spec_read_warm(struct spec *s, const json_t *doc, struct mjson_issues *is);
+
 /* spec_trial.c: "trial"; s->space may be NULL when it had faults. */
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is);
 

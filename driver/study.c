@@ -60,6 +60,7 @@ struct study *study_create(struct spec *spec_take)
     s->best_partial = xcalloc(1, sizeof(*s->best_partial));
     create_parts(s);
     study_think_init(s);
+    study_observe(s);
     study_enqueue_points(s);
     return s;
 }

@@ -32,21 +32,13 @@ bool measures_note(const struct study *s, struct trial *t, const struct event_va
     return true;
 }
 
-/* Relative to the bound, so that bounds of any unit weigh alike. */
-static double excess(const struct spec_bound *b, double v)
-{
-    double over = v > b->hi ? v - b->hi : v < b->lo ? b->lo - v : 0;
-    double bound = v > b->hi ? b->hi : b->lo;
-    return over > 0 && bound != 0 ? over / fabs(bound) : over;
-}
-
 double trial_violation(const struct study *s, const struct trial *t)
 {
     double sum = 0;
     for (int i = 0; i < s->spec->n_bounds; i++) {
         const struct spec_bound *b = &s->spec->bounds[i];
         double v = trial_measure(t, b->measure);
-        sum += isnan(v) ? 0 : excess(b, v);
+        sum += isnan(v) ? 0 : spec_excess(b, v);
     }
     return fmin(sum, 1e300);
 }
@@ -66,6 +58,26 @@ bool study_result(const struct study *s, const struct trial *t, double value,
     ret->r = (struct opt_result){
         .value = ret->values[0], .values = ret->values, .violation = trial_violation(s, t)};
     return true;
+}
+
+void study_observe(struct study *s)
+{
+    const struct spec *spec = s->spec;
+    for (int i = 0; i < spec->n_observed; i++) {
+        const struct spec_observation *o = &spec->observed[i];
+        double values[OPT_OBJECTIVES_MAX];
+        double violation = 0;
+        for (int k = 0; k < spec->n_objectives; k++) {
+            values[k] = spec->measures[k].maximize ? 0.0 - o->measures[k] : o->measures[k];
+        }
+        for (int k = 0; k < spec->n_bounds; k++) {
+            double v = o->measures[spec->bounds[k].measure];
+            violation += isnan(v) ? 0 : spec_excess(&spec->bounds[k], v);
+        }
+        struct opt_result r = {
+            .value = values[0], .values = values, .violation = fmin(violation, 1e300)};
+        optimizer_observe(s->opt, o->point, o->budget, &r);
+    }
 }
 
 bool trial_meets_target(const struct study *s, const struct trial *t, double value)

@@ -205,6 +205,8 @@ struct study_result {
  * not been reported yet. */
 bool study_result(const struct study *s, const struct trial *t, double value,
                   struct study_result *ret) MAG_MUSTCHECK;
+/* Tells the optimizer what the spec knows from before; at creation, before anything else. */
+void study_observe(struct study *s);
 /* Keeps what of `values` is a measure; false when one is not finite (its index in *ret_bad). */
 bool measures_note(const struct study *s, struct trial *t, const struct event_value *values, int n,
                    int *ret_bad) MAG_MUSTCHECK;

@@ -105,6 +105,18 @@ bool space_point_from_json(const struct space *s, const json_t *params, const ch
 bool space_point_from_part(const struct space *s, const json_t *params, const char *pointer,
                            uint64_t seed, const char *purpose, uint64_t id,
                            struct mjson_issues *is, double *point);
+/* The params of another space's point here. Parameters that this space has not are ignored, those
+ * that the point has not take the value of `defaults` (an object, may be NULL) or their only one. */
+enum space_fit {
+    SPACE_FITS = 0,
+    SPACE_FIT_MISSING = 1, /* an active parameter has no value */
+    SPACE_FIT_OUTSIDE = 2, /* a value is out of its range, off its steps or no value of the list */
+    SPACE_FIT_BROKEN = 3,  /* it breaks a constraint */
+};
+/* One value; false when it does not fit. */
+bool space_value_fit(const struct param *p, const json_t *v, double *ret);
+enum space_fit space_point_fit(const struct space *s, const json_t *params, const json_t *defaults,
+                               double *point);
 bool space_point_equal(const struct space *s, const double *a, const double *b);
 uint64_t space_point_hash(const struct space *s, const double *point);
 

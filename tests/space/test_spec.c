@@ -186,6 +186,42 @@ Test(spec, every_key_is_read)
     spec_destroy(s);
 }
 
+Test(spec, a_warm_start_holds_what_is_given_and_what_was_recorded)
+{
+    json_t *doc = with(
+        "{\"warm_start\": {\"experiments\": [3], \"observations\": [{\"params\": {\"lr\": 0.01, "
+        "\"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}, \"value\": 0.5}]}}");
+    struct spec *s = must_parse(doc);
+    struct mjson_issues is = {0};
+    cr_assert_eq(s->n_observed, 1);
+    cr_expect_eq(s->observed[0].measures[0], 0.5);
+    cr_expect_eq(s->observed[0].point[space_find(s->space, "units")], 64);
+    cr_expect(isnan(s->observed[0].point[space_find(s->space, "momentum")]));
+    cr_expect(spec_warm_pending(s));
+    json_t *recorded =
+        json_pack("{s:i, s:{s:i, s:i}, s:[{s:{s:f, s:i, s:i, s:s, s:f}, s:{s:f}, s:i, s:i}]}",
+                  "used", 1, "dropped", "limit", 4, "out-of-range", 2, "observations", "params",
+                  "lr", 0.02, "units", 96, "kernel", 5, "optimizer", "sgd", "momentum", 0.5,
+                  "values", "loss", 0.25, "experiment", 3, "trial", 12);
+    cr_assert_not_null(recorded);
+    spec_warm_record(s, recorded, &is);
+    cr_assert_eq(is.total, 0, "%s", is.items[0].text);
+    cr_expect_not(spec_warm_pending(s));
+    json_t *summary = spec_warm_summary(s);
+    cr_expect_eq(json_integer_value(json_object_get(summary, "used")), 2);
+    cr_expect_eq(json_integer_value(json_object_get(summary, "dropped")), 6);
+    /* A restart reads the resolved document and knows the same, without the other experiment. */
+    struct spec *again = must_parse(s->resolved);
+    cr_expect_eq(again->n_observed, 2);
+    cr_expect_not(spec_warm_pending(again));
+    cr_expect_eq(again->observed[1].measures[0], 0.25);
+    cr_expect_eq(again->observed[1].point[space_find(s->space, "momentum")], 0.5);
+    json_decref(summary);
+    spec_destroy(again);
+    spec_destroy(s);
+    json_decref(doc);
+}
+
 Test(spec, points_that_leave_parameters_out_are_completed_once)
 {
     json_t *doc = with("{\"constraints\": [\"units >= 64\", \"kernel == 3 implies lr < 0.001\"], "
@@ -234,6 +270,14 @@ Test(spec, the_resolved_document_parses_to_itself_whatever_the_order_of_its_keys
         "{\"optimizer\": null, \"resource\": {\"max\": 27}}",
         "{\"searchspace\": {\"d\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"step\": 0.1}, "
         "\"l\": [\"DISCRETE\", [0.5, 1, -2e30]]}}",
+        "{\"warm_start\": {\"experiments\": [3, 7], \"defaults\": {\"units\": 64}, "
+        "\"observations\": "
+        "[{\"params\": {\"lr\": 0.01, \"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}, "
+        "\"value\": 0.5}]}}",
+        "{\"warm_start\": {\"experiments\": [3], \"trials\": \"all\", \"limit\": 9, \"recorded\": "
+        "{\"used\": 1, \"dropped\": {\"limit\": 4}, \"observations\": [{\"params\": {\"lr\": 0.01, "
+        "\"units\": 64, \"kernel\": 3, \"optimizer\": \"adam\"}, \"values\": {\"loss\": 0.5}, "
+        "\"experiment\": 3, \"trial\": 12}]}}}",
         "{\"constraints\": [\"units >= 64\", {\"optimizer\": \"adam\", \"kernel\": [3, 5]}, "
         "\"active(momentum) implies lr < 0.05\"], \"points\": [{\"momentum\": 0.5}, {}]}",
         "{\"searchspace\": {\"beta\": {\"type\": \"DOUBLE\", \"range\": [0.9, 0.999], \"scale\": "
