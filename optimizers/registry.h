@@ -24,6 +24,7 @@ extern const struct sampler_ops random_sampler;
 extern const struct sampler_ops sobol_sampler;
 extern const struct sampler_ops halton_sampler;
 extern const struct sampler_ops lhs_sampler;
+extern const struct sampler_ops de_sampler;
 extern const struct sampler_ops nsga2_sampler;
 extern const struct sampler_ops gp_sampler;
 extern const struct sampler_ops tpe_sampler;

@@ -245,6 +245,46 @@ Test(search, differential_evolution_goes_far_beyond_random_in_both_modes)
     cr_expect_lt(generational, random / 1000, "%g, random %g", generational, random);
 }
 
+Test(search, every_strategy_of_differential_evolution_goes_far_beyond_random)
+{
+    static const char *const strategies[] = {"current-to-best/1", "shade", "lshade"};
+    double random = median_best("{\"algorithm\": \"random\"}", 600, 4);
+    for (size_t i = 0; i < sizeof(strategies) / sizeof(strategies[0]); i++) {
+        char *json = xasprintf("{\"algorithm\": \"de\", \"strategy\": \"%s\"}", strategies[i]);
+        double best = median_best(json, 600, 4);
+        double crowded = median_best(json, 600, 32);
+        cr_expect_lt(best, random / 1000, "%s: %g, random %g", strategies[i], best, random);
+        cr_expect_lt(crowded, random / 20, "%s, 32 pending: %g", strategies[i], crowded);
+        free(json);
+    }
+}
+
+Test(search, a_shrinking_population_ends_ahead_of_one_that_stays)
+{
+    double stays = median_best("{\"algorithm\": \"de\", \"strategy\": \"shade\", "
+                               "\"population\": 30}",
+                               600, 1);
+    double shrinks = median_best("{\"algorithm\": \"de\", \"strategy\": \"lshade\", "
+                                 "\"population\": 30}",
+                                 600, 1);
+    cr_expect_lt(shrinks, stays / 10, "%g, %g", shrinks, stays);
+}
+
+Test(search, lshade_needs_to_know_how_long_the_search_is)
+{
+    struct space *s = space_of(CUBE);
+    char *text = optimizer_refusal("{\"algorithm\": \"de\", \"strategy\": \"lshade\"}", s, 0, 0, 0);
+    cr_expect_not_null(strstr(text, "limits.trials"), "%s", text);
+    cr_expect_eq(strncmp(text, "/strategy", 9), 0, "%s", text);
+    free(text);
+    text = optimizer_refusal("{\"algorithm\": \"de\", \"strategy\": \"lshade\", \"mode\": "
+                             "\"generational\"}",
+                             s, 0, 0, 100);
+    cr_expect_eq(strncmp(text, "/mode", 5), 0, "%s", text);
+    free(text);
+    space_destroy(s);
+}
+
 Test(search, generations_bound_the_trials_of_differential_evolution)
 {
     struct sim m;
@@ -324,16 +364,17 @@ Test(search, differential_evolution_finds_the_best_of_values_that_are_all_negati
     sim_fini(&m);
 }
 
-Test(search, differential_evolution_does_not_repeat_a_member_in_a_small_space)
+Test(search, differential_evolution_tries_each_point_of_a_small_space_once)
 {
     struct sim m;
-    int repeats = 0;
     sim_init(&m, FINITE_SPACE, "{\"algorithm\": \"de\", \"population\": 4}", 1, 0, 200, 1);
     sim_run(&m, 100000);
-    for (int64_t id = 2; id <= m.n_trials; id++) {
-        repeats += space_point_equal(m.space, m.trials[id].point, m.trials[id - 1].point);
+    cr_expect_eq(m.n_trials, 33);
+    cr_expect_str_eq(m.h.at[m.h.n - 1].answer.why_code, "space-exhausted");
+    for (int64_t id = 1; id <= m.n_trials; id++) {
+        for (int64_t other = 1; other < id; other++) {
+            cr_expect(!space_point_equal(m.space, m.trials[id].point, m.trials[other].point));
+        }
     }
-    cr_expect_eq(m.n_trials, 200);
-    cr_expect_lt(repeats, 60);
     sim_fini(&m);
 }
