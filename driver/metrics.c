@@ -141,6 +141,7 @@ void rest_readyz(struct http_call *c)
 
 void rest_debug_digest(struct http_call *c)
 {
+    think_wait_any(c->d->think); /* the digest looks into optimizers */
     buf_adds(&c->out, "{\"experiments\":{");
     bool first = true;
     for (struct experiment *x = driver_next(c->d, NULL); x != NULL; x = driver_next(c->d, x)) {

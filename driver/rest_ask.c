@@ -215,7 +215,21 @@ static bool answer_again(struct http_call *c, struct experiment *x, struct ask *
     return true;
 }
 
-/* Answers the call, or says that there is nothing now and the ask may wait. */
+/* Answers the call with what the study said, or says that there is nothing now and the ask may
+ * wait. */
+static enum served conclude(struct http_call *c, struct experiment *x, const struct event *ev,
+                            enum mag_status st, const struct mag_err *err, bool may_wait)
+{
+    if (st != MAG_OK) {
+        http_problem_status(c, st, err);
+    } else if (ev->n_grants == 0 && !ev->done && may_wait) {
+        return NOTHING;
+    } else {
+        answer_event(c, x, ev);
+    }
+    return ANSWERED;
+}
+
 static enum served serve_quick(struct http_call *c, struct experiment *x, struct ask *a,
                                bool may_wait)
 {
@@ -223,17 +237,11 @@ static enum served serve_quick(struct http_call *c, struct experiment *x, struct
     struct mag_err err = {0};
     fill_event(&ev, a, a->count, a->request);
     enum mag_status st = driver_apply(c->d, x, &ev, &err);
-    enum served served = ANSWERED;
-    if (st != MAG_OK) {
-        http_problem_status(c, st, &err);
-    } else if (ev.n_grants == 0 && !ev.done && may_wait) {
-        served = NOTHING;
-    } else {
-        answer_event(c, x, &ev);
-    }
+    enum served served = conclude(c, x, &ev, st, &err, may_wait);
     event_fini(&ev);
     return served;
 }
+
 /* The same request is being answered, part by part. */
 static bool has_twin(const struct experiment *x, const struct ask *a)
 {
@@ -244,51 +252,46 @@ static bool has_twin(const struct experiment *x, const struct ask *a)
            strcmp(first->client, a->client) == 0;
 }
 
-/* One event for one trial; true when it gave one. */
-static bool serve_part(struct http_call *c, struct experiment *x, struct ask *a, struct event *ev,
-                       enum mag_status *ret_st, struct mag_err *err)
+/* The next suggestion has to be computed first. */
+static bool must_think(const struct http_call *c, const struct experiment *x)
 {
-    char key[EVENT_REQUEST_BYTES + 1];
-    fill_event(ev, a, 1, part_key(a, a->parts, key));
-    *ret_st = driver_apply(c->d, x, ev, err);
-    if (*ret_st != MAG_OK || ev->n_grants == 0) {
-        return false;
-    }
-    add_grants(&a->got, ev);
-    a->parts++;
-    return true;
+    return !c->d->read_only && (driver_is_thinking(x) || study_must_think(x->study));
 }
 
+/* One event a trial, until there are enough or there is nothing more now. */
 static enum served serve_slow(struct http_call *c, struct experiment *x, struct ask *a,
                               bool may_wait)
 {
-    enum mag_status st = MAG_OK;
-    struct mag_err err = {0};
-    while (a->got.n_grants < a->count) {
-        bool open = !c->d->read_only && !c->d->stopping;
-        if (open && (driver_is_thinking(x) || study_must_think(x->study))) {
-            driver_think(c->d, x);
-            return THINKING;
-        }
+    while (a->got.n_grants < a->count && !must_think(c, x)) {
         struct event ev;
-        bool given = serve_part(c, x, a, &ev, &st, &err);
-        bool nothing = !given && a->got.n_grants == 0;
-        bool waits = nothing && st == MAG_OK && !ev.done && may_wait;
-        if (nothing && !waits && st == MAG_OK) {
-            answer_event(c, x, &ev);
+        struct mag_err err = {0};
+        char key[EVENT_REQUEST_BYTES + 1];
+        fill_event(&ev, a, 1, part_key(a, a->parts, key));
+        enum mag_status st = driver_apply(c->d, x, &ev, &err);
+        bool given = st == MAG_OK && ev.n_grants > 0;
+        enum served served = ANSWERED;
+        if (given) {
+            add_grants(&a->got, &ev);
+            a->parts++;
+        } else if (a->parts == 0) {
+            served = conclude(c, x, &ev, st, &err, may_wait);
+        } else {
+            answer_event(c, x, &a->got);
         }
         event_fini(&ev);
-        if (nothing && st != MAG_OK) {
-            http_problem_status(c, st, &err);
-        }
-        if (nothing) {
-            return waits ? NOTHING : ANSWERED;
-        }
         if (!given) {
-            break;
+            return served;
         }
     }
-    answer_event(c, x, &a->got);
+    if (a->got.n_grants < a->count && !c->d->stopping) {
+        driver_think(c->d, x);
+        return THINKING;
+    }
+    if (a->parts > 0) {
+        answer_event(c, x, &a->got);
+    } else {
+        answer_nothing(c, x);
+    }
     return ANSWERED;
 }
 

@@ -59,8 +59,8 @@ size_t store_batch_rows(const struct store_batch *b);
 struct store;
 typedef void (*store_done_fn)(void *arg, uint64_t commit, enum mag_status st, const char *text);
 
-/* url: "sqlite:PATH". Takes the owner's lock (PATH.lock): MAG_CONFLICT names the pid and host that
- * hold it. Network file systems and newer schemas are refused with MAG_UNSUPPORTED. */
+/* url: "sqlite:PATH". Takes the owner's lock (PATH.lock), waiting three seconds for an owner that
+ * is about to end: MAG_CONFLICT names the pid and host that hold it. Network file systems and newer schemas are refused with MAG_UNSUPPORTED. */
 enum mag_status store_open(const char *url, enum store_durability durability, struct store **ret,
                            struct mag_err *err) MAG_MUSTCHECK;
 /* Waits for the commit in flight, checkpoints, releases the lock. Readers are closed before. */

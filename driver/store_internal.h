@@ -18,6 +18,7 @@
 
 /* ---- store_lock.c ---- */
 
+#define STORE_LOCK_WAIT_MS 3000 /* for an owner that is about to end */
 /* Takes PATH.lock; *ret_fd holds the lock until it is closed. */
 enum mag_status store_lock_take(const char *path, int *ret_fd, struct mag_err *err) MAG_MUSTCHECK;
 /* The name of the network file system with this statfs type, or NULL for a local one. */

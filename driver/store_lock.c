@@ -6,10 +6,13 @@
 #include "driver/store_internal.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +31,19 @@ static void read_owner(int fd, char *owner, size_t size)
     }
 }
 
+/* An owner that was told to stop still closes its connections, which may take two seconds. */
+static bool lock_soon(int fd)
+{
+    int64_t end = clock_mono_ns() + STORE_LOCK_WAIT_MS * MAG_NS_PER_MS;
+    while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        if ((errno != EWOULDBLOCK && errno != EINTR) || clock_mono_ns() > end) {
+            return false;
+        }
+        (void)poll(NULL, 0, 20);
+    }
+    return true;
+}
+
 enum mag_status store_lock_take(const char *path, int *ret_fd, struct mag_err *err)
 {
     char *lock = xasprintf("%s.lock", path);
@@ -38,7 +54,7 @@ enum mag_status store_lock_take(const char *path, int *ret_fd, struct mag_err *e
         st = mag_fail(err, MAG_IO, "%s: %s", lock, strerror(errno));
         goto out;
     }
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_soon(fd)) {
         read_owner(fd, owner, sizeof(owner));
         st = mag_fail(err, MAG_CONFLICT,
                       "the store %s is in use by %s; stop that driver, or use another data folder",

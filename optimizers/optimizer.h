@@ -111,7 +111,8 @@ enum opt_caps {
     OPT_CAP_FINITE = 4,      /* needs a finite space */
     OPT_CAP_ESTIMATE = 8,    /* plan rows are what a long search tends to, not bounds */
     OPT_CAP_SLOW = 16,       /* suggest may take over 1 ms: the driver calls it on a thread. Without
-                                a point (NULL) or a new trial (may_create) it is quick all the same */
+                                a point (NULL) or a new trial (may_create) it is quick all the same,
+                                and so are all other calls */
     OPT_CAP_MULTI = 32,      /* handles several objectives */
     OPT_CAP_OUTCOME = 64,    /* prefers feasible results by opt_result.violation */
     OPT_CAP_STATELESS = 128, /* samplers: propose depends on (seed, trial, attempt) alone */

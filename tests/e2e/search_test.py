@@ -330,6 +330,19 @@ class Run(harness.Case):
         p.kill()
         harness.wait_gone(what="driver, workers and trials to go")
 
+    def test_killed_alone_the_same_command_goes_on_at_once(self):
+        # While workers of the killed one still stop their trials: they tell the new driver.
+        f = self.write("q.json", spec(trials=6, sleep=0.5))
+        line = [harness.MAGPIE, "run", f, "--data", self.path("data"), "--http", "127.0.0.1:0", "--workers", "2"]
+        p = self.start(line, "run")
+        harness.wait_until(lambda: len(self.programs()) == 2, what="two trials")
+        p.kill()
+        again = self.start(line, "run")
+        self.assertEqual(again.wait(90), 0, again.stdout() + again.stderr())
+        self.assertIn("going on with experiment 1", again.stdout())
+        self.assertIn("6 completed", again.stdout())
+        harness.wait_gone(what="the workers of the killed run to go")
+
     def programs(self):
         """The trial programs that run below this process."""
         return [c for c in harness.descendants() if harness.command_line(c)[:2] == [sys.executable, PROGRAM]]
