@@ -311,6 +311,65 @@ class Clients(Case):
         self.loop_never_waited(d)
 
 
+class Models(Case):
+    """The algorithms that are slow in earnest."""
+
+    def drive(self, d, i, parallel=3):
+        """Clients that ask and tell until the experiment is over."""
+        def client(name):
+            while True:
+                try:
+                    r = d.post(f"/api/v1/experiments/{i}/ask", {"client": name, "wait": "10s", "lease": "2s"})
+                    for t in r["trials"]:
+                        n, p = t["trial"], t["params"]
+                        steps = [{"step": s, "value": p["x"] ** 2 + p["y"] ** 2 + 1 / s} for s in range(1, (t["budget"] or 1) + 1)]
+                        told = {"attempt": t["attempt"], "state": "completed", "metrics": steps}
+                        d.post(f"/api/v1/experiments/{i}/trials/{n}/tell", told)
+                    if r["state"] == "done":
+                        return
+                except (OSError, harness.HttpError):
+                    return  # the driver was killed
+
+        threads = [threading.Thread(target=client, args=(f"c{k}",), daemon=True) for k in range(parallel)]
+        for t in threads:
+            t.start()
+        return threads
+
+    def search(self, **more):
+        d = self.driver()
+        i = d.submit(spec(limits={"trials": 30}, **more))
+        threads = self.drive(d, i)
+        wait_until(lambda: len(d.trials(i)) >= 8, what="eight trials")
+        d.kill()
+        for t in threads:
+            t.join(30)
+        d = d.restart()
+        for t in self.drive(d, i):
+            t.join(90)
+        self.assertGreater(self.metric(d, "slow_suggestions_total"), 0)
+        self.loop_never_waited(d)
+        self.assertEqual(d.experiment(i)["state"], "completed")
+        trials = d.trials(i)
+        digest = d.get("/debug/digest")
+        d.kill()
+        d = d.restart()
+        self.assertEqual(d.get("/debug/digest"), digest)
+        d.stop()
+        self.verify(d, i)
+        return trials
+
+    def test_gaussian_process(self):
+        trials = self.search(optimizer={"algorithm": "gp"})
+        self.assertEqual(len(trials), 30)
+        best = min(t["value"] for t in trials if t["value"] is not None)
+        self.assertLess(best, 3.0, "no better than chance: x^2 + y^2 + 1 over [-10, 10]")
+
+    def test_asha_with_a_gaussian_process(self):
+        trials = self.search(optimizer={"algorithm": "asha", "reduction_factor": 3, "sampler": "gp"},
+                             resource={"unit": "step", "min": 1, "max": 9})
+        self.assertEqual(len(trials), 30)
+
+
 class Workers(Case):
     def test_workers_run_a_whole_search(self):
         d = self.driver("--heartbeat", "200ms", env=slow(60, "*"))
