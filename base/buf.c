@@ -107,27 +107,6 @@ void buf_add_int(struct buf *b, int64_t v)
     buf_add(b, p, (size_t)(end - p));
 }
 
-void buf_add_json_number(struct buf *b, double v)
-{
-    if (!isfinite(v)) {
-        buf_adds(b, "null");
-        return;
-    }
-    if (v == floor(v) && fabs(v) < 1e15 && !(v == 0 && signbit(v))) {
-        buf_add_int(b, (int64_t)v);
-        return;
-    }
-    char text[40];
-    int n = snprintf(text, sizeof(text), "%.15g", v);
-    if (strtod(text, NULL) != v) {
-        n = snprintf(text, sizeof(text), "%.16g", v);
-        if (strtod(text, NULL) != v) {
-            n = snprintf(text, sizeof(text), "%.17g", v);
-        }
-    }
-    buf_add(b, text, (size_t)n);
-}
-
 void buf_shift(struct buf *b, size_t n)
 {
     if (n > 0) {

@@ -6,6 +6,7 @@
 #include <float.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,4 +147,59 @@ Test(buf, json_strings_are_escaped)
         json_decref(j);
         buf_fini(&b);
     }
+}
+
+/* What records were always written with. */
+static int plain_number(double v, char text[40])
+{
+    int n = snprintf(text, 40, "%.15g", v);
+    if (strtod(text, NULL) != v) {
+        n = snprintf(text, 40, "%.16g", v);
+        if (strtod(text, NULL) != v) {
+            n = snprintf(text, 40, "%.17g", v);
+        }
+    }
+    return n;
+}
+
+/* Every magnitude, round values, neighbours of powers, and values of few digits. */
+static double odd_number(struct pcg64 *g, int i)
+{
+    double u = pcg64_double(g);
+    uint64_t bits = pcg64_next(g);
+    double any = 0;
+    switch (i % 6) {
+    case 0:
+        memcpy(&any, &bits, sizeof(any));
+        return any;
+    case 1:
+        return u;
+    case 2:
+        return (u - 0.5) * pow(10, (double)pcg64_below(g, 40) - 20);
+    case 3:
+        return nextafter(pow(2, (double)pcg64_below(g, 200) - 100), u < 0.5 ? 0 : INFINITY);
+    case 4:
+        return (double)pcg64_below(g, 100000) / pow(10, (double)pcg64_below(g, 12));
+    default:
+        return nextafter(pow(10, (double)pcg64_below(g, 60) - 30), u < 0.3 ? 0 : u < 0.6 ? INFINITY : 1);
+    }
+}
+
+Test(buf, numbers_are_the_shortest_of_three_forms_byte_for_byte)
+{
+    struct pcg64 g;
+    struct buf b = {0};
+    pcg_stream(&g, 11, "numbers", 0);
+    for (int i = 0; i < 600000; i++) {
+        char want[40];
+        double v = odd_number(&g, i);
+        if (!isfinite(v) || (v == floor(v) && fabs(v) < 1e15)) {
+            continue;
+        }
+        (void)plain_number(v, want);
+        buf_reset(&b);
+        buf_add_json_number(&b, v);
+        cr_assert_str_eq(b.data, want, "%a", v);
+    }
+    buf_fini(&b);
 }
