@@ -379,7 +379,7 @@ static void draw_curve(const struct canvas *c, double top)
     }
     struct axis a = axis_of(r, top);
     draw_value_axis(c, &a);
-    (void)snprintf(label, sizeof(label), "best %s so far", c->p->metric);
+    (void)snprintf(label, sizeof(label), "%s of the best trial", c->p->metric);
     add_text(c->out, LEFT, top - 8, "h", label);
     int skip = r->n_moments / CURVE_POINTS_MAX + 1;
     double x = LEFT;

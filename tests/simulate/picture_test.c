@@ -37,7 +37,7 @@ Test(picture, it_names_what_it_shows)
                     .algorithm = "asha", .trials = 60, .workers = 4};
     struct buf svg = picture_of(&l, &jobs);
     static const char *const words[] = {"<svg xmlns", "a &lt; b &amp; c: asha, 4 workers", "1 epoch<",
-                                        "27 epochs", "lost", "best error so far", "</svg>"};
+                                        "27 epochs", "lost", "error of the best trial", "</svg>"};
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         cr_expect_not_null(strstr(svg.data, words[i]), "%s", words[i]);
     }
@@ -63,7 +63,7 @@ Test(picture, nothing_to_show_is_a_picture_too)
     struct lab l = {.simulation = "{\"step\": 60, \"objective\": \"curve(0, 1)\"}",
                     .algorithm = "random", .trials = 3, .workers = 1};
     struct buf svg = picture_of(&l, &jobs);
-    cr_expect_eq(count(svg.data, "best error"), 0);
+    cr_expect_eq(count(svg.data, "of the best trial"), 0);
     cr_expect_not_null(strstr(svg.data, "failed"));
     cr_expect_null(strstr(svg.data, "nan"));
     buf_fini(&svg);
