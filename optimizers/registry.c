@@ -17,6 +17,8 @@ static const struct optimizer_ops *const registry[] = {
     &asha_ops,
     &hyperband_ops,
     &de_ops,
+    &dehb_ops,
+    &pbt_ops,
     &cmaes_ops,
     &nsga2_ops,
     &gp_ops,

@@ -15,6 +15,8 @@ extern const struct optimizer_ops grid_ops;
 extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
 extern const struct optimizer_ops de_ops;
+extern const struct optimizer_ops dehb_ops;
+extern const struct optimizer_ops pbt_ops;
 extern const struct optimizer_ops nsga2_ops;
 extern const struct optimizer_ops gp_ops;
 extern const struct optimizer_ops tpe_ops;

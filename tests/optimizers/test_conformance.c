@@ -56,6 +56,11 @@ static const struct row {
      NUMBERS_SPACE, 3, 60},
     {"{\"algorithm\": \"de\", \"population\": 6}", MIXED_SPACE, 0, 60},
     {"{\"algorithm\": \"de\", \"population\": 5, \"mode\": \"generational\"}", MIXED_SPACE, 0, 60},
+    {"{\"algorithm\": \"dehb\"}", MIXED_SPACE, 9, 90},
+    {"{\"algorithm\": \"dehb\", \"iterations\": 2, \"reduction_factor\": 2}", MIXED_SPACE, 8, 200},
+    {"{\"algorithm\": \"dehb\"}", FINITE_SPACE, 9, 90},
+    {"{\"algorithm\": \"pbt\", \"population\": 6, \"interval\": 3}", MIXED_SPACE, 20, 40},
+    {"{\"algorithm\": \"pbt\", \"population\": 5}", FINITE_SPACE, 30, 60},
     {"{\"algorithm\": \"nsga2\", \"population\": 8}", MIXED_SPACE, 0, 60},
     {"{\"algorithm\": \"asha\", \"sampler\": \"nsga2\"}", MIXED_SPACE, 27, 90},
     {"{\"algorithm\": \"hyperband\", \"sampler\": \"nsga2\"}", MIXED_SPACE, 9, 90},
@@ -139,7 +144,8 @@ Test(conformance, a_run_with_failures_stops_cancellations_losses_and_enqueued_po
         }
         bool pauses =
             strstr(rows[i].json, "stopping") == NULL &&
-            (strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL);
+            (strstr(rows[i].json, "asha") != NULL || strstr(rows[i].json, "hyperband") != NULL ||
+             strstr(rows[i].json, "dehb") != NULL || strstr(rows[i].json, "pbt") != NULL);
         cr_expect_eq(resumes > 0, pauses, "%s resumed %d", rows[i].json, (int)resumes);
     }
 }
@@ -307,8 +313,10 @@ Test(conformance, more_trials_after_the_end_are_taken_up)
         struct sim m;
         bool endless = strstr(rows[i].json, "iterations") == NULL &&
                        strstr(rows[i].json, "generations") == NULL &&
+                       strstr(rows[i].json, "\"pbt\"") == NULL &&
                        strstr(rows[i].json, "\"grid\"") == NULL;
         start(&m, &rows[i], 8, 3);
+        endless = endless && space_size(m.space) > (double)rows[i].limit;
         sim_run(&m, 100000);
         int64_t before = m.n_trials;
         m.limit += 1;
