@@ -6,15 +6,13 @@
 #include "optimizers/optimizer.h"
 
 #include "base/alloc.h"
+#include "optimizers/auto.h"
 #include "optimizers/options.h"
 #include "optimizers/sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A grid larger than this is not tried whole unless the limit of trials covers it. */
-#define AUTO_GRID_MAX 64
 
 struct optimizer {
     const struct optimizer_ops *ops;
@@ -23,30 +21,6 @@ struct optimizer {
     int objectives;
     max_align_t state[];
 };
-
-/* What "auto" takes, and why. Model-based algorithms slot in before the last line. */
-static const char *auto_pick(const struct opt_setup *setup, char **ret_why)
-{
-    const struct opt_resource *resource = &setup->resource;
-    int64_t trials = setup->trials;
-    double size = space_size(setup->space);
-    if (resource->present && resource->max > resource->min && optimizer_find("asha") != NULL) {
-        *ret_why =
-            xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
-                      "early and the time goes to the promising ones",
-                      (long long)resource->min, (long long)resource->max);
-        return "asha";
-    }
-    if (size <= (trials > 0 ? (double)trials : AUTO_GRID_MAX) &&
-        space_size_is_exact(setup->space) && optimizer_find("grid") != NULL) {
-        *ret_why = xasprintf("grid, because all %.0f points of the space can be tried", size);
-        return "grid";
-    }
-    *ret_why = xstrdup(isfinite(size)
-                           ? "random, because the space has more points than may be tried"
-                           : "random, because the space is continuous and there is no resource");
-    return "random";
-}
 
 static const struct optimizer_ops *unknown_algorithm(const char *name, const char *pointer,
                                                      struct mjson_issues *is)
@@ -67,9 +41,11 @@ static const struct optimizer_ops *unknown_algorithm(const char *name, const cha
     return NULL;
 }
 
+/* The algorithm that `object` names. For "auto" *ret_auto is the object that takes its place, new
+ * reference. */
 static const struct optimizer_ops *choose(const json_t *object, const char *pointer,
                                           const struct opt_setup *setup, struct mjson_issues *is,
-                                          char **ret_why)
+                                          json_t **ret_auto, char **ret_why)
 {
     const json_t *name = json_object_get(object, "algorithm");
     if (object != NULL && !json_is_object(object)) {
@@ -90,7 +66,8 @@ static const struct optimizer_ops *choose(const json_t *object, const char *poin
                     "\"auto\" takes no options: name the algorithm to set its options");
         return NULL;
     }
-    return optimizer_find(auto_pick(setup, ret_why));
+    *ret_auto = auto_pick(setup, ret_why);
+    return optimizer_find(json_string_value(json_object_get(*ret_auto, "algorithm")));
 }
 
 static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg,
@@ -127,7 +104,8 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
 {
     char *why = NULL;
     int before = is->total;
-    const struct optimizer_ops *ops = choose(object, pointer, setup, is, &why);
+    json_t *chosen = NULL;
+    const struct optimizer_ops *ops = choose(object, pointer, setup, is, &chosen, &why);
     if (ops == NULL) {
         return NULL;
     }
@@ -135,7 +113,9 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
     o->ops = ops;
     o->resource = setup->resource;
     o->objectives = setup->objectives > 0 ? setup->objectives : 1;
-    options_parse(ops->options, "algorithm", object, pointer, is, o->values);
+    options_parse(ops->options, "algorithm", chosen != NULL ? chosen : object, pointer, is,
+                  o->values);
+    json_decref(chosen);
     struct opt_config cfg = {.space = setup->space,
                              .seed = setup->seed,
                              .resource = setup->resource,

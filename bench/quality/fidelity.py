@@ -3,7 +3,8 @@
 
 `mf`: the multi-fidelity Hartmann functions of mf-prior-bench (bias 0.5, noise 0.1, fidelity 1 to 100) and counting-ones with 50
 categorical and 50 continuous parameters (Falkner et al., ICML 2018; fidelity 576/100 to 93312/100 draws), 300 evaluations of whatever
-fidelity; scored is the best value seen at any of them, as DEHB's own benchmark does.
+fidelity; scored is the best value seen at any of them, as DEHB's own benchmark does. DEHB counts its fidelities down from the
+largest by 3; magpie counts its rungs up, and gets least budgets that end near the largest by 3: 4, 12, 36, 100 and 12, 36, 108, 324, 933.
 
 `curves`: a configuration's error falls by a power law from a common start to its own asymptote, at its own speed, so that
 curves cross; noise on every epoch; wide networks take longer an epoch. Scored is the noise-free error of the incumbent (the
@@ -39,12 +40,12 @@ def mf(name):
         params = [Param("cat%02d" % i, "cat", values=("0", "1")) for i in range(50)] + floats(50, 0, 1)
         rng = random.Random("ones:" + seed)
         p = Problem("mf", name, params, None, -1.0, EVALUATIONS)
-        p.at, p.resource = lambda q, z: counting_ones(q, z, rng), (5, 933)
+        p.at, p.resource = lambda q, z: counting_ones(q, z, rng), (12, 933)
         p.exact_resource = (576 / 100, 93312 / 100)
         return p
     a, c, best = {"mfh3": (HARTMANN3_A, HARTMANN3_P, HARTMANN3_BEST), "mfh6": (HARTMANN6_A, HARTMANN6_P, HARTMANN6_BEST)}[kind]
     p = Problem("mf", name, floats(len(a[0]), 0, 1), None, best, EVALUATIONS)
-    p.at, p.resource = lambda q, z: mf_hartmann(vector(q), z, a, c, int(seed)), (1, 100)
+    p.at, p.resource, p.exact_resource = lambda q, z: mf_hartmann(vector(q), z, a, c, int(seed)), (4, 100), (1, 100)
     return p
 
 

@@ -3,6 +3,7 @@
 
 Solvers are compared on the (problem, seed) pairs that all of them have; the tables say how many these are.
 """
+import re
 import statistics
 
 import rows
@@ -32,7 +33,8 @@ def mean_ranks(tab):
 
 
 def function_of(problem):
-    return problem.split("-")[0]
+    """The problem without its instance or seed: what wins and medians are counted by."""
+    return re.sub(r"-[is]\d+", "", problem) if problem[0] != "f" else problem.split("-")[0]
 
 
 def pair_wins(tab, a, b):
@@ -90,12 +92,12 @@ def print_groups(tab, a, b):
 
 
 def print_medians(tab):
-    problems = sorted({k[0] for t in tab.values() for k in t})
+    problems = sorted({function_of(k[0]) for t in tab.values() for k in t})
     for p in problems:
         print("  %s" % p)
         lines = []
         for s, t in tab.items():
-            values = [r["final"] for k, r in t.items() if k[0] == p]
+            values = [r["final"] for k, r in t.items() if function_of(k[0]) == p]
             if values:
                 lo, hi = stats.bootstrap(values)
                 lines.append((statistics.median(values), "    %-44s median %.4g  [%.4g, %.4g]  mean %.4g  n %d"

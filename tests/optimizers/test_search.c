@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Random, grid, differential evolution, "auto" and the median rule: what each promises on its own.
+ * Random, grid, differential evolution and the median rule: what each promises on its own.
  */
 #include "harness.h"
 
@@ -12,41 +12,6 @@
 #include <string.h>
 
 TestSuite(search, .timeout = 100);
-
-/* ---- auto ---- */
-
-Test(search, auto_picks_by_resource_and_size_and_says_why)
-{
-    static const struct {
-        const char *space;
-        int64_t max, trials;
-        const char *name, *why;
-    } cases[] = {
-        {MIXED_SPACE, 27, 100, "asha", "has a resource"},
-        {FINITE_SPACE, 0, 33, "grid", "all 33 points"},
-        {FINITE_SPACE, 0, 32, "random", "more points than may be tried"},
-        {FINITE_SPACE, 0, 0, "grid", "all 33 points"},
-        {FINITE_SPACE, 1, 100, "grid", "all 33 points"}, /* a resource without room for rungs */
-        {MIXED_SPACE, 0, 100, "random", "continuous"},
-        {MIXED_SPACE, 0, 0, "random", "continuous"},
-    };
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct space *s = space_of(cases[i].space);
-        struct opt_setup setup = {.space = s,
-                                  .seed = 1,
-                                  .resource = {cases[i].max > 0, 1, cases[i].max},
-                                  .trials = cases[i].trials};
-        struct mjson_issues is = {0};
-        char *why = NULL;
-        struct optimizer *o = optimizer_create(NULL, "", &setup, &is, &why);
-        cr_assert_not_null(o);
-        cr_expect_str_eq(optimizer_ops_of(o)->name, cases[i].name, "case %zu", i);
-        cr_expect_not_null(strstr(why, cases[i].why), "case %zu: %s", i, why);
-        free(why);
-        optimizer_destroy(o);
-        space_destroy(s);
-    }
-}
 
 /* ---- random ---- */
 

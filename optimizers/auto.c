@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The rules of "auto", first match first. The reasons are bench/quality's: each rule takes what was
+ * best, or not measurably worse than the best, on the tuning instances of its kind of problem.
+ */
+#include "optimizers/auto.h"
+
+#include "base/alloc.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* What the rules look at. Nothing here can tell one problem from another of the same shape. */
+struct facts {
+    double size;         /* points of the space, INFINITY when continuous */
+    bool exact;          /* size counts every constraint */
+    bool rungs;          /* a resource with room for successive halving */
+    int64_t least, most; /* of the resource */
+    int64_t trials;      /* 0 = no limit */
+    int objectives, params, numeric;
+};
+
+static struct facts facts_of(const struct opt_setup *setup)
+{
+    const struct opt_resource *r = &setup->resource;
+    struct facts f = {.size = space_size(setup->space),
+                      .exact = space_size_is_exact(setup->space),
+                      .rungs = r->present && r->max > r->min,
+                      .least = r->min,
+                      .most = r->max,
+                      .trials = setup->trials,
+                      .objectives = setup->objectives > 0 ? setup->objectives : 1,
+                      .params = setup->space->n};
+    for (int i = 0; i < setup->space->n; i++) {
+        enum param_type type = setup->space->params[i].type;
+        f.numeric += type == PARAM_DOUBLE || type == PARAM_INTEGER;
+    }
+    return f;
+}
+
+static bool several_and_few(const struct facts *f)
+{
+    return f->objectives > 1 && f->trials > 0 && f->trials <= AUTO_FRONT_TRIALS &&
+           f->params <= AUTO_GP_PARAMS;
+}
+
+static bool several(const struct facts *f)
+{
+    return f->objectives > 1;
+}
+
+static bool has_rungs(const struct facts *f)
+{
+    return f->rungs;
+}
+
+static bool can_be_tried_whole(const struct facts *f)
+{
+    return f->exact && f->size <= (f->trials > 0 ? (double)f->trials : AUTO_GRID_MAX);
+}
+
+static bool few_trials(const struct facts *f)
+{
+    return f->trials > 0 && f->trials <= AUTO_GP_TRIALS && f->params <= AUTO_GP_PARAMS;
+}
+
+static bool always(const struct facts *f)
+{
+    return true;
+}
+
+static char *why_several_and_few(const struct facts *f)
+{
+    return xasprintf("gp, because there are %d objectives and only %lld trials: a model of each "
+                     "weighted sum spreads them along the front",
+                     f->objectives, (long long)f->trials);
+}
+
+static char *why_several(const struct facts *f)
+{
+    return xasprintf("nsga2, because there are %d objectives: its population becomes their front",
+                     f->objectives);
+}
+
+static char *why_rungs(const struct facts *f)
+{
+    return xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
+                     "early and the time goes to the promising ones, which tpe proposes",
+                     (long long)f->least, (long long)f->most);
+}
+
+static char *why_grid(const struct facts *f)
+{
+    return xasprintf("grid, because all %.0f points of the space can be tried", f->size);
+}
+
+static char *why_few(const struct facts *f)
+{
+    return xasprintf("gp, because %lld trials of %d parameters are few enough for a Gaussian "
+                     "process, which needs the fewest trials to come near the optimum",
+                     (long long)f->trials, f->params);
+}
+
+static char *why_many(const struct facts *f)
+{
+    if (f->trials == 0) {
+        return xasprintf("tpe, because limits.trials is not given: it is quick whatever the number "
+                         "of trials and takes every kind of parameter");
+    }
+    return xasprintf("tpe, because %lld trials of %d parameters are many: it stays quick and takes "
+                     "every kind of parameter",
+                     (long long)f->trials, f->params);
+}
+
+struct rule {
+    bool (*applies)(const struct facts *f);
+    const char *optimizer; /* JSON */
+    char *(*why)(const struct facts *f);
+};
+
+static const struct rule rules[] = {
+    /* Before the resource: successive halving ranks by one objective. */
+    {several_and_few, "{\"algorithm\": \"gp\"}", why_several_and_few},
+    {several, "{\"algorithm\": \"nsga2\"}", why_several},
+    {has_rungs, "{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}", why_rungs},
+    {can_be_tried_whole, "{\"algorithm\": \"grid\"}", why_grid},
+    {few_trials, "{\"algorithm\": \"gp\"}", why_few},
+    {always, "{\"algorithm\": \"tpe\"}", why_many},
+};
+
+json_t *auto_pick(const struct opt_setup *setup, char **ret_why)
+{
+    struct facts f = facts_of(setup);
+    const struct rule *r = rules;
+    while (!r->applies(&f)) {
+        r++;
+    }
+    *ret_why = r->why(&f);
+    return json_loads(r->optimizer, 0, NULL);
+}
