@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/alloc.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/commands.h"
@@ -36,6 +37,43 @@ static void row_members(const char *label, const json_t *object)
     buf_fini(&b);
 }
 
+static void print_constraints(const json_t *list)
+{
+    size_t i = 0;
+    const json_t *c = NULL;
+    json_array_foreach(list, i, c)
+    {
+        char *text = json_is_string(c) ? xstrdup(json_string_value(c)) : mjson_dump(c);
+        char *line = json_is_string(c) ? xstrdup(text) : xasprintf("never %s", text);
+        row(i == 0 ? "constraints" : "", line);
+        free(line);
+        free(text);
+    }
+}
+
+/* "120 earlier results; 7 dropped: out-of-range=7"; reasons that were not met are left out. */
+static void print_warm_start(const json_t *w)
+{
+    struct buf b = {0};
+    const char *reason = NULL;
+    const json_t *n = NULL;
+    if (!json_is_object(w)) {
+        return;
+    }
+    buf_addf(&b, "%" PRId64 " earlier results", format_int(w, "used"));
+    if (format_int(w, "dropped") > 0) {
+        buf_addf(&b, "; %" PRId64 " dropped:", format_int(w, "dropped"));
+    }
+    json_object_foreach(json_object_get(w, "reasons"), reason, n)
+    {
+        if (json_integer_value(n) > 0) {
+            buf_addf(&b, " %s=%" PRId64, reason, (int64_t)json_integer_value(n));
+        }
+    }
+    row("warm start", b.data);
+    buf_fini(&b);
+}
+
 static void print_best(const json_t *x)
 {
     const json_t *best = json_object_get(x, "best");
@@ -70,6 +108,8 @@ static void print_text(const json_t *x)
     row_members("optimizer", json_object_get(spec, "optimizer"));
     row_members("resource", json_object_get(spec, "resource"));
     row_members("limits", json_object_get(x, "limits"));
+    print_constraints(json_object_get(spec, "constraints"));
+    print_warm_start(json_object_get(x, "warm_start"));
     (void)printf("%-11s %" PRId64 "\n", "seed", format_int(spec, "seed"));
     row("trials", counts);
     print_best(x);

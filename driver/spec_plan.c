@@ -89,6 +89,11 @@ static json_t *make_notes(const struct spec *s, const struct optimizer_ops *ops,
         note(notes, xasprintf("%zu enqueued points run first and count as trials",
                               json_array_size(s->points)));
     }
+    if (s->warm_start != NULL) {
+        note(notes, spec_warm_pending(s)
+                        ? xstrdup("results of earlier experiments are read when it is submitted")
+                        : xasprintf("%d earlier results are known from the start", s->n_observed));
+    }
     return notes;
 }
 

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DRAWS_MAX 512
+#define DRAWS_MAX 256
 
 struct source {
     const struct space *s;

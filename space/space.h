@@ -66,7 +66,7 @@ int space_find(const struct space *s, const char *name); /* index or -1 */
 
 /* Draws every active parameter from the stream (seed, "<purpose>:<name>", id): independent of the
  * order of parameters and of other ids. With constraints: uniform over the points that meet them
- * while one of 512 draws does; beyond that a draw is repaired and then moved by slice sampling,
+ * while one of 256 draws does; beyond that a draw is repaired and then moved by slice sampling,
  * which is nearly so. */
 void space_sample(const struct space *s, uint64_t seed, const char *purpose, uint64_t id,
                   double *point);

@@ -57,6 +57,7 @@ export interface Spec {
     resource?: { unit?: string; min?: number; max?: number };
     limits?: { trials?: number; time?: string | number; target?: number; parallel?: number };
     trial?: Record<string, unknown>;
+    constraints?: unknown[];
     [key: string]: unknown;
 }
 
@@ -77,6 +78,7 @@ export interface ExperimentJson {
     notes?: string;
     objective?: { metric: string; direction?: 'max' | 'min' };
     algorithm?: string;
+    warm_start?: { used: number; dropped: number } | null;
     limits?: { trials?: number | null; target?: number | null; [key: string]: unknown };
     [more: string]: unknown;
 }

@@ -197,7 +197,9 @@ class Head {
         const goal = `${spec?.objective?.direction === 'min' ? 'minimise' : 'maximise'} ${this.exp.metric}`;
         const why = whyText(e.why);
         const ended = e.state === 'completed';
-        const parts = [algorithm(spec), goal, spec?.seed !== undefined ? `seed ${String(spec.seed)}` : '', `created ${f.ago(time(e.created), now)}`, ended ? why : '', ...(e.tags ?? [])];
+        const rules = spec?.constraints?.length ?? 0;
+        const known = e.warm_start?.used ?? 0;
+        const parts = [algorithm(spec), goal, rules ? `${rules} constraint${rules === 1 ? '' : 's'}` : '', known ? `${known} earlier results known` : '', spec?.seed !== undefined ? `seed ${String(spec.seed)}` : '', `created ${f.ago(time(e.created), now)}`, ended ? why : '', ...(e.tags ?? [])];
         setText(this.sub, parts.filter(Boolean).join('  ·  '));
         setText(this.notes, e.notes ?? '');
         show(this.notes, Boolean(e.notes));

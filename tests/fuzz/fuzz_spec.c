@@ -6,6 +6,7 @@
  */
 #include "base/alloc.h"
 #include "driver/spec.h"
+#include "space/constraint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@ static void ask_once(const struct spec *s)
     struct opt_suggestion out = {.point = xcalloc((size_t)s->space->n, sizeof(double))};
     optimizer_suggest(o, &(struct opt_ask){.next_trial = 1, .may_create = true}, &out);
     MAG_ASSERT(out.answer == OPT_TRIAL && space_normalize(s->space, out.point), "the first trial");
+    MAG_ASSERT(space_is_feasible(s->space, out.point), "%s", space_broken(s->space, out.point));
     optimizer_adopt(o, &out);
     free(out.point);
     optimizer_destroy(o);

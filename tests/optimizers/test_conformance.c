@@ -307,6 +307,17 @@ Test(conformance, nothing_is_created_beyond_the_limit_and_done_is_final)
     }
 }
 
+/* Did the last ask say that every point was tried? */
+static bool is_exhausted(const struct sim *m)
+{
+    int i = m->h.n - 1;
+    while (i >= 0 && m->h.at[i].call != CALL_ASK) {
+        i--;
+    }
+    const char *code = i >= 0 ? m->h.at[i].answer.why_code : NULL;
+    return code != NULL && strcmp(code, "space-exhausted") == 0;
+}
+
 Test(conformance, more_trials_after_the_end_are_taken_up)
 {
     for (size_t i = 0; i < ROWS; i++) {
@@ -318,6 +329,7 @@ Test(conformance, more_trials_after_the_end_are_taken_up)
         start(&m, &rows[i], 8, 3);
         endless = endless && space_size(m.space) > (double)rows[i].limit;
         sim_run(&m, 100000);
+        endless = endless && !is_exhausted(&m);
         int64_t before = m.n_trials;
         m.limit += 1;
         m.done = false;

@@ -553,7 +553,7 @@ Test(gp, a_constant_objective_is_searched_to_the_end)
 
 Test(gp, parameters_of_one_value_and_only_such_are_fine)
 {
-    cr_expect_eq(best_of("{\"algorithm\": \"gp\"}", "{\"a\": [\"DISCRETE\", [5]]}", flat, 1, 12, 2),
+    cr_expect_eq(best_of("{\"algorithm\": \"gp\"}", "{\"a\": [\"DISCRETE\", [5]]}", flat, 1, 1, 1),
                  3);
     double best = best_of("{\"algorithm\": \"gp\"}",
                           "{\"a\": [\"DOUBLE\", [-5, 10]], \"b\": [\"DOUBLE\", [0, 15]],"
