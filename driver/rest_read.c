@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ struct read_job {
     char *metric;
     int64_t last_seq;
     bool more;
+    struct event before; /* the trial's last message with points */
     /* curves: the trials, and one trial's points as three lists */
     int64_t *trials;
     int n_trials, points;
@@ -50,6 +52,7 @@ struct read_job {
 static void job_free(struct read_job *j)
 {
     buf_fini(&j->out);
+    event_fini(&j->before);
     free(j->fault);
     free(j->metric);
     free(j->trials);
@@ -101,11 +104,80 @@ static void answer(struct read_job *j, const char *content_type)
     job_free(j);
 }
 
+/* ---- points ---- */
+
+static bool same_value(const struct event_value *a, const struct event_value *b)
+{
+    bool name =
+        a->name == NULL || b->name == NULL ? a->name == b->name : strcmp(a->name, b->name) == 0;
+    return name && (a->value == b->value || (isnan(a->value) && isnan(b->value)));
+}
+
+static bool same_point(const struct event_point *a, const struct event_point *b)
+{
+    bool same = a->step == b->step && a->n_values == b->n_values;
+    for (int i = 0; i < a->n_values && same; i++) {
+        same = same_value(&a->values[i], &b->values[i]);
+    }
+    return same;
+}
+
+/* A message whose answer was lost comes again, and where it holds more than the objective it is
+ * recorded again: its points are shown once. Points lie in the order of their steps. */
+static bool is_repeat(const struct event *before, const struct event *ev,
+                      const struct event_point *p)
+{
+    int n = before->attempt == ev->attempt && before->late == ev->late ? before->n_points : 0;
+    int lo = 0;
+    int hi = n;
+    while (lo < hi) {
+        int mid = lo + (hi - lo) / 2;
+        if (before->points[mid].step < p->step) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    while (lo < n && before->points[lo].step == p->step) {
+        if (same_point(&before->points[lo++], p)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+typedef void (*point_fn)(struct read_job *j, const struct event *ev, const struct event_point *p);
+
+/* Hands each point of a recorded message that is news to `add`. */
+static void each_point(struct read_job *j, const struct store_event *row, point_fn add)
+{
+    struct event ev;
+    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev,
+                     NULL) != MAG_OK) {
+        return; /* replay says so; a curve just lacks it */
+    }
+    ev.wall_ms = row->wall_ms;
+    for (int i = 0; i < ev.n_points; i++) {
+        if (!is_repeat(&j->before, &ev, &ev.points[i])) {
+            add(j, &ev, &ev.points[i]);
+        }
+    }
+    if (ev.n_points > 0) {
+        struct event older = j->before;
+        j->before = ev;
+        ev = older;
+    }
+    event_fini(&ev);
+}
+
 /* ---- metrics ---- */
 
 static void add_point(struct read_job *j, const struct event *ev, const struct event_point *p)
 {
     struct buf *out = &j->out;
+    if (j->attempt > 0 && ev->attempt != j->attempt) {
+        return;
+    }
     buf_adds(out, j->n++ > 0 ? ",{\"step\":" : "{\"step\":");
     buf_add_int(out, p->step);
     buf_adds(out, ",\"attempt\":");
@@ -135,19 +207,8 @@ static bool on_event(void *arg, const struct store_event *row)
         j->more = true;
         return false;
     }
-    struct event ev;
-    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev,
-                     NULL) != MAG_OK) {
-        return true; /* replay says so; a curve just lacks it */
-    }
-    ev.wall_ms = row->wall_ms;
-    if (j->attempt == 0 || ev.attempt == j->attempt) {
-        for (int i = 0; i < ev.n_points; i++) {
-            add_point(j, &ev, &ev.points[i]);
-        }
-    }
+    each_point(j, row, add_point);
     j->last_seq = row->seq;
-    event_fini(&ev);
     return true;
 }
 
@@ -203,7 +264,7 @@ void rest_trial_metrics(struct http_call *c)
 
 static void add_curve_point(struct read_job *j, const struct event *ev, const struct event_point *p)
 {
-    for (int i = 0; i < p->n_values; i++) {
+    for (int i = 0; i < p->n_values && !ev->late; i++) {
         if (p->values[i].name != NULL && strcmp(p->values[i].name, j->metric) != 0) {
             continue;
         }
@@ -221,7 +282,6 @@ static void add_curve_point(struct read_job *j, const struct event *ev, const st
 static bool on_curve_event(void *arg, const struct store_event *row)
 {
     struct read_job *j = arg;
-    struct event ev;
     if (row->kind != EV_REPORT && row->kind != EV_TELL) {
         return true;
     }
@@ -229,14 +289,7 @@ static bool on_curve_event(void *arg, const struct store_event *row)
         j->more = true;
         return false;
     }
-    if (event_decode((enum event_kind)row->kind, row->text, (size_t)row->text_len, j->dims, &ev,
-                     NULL) != MAG_OK) {
-        return true; /* replay says so; a curve just lacks it */
-    }
-    for (int i = 0; i < ev.n_points && !ev.late; i++) {
-        add_curve_point(j, &ev, &ev.points[i]);
-    }
-    event_fini(&ev);
+    each_point(j, row, add_curve_point);
     return true;
 }
 
@@ -268,6 +321,7 @@ static void run_curves(struct reader_job *job, struct store_reader *store,
         buf_reset(&j->steps);
         buf_reset(&j->attempts);
         buf_reset(&j->values);
+        event_fini(&j->before);
         st = store_read_trial(store, j->experiment, j->trials[i], 0, on_curve_event, j, &err);
         add_curve(j, j->trials[i], i == 0);
         j->points += j->n;

@@ -533,6 +533,19 @@ class Rest(harness.Case):
         self.assertEqual([(p["step"], p["attempt"], p["values"]) for p in points],
                          [(s, 1, {"acc": s, "loss": -s}) for s in range(1, 8)])
 
+    def test_a_report_sent_again_shows_its_points_once(self):
+        d, x = self.begin()
+        d.post(x + "/ask")
+        report = {"attempt": 1, "metrics": [{"step": s, "value": s, "values": {"loss": -s}} for s in (1, 2, 3)]}
+        for _ in range(3):
+            self.assertEqual(d.post(x + "/trials/1/report", report), {"action": "continue"})
+        # The same step with something else to say is news.
+        d.post(x + "/trials/1/report", {"attempt": 1, "metrics": [{"step": 3, "values": {"speed": 7}}]})
+        points = [(p["step"], p["values"]) for p in d.get(x + "/trials/1/metrics?limit=100")["metrics"]]
+        self.assertEqual(points, [(s, {"acc": s, "loss": -s}) for s in (1, 2, 3)] + [(3, {"speed": 7})])
+        curve = d.get(x + "/curves?trials=1")["curves"][0]
+        self.assertEqual((curve["steps"], curve["values"]), ([1, 2, 3], [1, 2, 3]))
+
     # ---- what people do ----
 
     def test_notes_fork_repeat_delete(self):
