@@ -19,7 +19,7 @@
 #include <string.h>
 
 static const double stds[] = {0, 0.1, 0.24, 0.33, 0.56, 1, 1.33, 1.67};
-static const double drops[] = {0, 0.001, 0.002, 0.003, 0.005, 0.007, 0.01};
+static const double drops[] = {0, 0.001, 0.002, 0.005, 0.01};
 
 static const struct {
     const char *name, *object;
@@ -40,8 +40,8 @@ static const struct {
     {"step", 1, 0},
     {"16-steps", 16, 0},
     {"rung", 256, 0},
-    {"step+copies", 1, 1.2},
-    {"16-steps+copies", 16, 1.2},
+    {"step+copies", 1, 1},
+    {"16-steps+copies", 16, 1},
 };
 
 #define END 2000.0 /* units of time */
@@ -160,7 +160,7 @@ static void stragglers(int repeats)
 /* Jobs dropped: by how often a checkpoint is written. */
 static void dropped(int repeats)
 {
-    static const double some[] = {0.1, 0.56, 1.33};
+    static const double some[] = {0.56, 0.1, 1.33};
     for (size_t s = 0; s < sizeof(some) / sizeof(some[0]); s++) {
         for (size_t d = 0; d < N_DROPS; d++) {
             for (size_t how = 0; how < sizeof(recoveries) / sizeof(recoveries[0]); how++) {
@@ -180,11 +180,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: asha_paper [REPEATS] [all|drops|stragglers|wide]\n");
         return 2;
     }
-    if (all || strcmp(what, "stragglers") == 0) {
-        stragglers(repeats);
-    }
     if (all || strcmp(what, "drops") == 0) {
         dropped(repeats);
+    }
+    if (all || strcmp(what, "stragglers") == 0) {
+        stragglers(repeats);
     }
     if (all || strcmp(what, "wide") == 0) {
         line(0, 0.56, 0, 0, 500, repeats < 5 ? repeats : 5);

@@ -49,6 +49,7 @@ struct sim_trial {
     int64_t quiet_ns; /* nobody beats for it since then, SIM_NEVER = somebody does */
     int32_t attempt;  /* current */
     int32_t holder, copy; /* workers, -1 = none */
+    int32_t copies;       /* of this attempt, so far */
     int32_t rung;         /* row in the tally */
     bool full;
 };
@@ -68,7 +69,7 @@ struct sim {
     struct sim_trial *trials; /* by id */
     int64_t cap_trials;
     double step_seen_ns; /* a step's usual time, as the driver sees it; 0 = nothing seen */
-    int64_t n_steps_seen;
+    int64_t n_jobs_seen;
     int32_t n_copies;    /* running */
     int cap_rungs, cap_moments;
     int64_t cap_list;

@@ -18,7 +18,7 @@
 
 #include "base/clock.h"
 
-#define TWICE_STEPS 4  /* of a copy that takes the place of a new trial */
+#define TWICE_STEPS 2  /* of a copy that takes the place of a new trial */
 #define COPIES_SHARE 4 /* at most one worker in so many runs a copy */
 
 /* The time of a step of this job so far; the step under way can only show that it is slower. */

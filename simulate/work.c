@@ -68,7 +68,9 @@ static void draw_job(struct sim *m, struct sim_worker *w)
 {
     const struct sim_duration *d = &m->setup->duration;
     double step_ns = (double)m->setup->step_ms * 1e6;
-    uint64_t id = (uint64_t)w->job.trial << 20 ^ (uint64_t)w->job.attempt << 1 ^ w->job.copy;
+    /* Each copy of an attempt has draws of its own. */
+    uint64_t copy = w->job.copy ? (uint64_t)sim_trial_of(m, w->job.trial)->copies & 0xff : 0;
+    uint64_t id = (uint64_t)w->job.trial << 24 ^ (uint64_t)w->job.attempt << 8 ^ copy;
     pcg_stream(&w->pace, m->draws, "simulate:job", id);
     w->unit_ns = step_ns;
     if (d->n_by > 0) {
@@ -127,6 +129,7 @@ static void take_grant(struct sim *m, struct sim_worker *w, const struct event_g
     t->attempt = (int32_t)g->attempt;
     t->holder = w->number;
     t->copy = -1;
+    t->copies = 0;
     t->quiet_ns = SIM_NEVER;
     struct sim_job job = {.trial = g->trial,
                           .attempt = (int32_t)g->attempt,
@@ -144,6 +147,7 @@ static void begin_copy(struct sim *m, struct sim_worker *w, const struct sim_wor
     job.from = t->checkpoint_step > 0 ? t->checkpoint_step : 0;
     job.copy = true;
     sim_trial_of(m, job.trial)->copy = w->number;
+    sim_trial_of(m, job.trial)->copies++;
     w->second = true;
     m->n_copies++;
     m->r->copies++;
@@ -355,16 +359,18 @@ static void hold_back(const struct sim *m, struct sim_worker *w, int64_t step)
     w->unsaid[w->n_unsaid++] = step;
 }
 
-/* What the driver sees of a step's time: the usual one, by the mean of all. */
-static void see_step(struct sim *m, const struct sim_worker *w)
+/* What the driver sees of a step's time, by each job's first report: fast jobs, of which there are
+ * more reports, would make a fresh one look faster than it is. */
+static void see_pace(struct sim *m, const struct sim_worker *w)
 {
     int64_t steps = w->job.to - w->job.from;
-    if (m->setup->speculate <= 0 || steps < 1) {
+    if (m->setup->speculate <= 0 || steps < 1 || !isnan(w->job.value)) {
         return;
     }
-    double ns = (double)(m->now_ns - w->job.start_ns) / (double)steps;
-    m->n_steps_seen++;
-    m->step_seen_ns += (ns - m->step_seen_ns) / (double)m->n_steps_seen;
+    double started = (double)(w->job.start_ns + m->setup->start_ms * MAG_NS_PER_MS);
+    double ns = ((double)m->now_ns - started) / (double)steps;
+    m->n_jobs_seen++;
+    m->step_seen_ns += (ns - m->step_seen_ns) / (double)m->n_jobs_seen;
 }
 
 /* A step is done. True: the job goes on. */
@@ -373,10 +379,10 @@ static bool end_step(struct sim *m, struct sim_worker *w)
     int64_t step = ++w->job.to;
     m->r->steps++;
     w->reached_ns = m->now_ns;
-    see_step(m, w);
     if (!is_reported(m, w, step)) {
         return true;
     }
+    see_pace(m, w);
     w->job.value = w->values[0];
     if (!sim_is_silent(m, w)) {
         return say(m, w, step);
