@@ -14,7 +14,7 @@
 
 enum axis_kind parzen_axis(const struct param *p)
 {
-    if (p->type == PARAM_CATEGORICAL) {
+    if (p->type == PARAM_CATEGORICAL && !p->ordered) {
         return AXIS_CHOICE;
     }
     return p->type == PARAM_DOUBLE && p->step <= 0 ? AXIS_REAL : AXIS_CELLS;
@@ -42,7 +42,7 @@ void parzen_locate(const struct space *s, const double *point, struct parzen_spo
         double v = point[j];
         if (isnan(v)) {
             spots[j] = (struct parzen_spot){NAN, NAN, NAN};
-        } else if (p->type == PARAM_CATEGORICAL) {
+        } else if (parzen_axis(p) == AXIS_CHOICE) {
             spots[j] = (struct parzen_spot){v, v, v};
         } else if (parzen_axis(p) == AXIS_REAL) {
             double u = param_to_unit(p, v);
@@ -56,6 +56,12 @@ void parzen_locate(const struct space *s, const double *point, struct parzen_spo
 void parzen_init(struct parzen *p, const struct space *s, double prior)
 {
     *p = (struct parzen){.space = s, .prior = prior, .total = prior};
+    p->turned = xcalloc((size_t)s->n, sizeof(*p->turned));
+    for (int j = 0; j < s->n; j++) {
+        if (parzen_axis(&s->params[j]) == AXIS_REAL && s->params[j].parent < 0) {
+            p->turned[p->n_turned++] = j;
+        }
+    }
 }
 
 void parzen_fini(struct parzen *p)
@@ -65,14 +71,45 @@ void parzen_fini(struct parzen *p)
     free(p->norm);
     free(p->weight);
     free(p->base);
+    free(p->turned);
+    free(p->l);
 }
 
 void parzen_clear(struct parzen *p)
 {
     p->n = 0;
     p->total = p->prior;
+    free(p->l);
+    p->l = NULL;
     for (int k = 0; k < p->cap; k++) {
         p->base[k] = -INFINITY;
+    }
+}
+
+int parzen_turned(const struct parzen *p, const int **ret)
+{
+    *ret = p->turned;
+    return p->n_turned;
+}
+
+/* The width of turned dimension i by itself. */
+static double marginal(const struct parzen *p, int i)
+{
+    double q = 0;
+    for (int c = 0; c <= i; c++) {
+        q += p->l[i * p->n_turned + c] * p->l[i * p->n_turned + c];
+    }
+    return sqrt(q);
+}
+
+void parzen_turn(struct parzen *p, const double *l)
+{
+    size_t n = (size_t)p->n_turned;
+    p->l = xcalloc(n * n + 1, sizeof(*p->l));
+    memcpy(p->l, l, n * n * sizeof(*l));
+    p->volume = 0;
+    for (int i = 0; i < p->n_turned; i++) { /* the marginals' densities are in `norm` */
+        p->volume += log(marginal(p, i)) - log(l[i * p->n_turned + i]);
     }
 }
 
@@ -138,6 +175,12 @@ static double normaliser(enum axis_kind kind, double mu, double inv)
     return kind == AXIS_REAL ? log(inv) - LOG_SQRT_2PI - z : -z;
 }
 
+static bool is_turned(const struct parzen *p, int j)
+{
+    const struct param *q = &p->space->params[j];
+    return p->l != NULL && q->parent < 0 && parzen_axis(q) == AXIS_REAL;
+}
+
 void parzen_put(struct parzen *p, int k, const double *u, const double *width, double weight)
 {
     const struct space *s = p->space;
@@ -150,12 +193,13 @@ void parzen_put(struct parzen *p, int k, const double *u, const double *width, d
     }
     p->total += weight - p->weight[k];
     p->weight[k] = weight;
-    p->base[k] = log(weight);
-    for (int j = 0; j < s->n; j++) {
+    p->base[k] = log(weight) + (p->l != NULL ? p->volume : 0);
+    for (int j = 0, turned = 0; j < s->n; j++) {
         enum axis_kind kind = parzen_axis(&s->params[j]);
         size_t at = (size_t)j * (size_t)p->cap + (size_t)k;
+        double w = is_turned(p, j) ? marginal(p, turned++) : width[j];
         p->mu[at] = u[j];
-        p->inv[at] = kind == AXIS_CHOICE ? width[j] : 1 / width[j];
+        p->inv[at] = kind == AXIS_CHOICE ? w : 1 / w;
         p->norm[at] = normaliser(kind, u[j], p->inv[at]);
         p->base[k] += s->params[j].parent < 0 ? p->norm[at] : 0;
     }
@@ -177,6 +221,11 @@ void parzen_drop(struct parzen *p, int k)
 }
 
 /* ---- density ---- */
+
+static int padded(const struct parzen *p)
+{
+    return (p->n + BLOCK - 1) / BLOCK * BLOCK;
+}
 
 static void add_real(double *restrict acc, const double *restrict mu, const double *restrict inv,
                      int n, double x)
@@ -264,35 +313,63 @@ static double log_sum(const double *acc, int n, double first)
     return top + log(sum + exp(first - top));
 }
 
+/* The turned dimensions together: |L^-1 (x - mu)|^2, by forward substitution. */
+static void add_turned(const struct parzen *p, const struct parzen_spot *at, double *acc)
+{
+    int d = p->n_turned;
+    double *y = xcalloc((size_t)d, sizeof(*y));
+    for (int k = 0; k < p->n; k++) {
+        double sum = 0;
+        for (int i = 0; i < d; i++) {
+            int j = p->turned[i];
+            double v = at[j].u - p->mu[(size_t)j * (size_t)p->cap + (size_t)k];
+            for (int c = 0; c < i; c++) {
+                v -= p->l[i * d + c] * y[c];
+            }
+            y[i] = v / p->l[i * d + i];
+            sum += y[i] * y[i];
+        }
+        acc[k] -= sum / 2;
+    }
+    free(y);
+}
+
+static void add_dimension(const struct parzen *p, int j, const struct parzen_spot *at, double *acc)
+{
+    const struct param *q = &p->space->params[j];
+    size_t from = (size_t)j * (size_t)p->cap;
+    const double *mu = p->mu + from;
+    const double *inv = p->inv + from;
+    const double *norm = p->norm + from;
+    bool always = q->parent < 0;
+    switch (parzen_axis(q)) {
+    case AXIS_REAL:
+        if (always) {
+            add_real(acc, mu, inv, padded(p), at->u);
+        } else {
+            add_real_conditional(acc, mu, inv, norm, p->n, at->u);
+        }
+        break;
+    case AXIS_CELLS:
+        add_cells(acc, mu, inv, norm, p->n, at, always);
+        break;
+    case AXIS_CHOICE:
+        add_choice(acc, mu, inv, p->n, at->u, q->n_values);
+        break;
+    }
+}
+
 double parzen_log_density(const struct parzen *p, const struct parzen_spot *at, double *scratch)
 {
-    const struct space *s = p->space;
-    int padded = (p->n + BLOCK - 1) / BLOCK * BLOCK;
     if (p->n > 0) {
-        memcpy(scratch, p->base, (size_t)padded * sizeof(*scratch));
-    }
-    for (int j = 0; j < s->n && p->n > 0; j++) {
-        if (isnan(at[j].u)) {
-            continue;
-        }
-        size_t from = (size_t)j * (size_t)p->cap;
-        const double *mu = p->mu + from;
-        const double *inv = p->inv + from;
-        bool always = s->params[j].parent < 0;
-        switch (parzen_axis(&s->params[j])) {
-        case AXIS_REAL:
-            if (always) {
-                add_real(scratch, mu, inv, padded, at[j].u);
-            } else {
-                add_real_conditional(scratch, mu, inv, p->norm + from, p->n, at[j].u);
+        memcpy(scratch, p->base, (size_t)padded(p) * sizeof(*scratch));
+        for (int j = 0; j < p->space->n; j++) {
+            if (!isnan(at[j].u) && !is_turned(p, j)) {
+                add_dimension(p, j, &at[j], scratch);
             }
-            break;
-        case AXIS_CELLS:
-            add_cells(scratch, mu, inv, p->norm + from, p->n, &at[j], always);
-            break;
-        case AXIS_CHOICE:
-            add_choice(scratch, mu, inv, p->n, at[j].u, s->params[j].n_values);
-            break;
+        }
+        if (p->l != NULL) {
+            add_turned(p, at, scratch);
         }
     }
     return log_sum(scratch, p->n, log(p->prior)) - log(p->total);
@@ -323,25 +400,84 @@ static int draw_kernel(const struct parzen *p, struct pcg64 *g)
     return -1; /* the prior */
 }
 
+static bool knows(const struct parzen *p, int k, int j)
+{
+    return k >= 0 && !isnan(p->mu[(size_t)j * (size_t)p->cap + (size_t)k]);
+}
+
 static double draw_one(const struct parzen *p, struct pcg64 *g, int j, int k)
 {
     const struct param *q = &p->space->params[j];
-    size_t at = (size_t)j * (size_t)p->cap + (size_t)(k < 0 ? 0 : k);
-    if (k < 0 || isnan(p->mu[at])) {
+    if (!knows(p, k, j)) {
         return param_from_unit(q, pcg64_double(g));
     }
+    size_t at = (size_t)j * (size_t)p->cap + (size_t)k;
     if (parzen_axis(q) == AXIS_CHOICE) {
         return pcg64_double(g) < p->inv[at] ? (double)pcg64_below(g, q->n_values) : p->mu[at];
     }
     return param_from_unit(q, draw_truncated(g, p->mu[at], 1 / p->inv[at]));
 }
 
+/* The turned dimensions of kernel k, drawn again while they leave the cube; `u` by dimension. */
+static void draw_turned(const struct parzen *p, struct pcg64 *g, int k, double *u)
+{
+    int d = p->n_turned;
+    double *z = xcalloc((size_t)d, sizeof(*z));
+    bool inside = false;
+    for (int tries = 0; !inside && tries < 50; tries++) {
+        inside = true;
+        for (int i = 0; i < d; i++) {
+            int j = p->turned[i];
+            z[i] = pcg64_normal(g);
+            u[j] = p->mu[(size_t)j * (size_t)p->cap + (size_t)k];
+            for (int c = 0; c <= i; c++) {
+                u[j] += p->l[i * d + c] * z[c];
+            }
+            inside = inside && u[j] >= 0 && u[j] <= 1;
+        }
+    }
+    for (int i = 0; !inside && i < d; i++) { /* a corner of many dimensions: reflected */
+        int j = p->turned[i];
+        double v = u[j] < 0 ? -u[j] : u[j] > 1 ? 2 - u[j] : u[j];
+        u[j] = v >= 0 && v <= 1 ? v : pcg64_double(g);
+    }
+    free(z);
+}
+
+/* Some kernel in which j is active, for a point whose own kernel has it not. */
+static int stand_in(const struct parzen *p, struct pcg64 *g, int j)
+{
+    for (int tries = 0; tries < 16; tries++) {
+        int k = draw_kernel(p, g);
+        if (knows(p, k, j)) {
+            return k;
+        }
+    }
+    return -1;
+}
+
 void parzen_sample(const struct parzen *p, struct pcg64 *g, double *point)
 {
     const struct space *s = p->space;
     int k = draw_kernel(p, g);
+    int other = -1;
+    double *u = xcalloc((size_t)s->n, sizeof(*u));
+    bool turned = k >= 0 && p->l != NULL;
+    if (turned) {
+        draw_turned(p, g, k, u);
+    }
     for (int i = 0; i < s->n; i++) {
         int j = s->order[i];
-        point[j] = space_is_active(s, point, j) ? draw_one(p, g, j, k) : NAN;
+        if (!space_is_active(s, point, j)) {
+            point[j] = NAN;
+        } else if (turned && is_turned(p, j)) {
+            point[j] = param_from_unit(&s->params[j], u[j]);
+        } else {
+            if (k >= 0 && !knows(p, k, j) && !knows(p, other, j)) {
+                other = stand_in(p, g, j);
+            }
+            point[j] = draw_one(p, g, j, k >= 0 && !knows(p, k, j) ? other : k);
+        }
     }
+    free(u);
 }

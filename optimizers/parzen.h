@@ -8,6 +8,11 @@
  *   INTEGER, steps, lists  that Gaussian's mass in the value's piece of the unit interval
  *   CATEGORICAL            1 - mix on the kernel's own value, mix spread over all
  *
+ * Kernels may be turned: the DOUBLE coordinates that are always active then have one common lower
+ * triangle L, x = mu + L z, for all kernels (parzen_turn). A turned kernel is truncated to the cube
+ * by drawing again; its mass inside is taken as the product of its marginals', which is exact
+ * where L is diagonal.
+ *
  * A coordinate that is inactive in a kernel is uniform there; one that is inactive in the point
  * counts for nothing. So the mixture is one density over a conditional space, and a child's
  * coordinate is judged by the points alone in which it is active.
@@ -43,11 +48,20 @@ struct parzen {
     double *base;   /* log weight and the normalisers of the dimensions that are always active */
     double prior;   /* weight of the prior, > 0 */
     double total;   /* of all weights */
+    int *turned;    /* the dimensions that parzen_turn is about */
+    int n_turned;
+    double *l;     /* n_turned x n_turned; NULL = not turned */
+    double volume; /* what L adds to `base` */
 };
 
 void parzen_init(struct parzen *p, const struct space *s, double prior);
 void parzen_fini(struct parzen *p);
 void parzen_clear(struct parzen *p);
+/* The DOUBLE dimensions that are always active, rising; returns their number. */
+int parzen_turned(const struct parzen *p, const int **ret);
+/* For the kernels put from now on, until parzen_clear: `l` lower triangular, over the turned
+ * dimensions; their widths are taken from it. */
+void parzen_turn(struct parzen *p, const double *l);
 /* Kernel k, 0 <= k <= n (n: a new one): `u` as in the spots of its point; `width` its sigma in
  * every dimension, for a CHOICE its mix, both in (0, 1]. */
 void parzen_put(struct parzen *p, int k, const double *u, const double *width, double weight);

@@ -77,7 +77,7 @@ static const struct row {
     {"{\"algorithm\": \"gp\", \"startup\": 2, \"history\": 32, \"acquisition\": \"thompson\"}",
      FINITE_SPACE, 3, 12},
     {"{\"algorithm\": \"tpe\", \"startup\": 5}", MIXED_SPACE, 0, 60},
-    {"{\"algorithm\": \"tpe\", \"startup\": 5, \"random_fraction\": 0.3}", FINITE_SPACE, 3, 60},
+    {"{\"algorithm\": \"tpe\", \"startup\": 5, \"random_fraction\": 0.3}", FINITE_SPACE, 3, 20},
     {"{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}", MIXED_SPACE, 9, 60},
 };
 #define ROWS (sizeof(rows) / sizeof(rows[0]))
