@@ -16,6 +16,8 @@ static const struct optimizer_ops *const registry[] = {
     &grid_ops,
     &asha_ops,
     &hyperband_ops,
+    &bohb_ops,
+    &pasha_ops,
     &de_ops,
     &dehb_ops,
     &pbt_ops,

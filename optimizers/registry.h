@@ -14,6 +14,8 @@ extern const struct optimizer_ops lhs_ops;
 extern const struct optimizer_ops grid_ops;
 extern const struct optimizer_ops asha_ops;
 extern const struct optimizer_ops hyperband_ops;
+extern const struct optimizer_ops bohb_ops;
+extern const struct optimizer_ops pasha_ops;
 extern const struct optimizer_ops de_ops;
 extern const struct optimizer_ops dehb_ops;
 extern const struct optimizer_ops pbt_ops;

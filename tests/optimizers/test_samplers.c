@@ -19,6 +19,7 @@ static const char *const hosts[] = {
     "\"asha\", \"reduction_factor\": 2, \"brackets\": 2",
     "\"hyperband\"",
     "\"hyperband\", \"mode\": \"asynchronous\"",
+    "\"pasha\"",
 };
 #define HOSTS (sizeof(hosts) / sizeof(hosts[0]))
 
