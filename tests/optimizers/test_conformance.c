@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-TestSuite(conformance, .timeout = 100);
+TestSuite(conformance, .timeout = 400);
 
 static const struct row {
     const char *json;
