@@ -11,6 +11,7 @@
 #include "optimizers/gp_domain.h"
 #include "optimizers/gp_model.h"
 #include "optimizers/gp_propose.h"
+#include "optimizers/gp_region.h"
 #include "optimizers/idtab.h"
 #include "optimizers/registry.h"
 #include "optimizers/search.h"
@@ -28,12 +29,25 @@
 #define FIT_EVALS 60    /* evaluations of a fit from nothing */
 #define PENDING_CAP 128 /* pending trials in the model: the newest */
 #define ELITE 5
+#define REGION_PARAMS 15        /* a trust region pays from so many parameters on */
+#define LOCAL_EVALS 40          /* evaluations of the fit of a local model */
+#define FEASIBLE_MARGIN (-0.05) /* greatest number of a feasible point, in mean violations */
 
 enum acquisition { ACQ_LOGEI = 0, ACQ_THOMPSON = 1, ACQ_BOUND = 2 };
 
-enum gp_option { OPTION_STARTUP, OPTION_ACQUISITION, OPTION_HISTORY, OPTION_FANTASIES };
+enum gp_option {
+    OPTION_STARTUP,
+    OPTION_ACQUISITION,
+    OPTION_REGION,
+    OPTION_HISTORY,
+    OPTION_FANTASIES,
+};
 
 static const char *const acquisition_names[] = {"logei", "thompson", "ucb", NULL};
+
+enum region { REGION_AUTO = 0, REGION_ON = 1, REGION_OFF = 2 };
+
+static const char *const region_names[] = {"auto", "on", "off", NULL};
 
 static const struct opt_option gp_options[] = {
     [OPTION_STARTUP] = {.name = "startup",
@@ -48,6 +62,11 @@ static const struct opt_option gp_options[] = {
                             .names = acquisition_names,
                             .help = "what a new point maximises: the logarithm of expected "
                                     "improvement, a posterior draw, or a confidence bound"},
+    [OPTION_REGION] = {.name = "trust_region",
+                       .type = OPT_T_ENUM,
+                       .names = region_names,
+                       .help = "every second trial comes from a box around the best and a model of "
+                               "its neighbourhood; auto: from 15 parameters on"},
     [OPTION_HISTORY] = {.name = "history",
                         .type = OPT_T_INT,
                         .lo = 32,
@@ -67,6 +86,7 @@ static const struct opt_option gp_options[] = {
 /* One result at one budget; `at` is the trial's or other's coordinates. */
 struct observation {
     const double *at;
+    int64_t trial;  /* 0 = none of ours */
     double budget;  /* coordinate */
     double *values; /* objectives, and the violation behind them */
 };
@@ -82,6 +102,7 @@ IDTAB(trials, struct gp_trial)
 struct memo {
     int count;
     double *theta;
+    double reach; /* of the warp of values */
 };
 
 struct gp_sampler {
@@ -90,6 +111,7 @@ struct gp_sampler {
     char *purpose;
     int objectives, startup, history, fantasies;
     enum acquisition acquisition;
+    bool region;
     struct trials trials;
     struct observation *obs;
     int n_obs, cap_obs;
@@ -111,6 +133,8 @@ static enum mag_status sampler_init(void *self, const struct sampler_config *cfg
     s->startup =
         isnan(v[OPTION_STARTUP]) ? (int)fmin(fmax(s->domain.n + 4, 6), 20) : (int)v[OPTION_STARTUP];
     s->acquisition = (enum acquisition)v[OPTION_ACQUISITION];
+    s->region = v[OPTION_REGION] == REGION_ON ||
+                (v[OPTION_REGION] == REGION_AUTO && s->domain.n >= REGION_PARAMS);
     s->history = (int)v[OPTION_HISTORY];
     s->fantasies = (int)v[OPTION_FANTASIES];
     s->memo = xcalloc(2, sizeof(*s->memo));
@@ -160,14 +184,16 @@ static void pending(void *self, int64_t trial, const double *point)
     *t = (struct gp_trial){.x = coordinates(s, point), .pending = true};
 }
 
-static void add(struct gp_sampler *s, const double *at, int64_t budget, const struct opt_result *r)
+static void add(struct gp_sampler *s, const double *at, int64_t trial, int64_t budget,
+                const struct opt_result *r)
 {
     if (s->n_obs == s->cap_obs) {
         s->cap_obs = s->cap_obs > 0 ? 2 * s->cap_obs : 64;
         s->obs = xreallocarray(s->obs, (size_t)s->cap_obs, sizeof(*s->obs));
     }
     struct observation *o = &s->obs[s->n_obs++];
-    *o = (struct observation){.at = at, .budget = gp_domain_budget(&s->domain, budget)};
+    *o = (struct observation){
+        .at = at, .trial = trial, .budget = gp_domain_budget(&s->domain, budget)};
     o->values = xcalloc((size_t)s->objectives + 1, sizeof(double));
     memcpy(o->values, r->values, (size_t)s->objectives * sizeof(double));
     o->values[s->objectives] = r->violation;
@@ -180,7 +206,7 @@ static void observe(void *self, int64_t trial, int64_t budget, const struct opt_
     struct gp_trial *t = trials_of(&s->trials, trial);
     if (t->x != NULL) {
         t->observed = true;
-        add(s, t->x, budget, r);
+        add(s, t->x, trial, budget, r);
     }
 }
 
@@ -198,7 +224,7 @@ static void others(void *self, const double *point, int64_t budget, const struct
         s->others = xreallocarray(s->others, (size_t)s->cap_others, sizeof(*s->others));
     }
     s->others[s->n_others++] = coordinates(s, point);
-    add(s, s->others[s->n_others - 1], budget, r);
+    add(s, s->others[s->n_others - 1], 0, budget, r);
 }
 
 /* ---- the first trials ---- */
@@ -267,19 +293,11 @@ static void numbers(const struct gp_sampler *s, int64_t trial, int count, double
     }
 }
 
-/* Violations as numbers around 0: feasible ones -1, others from 0 up by their logarithm. */
-static void violations(const struct gp_sampler *s, int count, double *y)
+static void coordinates_of(const struct gp_sampler *s, const struct observation *o, double *x)
 {
-    double sum = 0;
-    int n = 0;
-    for (int i = 0; i < count; i++) {
-        double v = violation_of(s, &s->obs[i]);
-        sum += v;
-        n += v > 0;
-    }
-    for (int i = 0; i < count; i++) {
-        double v = violation_of(s, &s->obs[i]);
-        y[i] = v > 0 ? 0.25 + log1p(v * n / sum) : -1;
+    memcpy(x, o->at, (size_t)s->domain.d * sizeof(*x));
+    if (s->domain.d > s->domain.n) {
+        x[s->domain.n] = o->budget;
     }
 }
 
@@ -290,46 +308,80 @@ static struct gp *model_of(const struct gp_sampler *s, const int *pick, int m, c
     struct gp *gp = gp_create(s->domain.d, s->domain.kind, m + room, draws);
     double *x = xcalloc((size_t)s->domain.d + 1, sizeof(*x));
     for (int i = 0; i < m; i++) {
-        const struct observation *o = &s->obs[pick[i]];
-        memcpy(x, o->at, (size_t)s->domain.d * sizeof(*x));
-        if (s->domain.d > s->domain.n) {
-            x[s->domain.n] = o->budget;
-        }
+        coordinates_of(s, &s->obs[pick[i]], x);
         gp_add(gp, x, z[i]);
     }
     free(x);
     return gp;
 }
 
+/* The violations of the picked observations as numbers, feasible ones below 0. A violation tells
+ * how far an infeasible point is from its border, nothing tells it of a feasible one: its number is
+ * what a process over the infeasible ones alone says, which goes on smoothly across the border. */
+static void violations(const struct gp_sampler *s, const int *pick, int m, double *z)
+{
+    double sum = 0;
+    int *bad = xcalloc((size_t)m + 1, sizeof(*bad));
+    double *row = xcalloc(2 * (size_t)(m + s->domain.d) + 2, sizeof(*row));
+    double *x = row + m;
+    double *theta = x + s->domain.d;
+    int n = 0;
+    for (int i = 0; i < m; i++) {
+        double v = violation_of(s, &s->obs[pick[i]]);
+        sum += v;
+        bad[n] = pick[i];
+        n += v > 0;
+    }
+    for (int i = 0; i < n; i++) {
+        z[i] = log1p(violation_of(s, &s->obs[bad[i]]) * n / sum);
+    }
+    struct gp *gp = model_of(s, bad, n, z, 0, 1);
+    gp_theta_default(s->domain.d, theta);
+    gp_factor(gp, theta);
+    gp_settle(gp);
+    for (int i = 0; i < m; i++) {
+        const struct observation *o = &s->obs[pick[i]];
+        double v = violation_of(s, o);
+        double mean = 0;
+        double var = 0;
+        coordinates_of(s, o, x);
+        gp_at(gp, x, &mean, &var, row, NULL);
+        z[i] = v > 0 ? log1p(v * n / sum) : fmax(fmin(mean, FEASIBLE_MARGIN), -2);
+    }
+    gp_destroy(gp);
+    free(bad);
+    free(row);
+}
+
 /* Targets of at most `cap` of the first `count` observations. */
 struct training {
     int *pick;
     double *y, *z; /* raw, and as the process sees them */
+    double slopes; /* of the warp: gp_data_targets */
     int m;
 };
 
-static void training_init(const struct gp_sampler *s, struct training *t, int64_t trial, int count,
-                          int cap, bool of_violation)
+static void training_room(struct training *t, int count)
 {
-    double *y = xcalloc(2 * (size_t)count + 1, sizeof(*y));
-    double *all = y + count;
     t->pick = xcalloc((size_t)count + 1, sizeof(*t->pick));
     t->y = xcalloc((size_t)count + 1, sizeof(*t->y));
     t->z = xcalloc((size_t)count + 1, sizeof(*t->z));
+}
+
+static void training_init(const struct gp_sampler *s, struct training *t, int64_t trial, int count,
+                          int cap, bool of_violation, double reach)
+{
+    double *y = xcalloc((size_t)count + 1, sizeof(*y));
+    training_room(t, count);
     numbers(s, trial, count, y);
     t->m = gp_data_pick(y, count, cap, t->pick);
-    if (of_violation) {
-        violations(s, count, all);
-    } else {
-        memcpy(all, y, (size_t)count * sizeof(*y));
-    }
     for (int i = 0; i < t->m; i++) {
-        t->y[i] = all[t->pick[i]];
+        t->y[i] = y[t->pick[i]];
     }
     if (of_violation) {
-        memcpy(t->z, t->y, (size_t)t->m * sizeof(*t->z));
+        violations(s, t->pick, t->m, t->z);
     } else {
-        gp_data_targets(t->y, t->m, t->z);
+        t->slopes = gp_data_targets(t->y, t->m, reach, t->z);
     }
     free(y);
 }
@@ -351,16 +403,37 @@ static int fitted_count(int n)
     return at < n ? at : n;
 }
 
-static void fit(const struct gp_sampler *s, int64_t trial, int count, bool of_violation,
-                double *theta)
+static double fit(const struct gp_sampler *s, int64_t trial, int count, bool of_violation,
+                  double reach, double *theta)
 {
     struct training t;
-    training_init(s, &t, trial, count, FIT_CAP, of_violation);
+    training_init(s, &t, trial, count, FIT_CAP, of_violation, reach);
     struct gp *gp = model_of(s, t.pick, t.m, t.z, 0, 1);
     gp_theta_default(s->domain.d, theta);
-    (void)gp_fit(gp, theta, FIT_EVALS);
+    double value = gp_fit(gp, theta, FIT_EVALS) + t.slopes;
     gp_destroy(gp);
     training_fini(&t);
+    return value;
+}
+
+/* Fits under each warp of the values that is tried, and keeps the likeliest. */
+static void refit(const struct gp_sampler *s, int64_t trial, int count, bool of_violation,
+                  struct memo *memo)
+{
+    static const double reaches[] = {1, 4};
+    size_t n = (size_t)s->domain.d + 2;
+    double *theta = xcalloc(n, sizeof(*theta));
+    double least = INFINITY;
+    for (int k = 0; k < (of_violation || s->objectives > 1 ? 1 : 2); k++) {
+        double value = fit(s, trial, count, of_violation, reaches[k], theta);
+        if (value < least || k == 0) {
+            least = value;
+            memo->reach = reaches[k];
+            memcpy(memo->theta, theta, n * sizeof(*theta));
+        }
+    }
+    memo->count = count;
+    free(theta);
 }
 
 /* Hyperparameters for the observations so far, from the memo where it has them. */
@@ -369,8 +442,7 @@ static const double *theta_for(const struct gp_sampler *s, int64_t trial, bool o
     struct memo *memo = &s->memo[of_violation];
     int count = fitted_count(s->n_obs);
     if (memo->count != count || (s->objectives > 1 && !of_violation)) {
-        fit(s, trial, count, of_violation, memo->theta);
-        memo->count = count;
+        refit(s, trial, count, of_violation, memo);
     }
     return memo->theta;
 }
@@ -417,6 +489,51 @@ static int count_pending(const struct gp_sampler *s)
         n += s->trials.at[id].pending && !s->trials.at[id].observed;
     }
     return n;
+}
+
+/* ---- the trust region ---- */
+
+/* Local trials are every second one; the rule knows the id alone, and so does a replay. */
+static bool is_local(const struct gp_sampler *s, int64_t trial)
+{
+    return s->region && trial % 2 != 0 && trial >= 2 * s->startup && s->n_obs >= 2 * s->startup &&
+           s->objectives == 1 && !s->infeasible_seen && s->domain.d == s->domain.n;
+}
+
+static double side_of(const struct gp_sampler *s)
+{
+    struct gp_step *steps = xcalloc((size_t)s->n_obs + 1, sizeof(*steps));
+    for (int i = 0; i < s->n_obs; i++) {
+        int64_t id = s->obs[i].trial;
+        steps[i] = (struct gp_step){s->obs[i].values[0], id % 2 != 0 && id >= 2 * s->startup};
+    }
+    double side = gp_region_side(steps, s->n_obs, s->domain.n);
+    free(steps);
+    return side;
+}
+
+/* The points nearest to the best, and hyperparameters for them alone. */
+static void local_training(const struct gp_sampler *s, struct training *t, double *theta)
+{
+    const double **x = xcalloc((size_t)s->n_obs + 1, sizeof(*x));
+    int best = 0;
+    for (int i = 0; i < s->n_obs; i++) {
+        x[i] = s->obs[i].at;
+        best = s->obs[i].values[0] < s->obs[best].values[0] ? i : best;
+    }
+    int want = 6 * s->domain.n + 10;
+    training_room(t, s->n_obs);
+    t->m =
+        gp_region_nearest(&s->domain, x, s->n_obs, best, want < FIT_CAP ? want : FIT_CAP, t->pick);
+    for (int i = 0; i < t->m; i++) {
+        t->y[i] = s->obs[t->pick[i]].values[0];
+    }
+    (void)gp_data_targets(t->y, t->m, 1, t->z);
+    struct gp *gp = model_of(s, t->pick, t->m, t->z, 0, 1);
+    gp_theta_default(s->domain.d, theta);
+    (void)gp_fit(gp, theta, LOCAL_EVALS);
+    gp_destroy(gp);
+    free(x);
 }
 
 /* ---- a proposal ---- */
@@ -486,6 +603,7 @@ static int elite_of(const struct gp_sampler *s, const struct training *t, double
     return n;
 }
 
+/* Where the point of `trial` is searched: everywhere, or in the trust region around the best. */
 static void search(const struct gp_sampler *s, int64_t trial, const struct training *t,
                    const struct gp_acq *acq, double *raw)
 {
@@ -493,13 +611,18 @@ static void search(const struct gp_sampler *s, int64_t trial, const struct train
     double *work = xcalloc((ELITE + 2) * n + 1, sizeof(*work));
     double *lo = work + ELITE * n;
     double *hi = lo + n;
+    int n_elite = elite_of(s, t, work);
     for (size_t j = 0; j < n; j++) {
         hi[j] = 1;
     }
+    if (is_local(s, trial)) {
+        gp_region_box(&s->domain, work, side_of(s), acq->gp->theta, lo, hi);
+    }
     struct gp_search q = {.domain = &s->domain,
+                          .seed = s->seed ^ (uint64_t)trial,
                           .acq = acq,
                           .elite = work,
-                          .n_elite = elite_of(s, t, work),
+                          .n_elite = n_elite,
                           .lo = lo,
                           .hi = hi};
     pcg_stream(&q.g, s->seed, s->purpose, sampler_stream(trial, 0));
@@ -514,7 +637,7 @@ static void search(const struct gp_sampler *s, int64_t trial, const struct train
 static struct gp *violation_model(const struct gp_sampler *s, int64_t trial)
 {
     struct training t;
-    training_init(s, &t, trial, s->n_obs, s->history, true);
+    training_init(s, &t, trial, s->n_obs, s->history, true, 1);
     struct gp *gp = model_of(s, t.pick, t.m, t.z, 0, 1);
     gp_factor(gp, theta_for(s, trial, true));
     gp_settle(gp);
@@ -525,16 +648,25 @@ static struct gp *violation_model(const struct gp_sampler *s, int64_t trial)
 static void model(const struct gp_sampler *s, int64_t trial, double *point)
 {
     struct training t;
+    struct gp *violation = NULL;
     struct gp_acq acq = {.kind = s->acquisition == ACQ_BOUND ? GP_BOUND : GP_LOGEI, .kappa = 1.8};
     int n_pending = count_pending(s);
     bool drawn = n_pending > 0 && s->acquisition == ACQ_LOGEI && s->fantasies > 1;
-    training_init(s, &t, trial, s->n_obs, s->history, false);
+    double *theta = xcalloc((size_t)s->domain.d + 2, sizeof(*theta));
+    if (is_local(s, trial)) {
+        local_training(s, &t, theta);
+    } else {
+        memcpy(theta, theta_for(s, trial, false), ((size_t)s->domain.d + 2) * sizeof(*theta));
+        training_init(s, &t, trial, s->n_obs, s->history, false, s->memo[0].reach);
+    }
     struct gp *gp = model_of(s, t.pick, t.m, t.z, n_pending, drawn ? s->fantasies : 1);
-    gp_factor(gp, theta_for(s, trial, false));
+    gp_factor(gp, theta);
+    free(theta);
     append_pending(s, gp, drawn);
     acq.gp = gp;
     if (s->infeasible_seen) {
-        acq.violation = violation_model(s, trial);
+        violation = violation_model(s, trial);
+        acq.violation = violation;
         acq.feasibility_only = true;
         for (int i = 0; i < t.m; i++) {
             acq.feasibility_only = acq.feasibility_only && violation_of(s, &s->obs[t.pick[i]]) > 0;
@@ -548,7 +680,6 @@ static void model(const struct gp_sampler *s, int64_t trial, double *point)
     free(raw);
     gp_acq_close(&acq);
     gp_destroy(gp);
-    struct gp *violation = (struct gp *)(uintptr_t)acq.violation;
     gp_destroy(violation);
     training_fini(&t);
 }

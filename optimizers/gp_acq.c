@@ -9,8 +9,9 @@
 #include <string.h>
 
 #define LOG_SQRT_2PI 0.91893853320467274178
-#define FAR 20 /* deviations from which the tail's asymptotic series is exact to the last digits   \
-                */
+#define FAR                                                                                        \
+    20 /* deviations from which the tail's asymptotic series is exact to the last digits           \
+        */
 
 /* Phi(-t) / phi(t), t >= 0, Mills' ratio. */
 static double mills(double t)

@@ -79,27 +79,32 @@ static double quantile(const struct ranked *r, int n, double q)
     return i + 1 < n ? r[i].y + (at - i) * (r[i + 1].y - r[i].y) : r[i].y;
 }
 
-void gp_data_targets(const double *y, int n, double *z)
+double gp_data_targets(const double *y, int n, double reach, double *z)
 {
     struct ranked *r = rank(y, n);
     double median = n > 0 ? quantile(r, n, 0.5) : 0;
-    double scale = n > 0 ? median - r[0].y : 0;
+    double scale = n > 0 ? reach * (median - r[0].y) : 0;
     double mean = 0;
     double var = 0;
+    double slopes = 0;
     for (int i = 0; i < n; i++) {
         /* Relative to the median: no digits lost where values are large and differences small. */
         double over = y[i] - median;
-        z[i] = over > 0 && scale > 0 ? scale * log1p(over / scale) : over;
+        bool warped = over > 0 && scale > 0;
+        z[i] = warped ? scale * log1p(over / scale) : over;
+        slopes += warped ? log1p(over / scale) : 0;
         mean += z[i] / n;
     }
     for (int i = 0; i < n; i++) {
         var += (z[i] - mean) * (z[i] - mean) / n;
     }
     double sd = sqrt(var);
+    bool varied = sd > 0 && isfinite(sd);
     for (int i = 0; i < n; i++) {
-        z[i] = sd > 0 && isfinite(sd) ? (z[i] - mean) / sd : 0;
+        z[i] = varied ? (z[i] - mean) / sd : 0;
     }
     free(r);
+    return varied ? slopes + n * log(sd) : 0;
 }
 
 void gp_data_weights(uint64_t seed, const char *purpose, uint64_t trial, int n, double *weights)

@@ -17,8 +17,9 @@
 
 /* Picks at most `cap` of the n values; their indices, rising, into pick; how many. */
 int gp_data_pick(const double *y, int n, int cap, int *pick);
-/* Warps and standardises n values into z. */
-void gp_data_targets(const double *y, int n, double *z);
+/* Warps and standardises n values into z; s above is `reach` times m - best. Returns minus the log
+ * of the warp's Jacobian: likelihoods of different reaches compare once it is subtracted. */
+double gp_data_targets(const double *y, int n, double reach, double *z);
 /* The weighted augmented Chebyshev sum of one result's objectives, each scaled to [0, 1] by the
  * least and greatest seen (Knowles, ParEGO, IEEE Trans. Evolutionary Computation 10, 2006). */
 double gp_data_chebyshev(const double *values, const double *lo, const double *hi,

@@ -2,6 +2,7 @@
 #include "optimizers/gp_domain.h"
 
 #include "base/alloc.h"
+#include "space/constraint.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,11 +19,13 @@ void gp_domain_init(struct gp_domain *g, const struct space *space,
     g->kind = xcalloc((size_t)g->d + 1, sizeof(*g->kind));
     g->smooth = xcalloc((size_t)g->n + 1, sizeof(*g->smooth));
     g->cells = xcalloc((size_t)g->n + 1, sizeof(*g->cells));
+    g->finite = true;
     for (int j = 0; j < g->n; j++) {
         const struct param *p = &space->params[j];
         bool choice = p->type == PARAM_CATEGORICAL && !p->ordered;
         g->kind[j] = choice ? GP_CHOICE : p->parent >= 0 ? GP_CONDITIONAL : GP_NUMBER;
         g->cells[j] = param_cells(p);
+        g->finite = g->finite && isfinite(g->cells[j]);
         g->smooth[j] = !choice && g->cells[j] >= SMOOTH_CELLS;
     }
 }
@@ -96,4 +99,22 @@ void gp_domain_raw(const struct gp_domain *g, const double *x, double *raw)
                  : g->kind[j] == GP_CHOICE ? (x[j] + 0.5) / g->cells[j]
                                            : x[j];
     }
+}
+
+void gp_domain_meet(const struct gp_domain *g, uint64_t seed, uint64_t id, double *raw)
+{
+    if (g->space->constraints == NULL) {
+        return;
+    }
+    double *point = xcalloc(2 * (size_t)g->n + 1, sizeof(*point));
+    double *u = point + g->n;
+    space_from_unit(g->space, raw, point);
+    if (!space_is_feasible(g->space, point)) {
+        space_repair(g->space, seed, "gp:meet", id, point);
+        space_to_unit(g->space, point, u);
+        for (int j = 0; j < g->n; j++) {
+            raw[j] = isnan(u[j]) ? raw[j] : u[j];
+        }
+    }
+    free(point);
 }

@@ -20,6 +20,7 @@ struct gp_domain {
     uint8_t *kind; /* d of enum gp_kind */
     bool *smooth;  /* n: treated as continuous by gradients */
     double *cells; /* n: param_cells */
+    bool finite;   /* no coordinate is continuous */
     struct opt_resource resource;
 };
 
@@ -32,6 +33,9 @@ double gp_domain_budget(const struct gp_domain *g, int64_t budget);
 void gp_domain_encode(const struct gp_domain *g, const double *point, double *x);
 /* The coordinates of raw. With `relaxed` smooth ones are not rounded. */
 void gp_domain_snap(const struct gp_domain *g, const double *raw, bool relaxed, double *x);
+/* Moves raw to a near point that meets the space's constraints, where it has any. What that draws
+ * comes from (seed, id). */
+void gp_domain_meet(const struct gp_domain *g, uint64_t seed, uint64_t id, double *raw);
 /* Coordinates to raw numbers; inactive ones become 1/2. */
 void gp_domain_raw(const struct gp_domain *g, const double *x, double *raw);
 

@@ -46,14 +46,43 @@ static double *pool_raw(const struct pool *p, const struct gp_domain *dom, int i
     return p->raw + (size_t)i * (size_t)dom->n;
 }
 
-/* The raw point written at index m becomes a candidate. */
-static void pool_push(struct pool *p, const struct gp_domain *dom, double *x)
+/* The raw point written at index m becomes a candidate, moved to meet the space's constraints. */
+static void pool_push(struct pool *p, const struct gp_search *s, double *x)
 {
+    const struct gp_domain *dom = s->domain;
+    gp_domain_meet(dom, s->seed, (uint64_t)p->m, pool_raw(p, dom, p->m));
     gp_domain_snap(dom, pool_raw(p, dom, p->m), false, x);
     for (int j = 0; j < dom->d; j++) {
         p->x[(size_t)j * p->ld + (size_t)p->m] = x[j];
     }
     p->m++;
+}
+
+/* In a finite space: is x a point of the data, told or pending? */
+static bool is_known(const struct gp_search *s, const double *x, size_t stride)
+{
+    const struct gp *gp = s->acq->gp;
+    for (int i = 0; s->domain->finite && i < gp->n; i++) {
+        int j = 0;
+        while (j < s->domain->n && gp->x[(size_t)j * gp->ld + (size_t)i] == x[(size_t)j * stride]) {
+            j++;
+        }
+        if (j == s->domain->n) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The acquisition of all candidates; points of the data come last. */
+static void value_all(const struct gp_search *s, struct pool *p)
+{
+    gp_acq_many(s->acq, p->x, p->ld, p->m, p->value);
+    for (int i = 0; i < p->m; i++) {
+        if (is_known(s, p->x + i, p->ld)) {
+            p->value[i] = -INFINITY;
+        }
+    }
 }
 
 static double in_region(const struct gp_search *s, int j, double u)
@@ -68,7 +97,7 @@ static void spread(struct gp_search *s, struct pool *p, int count, double *x)
         for (int j = 0; j < s->domain->n; j++) {
             raw[j] = s->lo[j] + pcg64_double(&s->g) * (s->hi[j] - s->lo[j]);
         }
-        pool_push(p, s->domain, x);
+        pool_push(p, s, x);
     }
 }
 
@@ -101,7 +130,7 @@ static void breed(struct gp_search *s, struct pool *p, int each, double *x)
     for (int e = 0; e < s->n_elite; e++) {
         for (int i = 0; i < each; i++) {
             mutate(s, s->elite + (size_t)e * (size_t)s->domain->n, pool_raw(p, s->domain, p->m));
-            pool_push(p, s->domain, x);
+            pool_push(p, s, x);
         }
     }
 }
@@ -129,7 +158,7 @@ static double descend_fn(void *arg, const double *raw, double *g)
 static double value_at(const struct gp_search *s, const double *raw, double *x)
 {
     gp_domain_snap(s->domain, raw, false, x);
-    return gp_acq_at(s->acq, x, NULL);
+    return is_known(s, x, 1) ? -INFINITY : gp_acq_at(s->acq, x, NULL);
 }
 
 /* Moves raw along the gradient of its smooth coordinates; its value once rounded. The move is
@@ -154,6 +183,7 @@ static double ascend(const struct gp_search *s, double *raw, double value)
         struct min_box box = {
             .n = dom->n, .lo = lo, .hi = hi, .evals = ASCENT, .gtol = 1e-6, .ftol = 1e-9};
         (void)min_in_box(&box, descend_fn, &a, moved);
+        gp_domain_meet(dom, s->seed, (uint64_t)SPREAD, moved);
         double now = value_at(s, moved, a.x);
         if (now > value) {
             memcpy(raw, moved, n * sizeof(*raw));
@@ -189,7 +219,7 @@ static void add_changes(struct gp_search *s, struct pool *p, const double *raw, 
             double *c = pool_raw(p, dom, p->m);
             memcpy(c, raw, (size_t)dom->n * sizeof(*raw));
             c[j] = u;
-            pool_push(p, dom, x);
+            pool_push(p, s, x);
         }
     }
 }
@@ -210,7 +240,7 @@ static double climb(struct gp_search *s, double *raw, double value)
         if (p.m == 0) {
             break;
         }
-        gp_acq_many(s->acq, p.x, p.ld, p.m, p.value);
+        value_all(s, &p);
         int best = -1;
         for (int i = 0; i < p.m; i++) {
             if (p.value[i] > (best < 0 ? value : p.value[best])) {
@@ -265,7 +295,7 @@ void gp_propose(struct gp_search *s, double *raw)
     pool_init(&p, dom, SPREAD + MUTANTS * s->n_elite);
     spread(s, &p, SPREAD, x);
     breed(s, &p, MUTANTS, x);
-    gp_acq_many(s->acq, p.x, p.ld, p.m, p.value);
+    value_all(s, &p);
     while (n < STARTS) {
         /* By turns the best of all and of those over the region. */
         int i = best_of(&p, 0, n % 2 == 0 ? p.m : SPREAD, taken, n);

@@ -15,6 +15,7 @@ struct gp_search {
     const struct gp_domain *domain;
     const struct gp_acq *acq;
     struct pcg64 g;
+    uint64_t seed;       /* of repairs, where the space has constraints */
     const double *elite; /* n_elite x n, the best trials' raw points, best first */
     int n_elite;
     const double *lo, *hi; /* n: the region, within [0, 1] */

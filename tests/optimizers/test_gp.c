@@ -12,6 +12,7 @@
 #include "optimizers/gp_data.h"
 #include "optimizers/gp_min.h"
 #include "optimizers/gp_model.h"
+#include "optimizers/gp_region.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -450,15 +451,38 @@ Test(gp, targets_keep_the_order_the_good_halfs_shape_and_tame_the_bad)
 {
     double y[] = {0, 1, 2, 3, 4, 5, 1e12};
     double z[7];
-    gp_data_targets(y, 7, z);
+    (void)gp_data_targets(y, 7, 1, z);
     for (int i = 0; i < 6; i++) {
         cr_expect_lt(z[i], z[i + 1]);
     }
     cr_expect(near(z[1] - z[0], z[3] - z[2], 1e-12), "linear up to the median");
     cr_expect_lt(z[6], 2.5);
     double same[] = {4, 4, 4};
-    gp_data_targets(same, 3, z);
+    (void)gp_data_targets(same, 3, 1, z);
     cr_expect(z[0] == 0 && z[1] == 0 && z[2] == 0);
+}
+
+Test(gp, the_warps_jacobian_makes_likelihoods_of_warps_comparable)
+{
+    /* By differences: minus the sum of log dz/dy, at a fixed mean and deviation of z. */
+    double y[] = {-1, 0, 0.5, 2, 3, 7, 20};
+    double z[7];
+    double slopes = gp_data_targets(y, 7, 2, z);
+    double mean = 0;
+    double scale = 2 * (2 - -1);
+    double w[7];
+    for (int i = 0; i < 7; i++) {
+        w[i] = y[i] > 2 ? scale * log1p((y[i] - 2) / scale) : y[i] - 2;
+        mean += w[i] / 7;
+    }
+    double var = 0;
+    double sum = 0;
+    for (int i = 0; i < 7; i++) {
+        var += (w[i] - mean) * (w[i] - mean) / 7;
+        sum -= y[i] > 2 ? log(1 / (1 + (y[i] - 2) / scale)) : 0;
+    }
+    cr_expect(near(slopes, sum + 7 * log(sqrt(var)), 1e-12));
+    cr_expect(near(z[6], (w[6] - mean) / sqrt(var), 1e-12));
 }
 
 Test(gp, a_bounded_history_holds_the_best_the_newest_and_some_of_the_rest)
@@ -483,7 +507,63 @@ Test(gp, a_bounded_history_holds_the_best_the_newest_and_some_of_the_rest)
     cr_expect_gt(middling, 5);
 }
 
+/* ---- the trust region ---- */
+
+Test(gp, the_trust_region_grows_with_successes_shrinks_with_failures_and_starts_anew)
+{
+    struct gp_step steps[200];
+    for (int i = 0; i < 200; i++) {
+        steps[i] = (struct gp_step){100, true};
+    }
+    cr_expect_eq(gp_region_side(steps, 5, 4), 0.4, "the first counts as a success");
+    cr_expect_eq(gp_region_side(steps, 9, 4), 0.2);
+    cr_expect_eq(gp_region_side(steps, 9, 20), 0.8, "as many failures as parameters");
+    cr_expect_eq(gp_region_side(steps, 25, 4), 0.0125);
+    cr_expect_eq(gp_region_side(steps, 29, 4), 0.8, "a tiny region starts anew");
+    steps[9].value = 90;
+    steps[10].value = 80;
+    cr_expect_eq(gp_region_side(steps, 11, 4), 0.4);
+    for (int i = 0; i < 200; i++) {
+        steps[i].local = false;
+    }
+    cr_expect_eq(gp_region_side(steps, 200, 4), 0.8, "global trials do not count");
+}
+
+Test(gp, the_nearest_points_are_the_nearest)
+{
+    struct space *s =
+        space_of("{\"a\": [\"DOUBLE\", [0, 1]], \"c\": [\"CATEGORICAL\", [\"x\", \"y\"]]}");
+    struct gp_domain dom;
+    struct opt_resource none = {0};
+    gp_domain_init(&dom, s, &none);
+    static const double x[][2] = {{0.9, 0}, {0.5, 1}, {0.4, 0}, {0.1, 0}, {0.5, 0}};
+    const double *at[5];
+    int pick[5];
+    for (int i = 0; i < 5; i++) {
+        at[i] = x[i];
+    }
+    cr_assert_eq(gp_region_nearest(&dom, at, 5, 4, 3, pick), 3);
+    cr_expect(pick[0] == 0 && pick[1] == 2 && pick[2] == 4, "0.4 and 0.9 (before 0.1: a tie)");
+    gp_domain_fini(&dom);
+    space_destroy(s);
+}
+
 /* ---- the optimizer ---- */
+
+/* Tells the trial's results: `values` objectives and a violation. */
+static void finish_all(struct optimizer *o, int64_t id, const double *values, double violation)
+{
+    struct opt_result r = {.value = values[0], .values = values, .violation = violation};
+    optimizer_finish(o, id, OPT_COMPLETED, &r);
+}
+
+static void next_point(struct optimizer *o, int64_t id, double *point)
+{
+    struct opt_suggestion out = {.point = point};
+    optimizer_suggest(o, &(struct opt_ask){.next_trial = id, .may_create = true}, &out);
+    cr_assert_eq(out.answer, OPT_TRIAL);
+    optimizer_adopt(o, &out);
+}
 
 static double branin(const double *p)
 {
@@ -551,15 +631,22 @@ Test(gp, a_constant_objective_is_searched_to_the_end)
     cr_expect_eq(best_of("{\"algorithm\": \"gp\"}", MIXED_SPACE, flat, 1, 40, 3), 3);
 }
 
-Test(gp, parameters_of_one_value_and_only_such_are_fine)
+Test(gp, parameters_of_one_value_are_fine_and_a_space_of_one_point_is_done_after_it)
 {
-    cr_expect_eq(best_of("{\"algorithm\": \"gp\"}", "{\"a\": [\"DISCRETE\", [5]]}", flat, 1, 1, 1),
-                 3);
     double best = best_of("{\"algorithm\": \"gp\"}",
                           "{\"a\": [\"DOUBLE\", [-5, 10]], \"b\": [\"DOUBLE\", [0, 15]],"
                           " \"c\": [\"DISCRETE\", [5]], \"d\": [\"CATEGORICAL\", [\"x\"]]}",
                           branin, 1, 50, 1);
     cr_expect_lt(best, 0.41);
+    struct space *s = space_of("{\"a\": [\"DISCRETE\", [5]]}");
+    struct optimizer *o = optimizer_of("{\"algorithm\": \"gp\"}", s, 1, 0, 0, 10);
+    double point = 0;
+    next_point(o, 1, &point);
+    struct opt_suggestion out = {.point = &point};
+    optimizer_suggest(o, &(struct opt_ask){.next_trial = 2, .may_create = true}, &out);
+    cr_expect_eq(out.answer, OPT_DONE);
+    optimizer_destroy(o);
+    space_destroy(s);
 }
 
 Test(gp, two_hundred_fifty_six_parameters_work)
@@ -580,6 +667,123 @@ Test(gp, two_hundred_fifty_six_parameters_work)
         optimizer_adopt(o, &out);
         finish_value(o, id, OPT_COMPLETED, point[3] + point[200]);
     }
+    optimizer_destroy(o);
+    space_destroy(s);
+}
+
+#define SQUARE "{\"a\": [\"DOUBLE\", [0, 1]], \"b\": [\"DOUBLE\", [0, 1]]}"
+
+Test(gp, an_outcome_constraint_is_learnt_and_its_border_found)
+{
+    /* The least a + 2 b with a b >= 1/4: sqrt(2) at (0.707, 0.354); free, it would be 0. */
+    struct space *s = space_of(SQUARE);
+    struct optimizer *o = optimizer_of("{\"algorithm\": \"gp\"}", s, 3, 0, 0, 40);
+    double best = INFINITY;
+    int feasible = 0;
+    for (int64_t id = 1; id <= 40; id++) {
+        double p[2];
+        next_point(o, id, p);
+        double value = p[0] + 2 * p[1];
+        double violation = fmax(0, 0.25 - p[0] * p[1]);
+        best = violation == 0 ? fmin(best, value) : best;
+        feasible += id > 10 && violation == 0;
+        finish_all(o, id, &value, violation);
+    }
+    cr_expect_lt(best, 1.416, "%g", best);
+    cr_expect_gt(feasible, 3, "%d", feasible);
+    optimizer_destroy(o);
+    space_destroy(s);
+}
+
+Test(gp, a_front_of_two_objectives_is_spread)
+{
+    /* (a + b, (1 - a)^2 + b): the front is b = 0, a in [0, 1]. */
+    struct space *s = space_of(SQUARE);
+    struct mjson_issues is = {0};
+    struct opt_setup setup = {.space = s, .seed = 1, .trials = 40, .objectives = 2};
+    json_t *json = json_pack("{s:s}", "algorithm", "gp");
+    char *why = NULL;
+    struct optimizer *o = optimizer_create(json, "", &setup, &is, &why);
+    cr_assert_not_null(o);
+    bool found[5] = {0};
+    for (int64_t id = 1; id <= 40; id++) {
+        double p[2];
+        next_point(o, id, p);
+        double values[] = {p[0] + p[1], (1 - p[0]) * (1 - p[0]) + p[1]};
+        for (int k = 0; k < 5; k++) {
+            found[k] = found[k] || (p[1] < 0.03 && fabs(p[0] - k / 4.0) < 0.15);
+        }
+        finish_all(o, id, values, 0);
+    }
+    for (int k = 0; k < 5; k++) {
+        cr_expect(found[k], "nothing on the front near a = %g", k / 4.0);
+    }
+    json_decref(json);
+    free(why);
+    optimizer_destroy(o);
+    space_destroy(s);
+}
+
+Test(gp, as_sampler_of_asha_it_beats_random_and_learns_from_low_budgets)
+{
+    double mean[2] = {0};
+    for (int k = 0; k < 2; k++) {
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+            struct sim m;
+            sim_init(&m, SQUARE,
+                     k == 0 ? "{\"algorithm\": \"asha\", \"sampler\": \"gp\"}"
+                            : "{\"algorithm\": \"asha\", \"sampler\": \"random\"}",
+                     seed, 9, 40, 2);
+            m.f = f_sphere;
+            sim_run(&m, 10000);
+            double sum = 0;
+            for (int64_t id = 21; id <= m.n_trials; id++) {
+                sum += f_sphere(m.space, m.trials[id].point, 9) / 20;
+            }
+            mean[k] += sum / 3;
+            sim_fini(&m);
+        }
+    }
+    cr_expect_lt(mean[0], 0.7 * mean[1], "gp %g, random %g", mean[0], mean[1]);
+}
+
+static double labels(const double *p)
+{
+    static const double rank[] = {3, 7, 1, 0, 9, 4, 6, 2, 8, 5};
+    return rank[(int)p[1]] + (p[0] - 7) * (p[0] - 7) / 10;
+}
+
+Test(gp, a_finite_space_of_labels_and_integers_is_solved_without_trying_it_all)
+{
+    double best =
+        best_of("{\"algorithm\": \"gp\"}",
+                "{\"i\": [\"INTEGER\", [0, 40]], \"label\": [\"CATEGORICAL\", [\"a\", \"b\","
+                " \"c\", \"d\", \"e\", \"f\", \"g\", \"h\", \"i\", \"j\"]]}",
+                labels, 1, 60, 2);
+    cr_expect_lt(best, 0.15, "%g of 410 points", best);
+}
+
+Test(gp, warm_starts_replace_the_first_trials)
+{
+    struct space *s = space_of(BRANIN);
+    struct optimizer *o = optimizer_of("{\"algorithm\": \"gp\"}", s, 1, 0, 0, 20);
+    struct pcg64 g;
+    pcg_stream(&g, 1, "test", 9);
+    for (int i = 0; i < 40; i++) {
+        double p[] = {15 * pcg64_double(&g) - 5, 15 * pcg64_double(&g)};
+        double y = branin(p);
+        struct opt_result r = opt_result_of(&y);
+        optimizer_observe(o, p, 0, &r);
+    }
+    double best = INFINITY;
+    for (int64_t id = 1; id <= 12; id++) {
+        double p[2];
+        next_point(o, id, p);
+        double y = branin(p);
+        best = fmin(best, y);
+        finish_value(o, id, OPT_COMPLETED, y);
+    }
+    cr_expect_lt(best, 0.41, "%g after 12 trials", best);
     optimizer_destroy(o);
     space_destroy(s);
 }
