@@ -20,7 +20,7 @@ struct prior {
 
 static const struct prior prior_length = {-1.586, 1.2, -6.0, 5.0}; /* + log(d) / 2 */
 static const struct prior prior_signal = {0.0, 1.5, -5.0, 8.0};
-static const struct prior prior_noise = {-8.0, 2.0, -19.0, 0.0};
+static const struct prior prior_noise = {-10.0, 3.0, -19.0, 0.0};
 
 static double prior_mean(const struct prior *p, int d)
 {
