@@ -29,7 +29,7 @@
 #define FIT_EVALS 60    /* evaluations of a fit from nothing */
 #define PENDING_CAP 128 /* pending trials in the model: the newest */
 #define ELITE 5
-#define REGION_PARAMS 15        /* a trust region pays from so many parameters on */
+#define REGION_PARAMS 10        /* a trust region pays from so many parameters on */
 #define LOCAL_EVALS 40          /* evaluations of the fit of a local model */
 #define FEASIBLE_MARGIN (-0.05) /* greatest number of a feasible point, in mean violations */
 
@@ -66,7 +66,7 @@ static const struct opt_option gp_options[] = {
                        .type = OPT_T_ENUM,
                        .names = region_names,
                        .help = "every second trial comes from a box around the best and a model of "
-                               "its neighbourhood; auto: from 15 parameters on"},
+                               "its neighbourhood; auto: from 10 parameters on"},
     [OPTION_HISTORY] = {.name = "history",
                         .type = OPT_T_INT,
                         .lo = 32,
