@@ -12,26 +12,6 @@
 
 /* ---- the map ---- */
 
-/* Indices of a DISCRETE parameter's values by value; NULL when they are declared so. */
-static const uint32_t *rising(const struct param *p)
-{
-    uint32_t *order = xcalloc(p->n_values, sizeof(*order));
-    bool sorted = true;
-    for (uint32_t i = 0; i < p->n_values; i++) {
-        uint32_t at = i;
-        for (; at > 0 && p->values[order[at - 1]] > p->values[i]; at--) {
-            order[at] = order[at - 1];
-        }
-        order[at] = i;
-        sorted = sorted && at == i;
-    }
-    if (sorted) {
-        free(order);
-        return NULL;
-    }
-    return order;
-}
-
 void cma_axes_init(struct cma_axes *a, const struct space *space)
 {
     *a = (struct cma_axes){.space = space, .plain = true};
@@ -43,19 +23,15 @@ void cma_axes_init(struct cma_axes *a, const struct space *space)
         if (cells < 2) {
             continue; /* a constant */
         }
-        a->plain = a->plain && p->parent < 0 && p->type != PARAM_CATEGORICAL;
-        if (p->type == PARAM_CATEGORICAL) {
+        a->plain = a->plain && p->parent < 0 && param_is_ordered(p);
+        if (!param_is_ordered(p)) {
             struct cma_list *l = &a->lists[a->n_lists++];
             *l = (struct cma_list){.index = i, .k = p->n_values};
             l->q = xcalloc(p->n_values, sizeof(*l->q));
             l->add = xcalloc(p->n_values, sizeof(*l->add));
             a->n_signal += (int)p->n_values - 1;
         } else {
-            a->axes[a->n++] = (struct cma_axis){
-                .index = i,
-                .cells = cells,
-                .order = p->type == PARAM_DISCRETE ? rising(p) : NULL,
-            };
+            a->axes[a->n++] = (struct cma_axis){.index = i, .cells = cells};
         }
     }
     a->signal = xcalloc((size_t)a->n_signal + 1, sizeof(*a->signal));
@@ -64,9 +40,6 @@ void cma_axes_init(struct cma_axes *a, const struct space *space)
 
 void cma_axes_fini(struct cma_axes *a)
 {
-    for (int i = 0; i < a->n; i++) {
-        free((void *)(uintptr_t)a->axes[i].order);
-    }
     for (int i = 0; i < a->n_lists; i++) {
         free(a->lists[i].q);
         free(a->lists[i].add);
@@ -97,13 +70,7 @@ void cma_axes_point(const struct cma_axes *a, const double *x, const uint32_t *v
 {
     double u[SPACE_PARAMS_MAX] = {0};
     for (int i = 0; i < a->n; i++) {
-        const struct cma_axis *axis = &a->axes[i];
-        double w = fmin(fmax(x[i], 0), 1);
-        if (axis->order != NULL) {
-            double rank = fmin(floor(w * axis->cells), axis->cells - 1);
-            w = param_to_unit(param_of(a, axis->index), axis->order[(uint32_t)rank]);
-        }
-        u[axis->index] = w;
+        u[a->axes[i].index] = fmin(fmax(x[i], 0), 1);
     }
     for (int i = 0; i < a->n_lists; i++) {
         const struct cma_list *l = &a->lists[i];
@@ -116,14 +83,8 @@ void cma_axes_encode(const struct cma_axes *a, const double *point, const double
                      uint32_t *v)
 {
     for (int i = 0; i < a->n; i++) {
-        const struct cma_axis *axis = &a->axes[i];
-        double value = point[axis->index];
-        x[i] = isnan(value) ? mean[i] : param_to_unit(param_of(a, axis->index), value);
-        for (uint32_t k = 0; axis->order != NULL && !isnan(value) && k < axis->cells; k++) {
-            if (axis->order[k] == (uint32_t)value) {
-                x[i] = (k + 0.5) / axis->cells;
-            }
-        }
+        double value = point[a->axes[i].index];
+        x[i] = isnan(value) ? mean[i] : param_to_unit(param_of(a, a->axes[i].index), value);
     }
     for (int i = 0; i < a->n_lists; i++) {
         double value = point[a->lists[i].index];

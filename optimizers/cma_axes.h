@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A search space as CMA-ES sees it: one coordinate in [0, 1] for each number that varies (values of
- * INTEGER, DISCRETE and stepped parameters own cells of it, DISCRETE ones in rising order), and a
- * distribution over its values for each CATEGORICAL one. Also the two updates that C alone does not
+ * A search space as CMA-ES sees it: one coordinate in [0, 1] for each parameter whose values have
+ * an order (those of INTEGER, DISCRETE, stepped and ordinal ones own cells of it), and a
+ * distribution over its values for each other CATEGORICAL one. Also the two updates that C alone does not
  * make: the margin that keeps every value of a cell within reach (Hamano, Saito, Nomura and
  * Shirakawa, CMA-ES with Margin, GECCO 2022), and the natural gradient of the categorical
  * distributions (the same, CatCMA, GECCO 2024).
@@ -16,9 +16,8 @@
 #define CMA_NO_VALUE UINT32_MAX /* of a category: inactive in a point that came from elsewhere */
 
 struct cma_axis {
-    int index;             /* of the parameter */
-    double cells;          /* INFINITY: continuous */
-    const uint32_t *order; /* DISCRETE: rank to index of the value; NULL = as declared */
+    int index;    /* of the parameter */
+    double cells; /* INFINITY: continuous */
 };
 
 struct cma_list {

@@ -85,17 +85,6 @@ static void check_caps(const struct optimizer_ops *ops, const struct opt_config 
                        "algorithm for several",
                        ops->name, cfg->objectives);
     }
-    if ((ops->caps & OPT_CAP_FINITE) != 0 && !isfinite(space_size(cfg->space))) {
-        for (int i = 0; i < cfg->space->n; i++) {
-            if (isinf(param_cells(&cfg->space->params[i]))) {
-                mjson_issue_at(is, pointer, "algorithm",
-                               "\"%s\" needs a finite space, and \"%s\" is continuous: give it a "
-                               "step, or list its "
-                               "values as DISCRETE",
-                               ops->name, cfg->space->params[i].name);
-            }
-        }
-    }
 }
 
 struct optimizer *optimizer_create(const json_t *object, const char *pointer,

@@ -108,7 +108,7 @@ struct opt_config {
 enum opt_caps {
     OPT_CAP_RESOURCE = 1,    /* needs `resource` */
     OPT_CAP_PAUSES = 2,      /* may answer PAUSE and RESUME */
-    OPT_CAP_FINITE = 4,      /* needs a finite space */
+    OPT_CAP_FINITE = 4,      /* tries every point of a finite space, and ends */
     OPT_CAP_ESTIMATE = 8,    /* plan rows are what a long search tends to, not bounds */
     OPT_CAP_SLOW = 16,       /* suggest may take over 1 ms: the driver calls it on a thread. Without
                                 a point (NULL) or a new trial (may_create) it is quick all the same,

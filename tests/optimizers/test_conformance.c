@@ -29,6 +29,7 @@ static const struct row {
     {"{\"algorithm\": \"lhs\"}", MIXED_SPACE, 0, 60},
     {"{\"algorithm\": \"lhs\", \"size\": 16}", MIXED_SPACE, 9, 60},
     {"{\"algorithm\": \"grid\"}", FINITE_SPACE, 0, 60},
+    {"{\"algorithm\": \"grid\", \"points\": 2}", NUMBERS_SPACE, 0, 60},
     {"{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", FINITE_SPACE, 4, 60},
     {"{\"algorithm\": \"grid\", \"order\": \"shuffled\"}", FINITE_SPACE, 0, 20},
     {"{\"algorithm\": \"random\"}", CONSTRAINED_SPACE, 0, 60},

@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include "base/alloc.h"
+#include "space/constraint.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -147,6 +148,99 @@ Test(search, a_grid_leaves_out_what_breaks_a_constraint_and_knows_its_size)
         json_decref(rows);
         sim_fini(&m);
     }
+}
+
+/* True when one of the first n trials ran at (a, b), in the order of the names. */
+static bool tried(const struct sim *m, double a, double b)
+{
+    for (int64_t id = 1; id <= m->n_trials; id++) {
+        const double *p = m->trials[id].point;
+        if (fabs(p[0] - a) < 1e-12 && fabs(p[1] - b) < 1e-12) {
+            return true;
+        }
+    }
+    return false;
+}
+
+Test(search, points_gives_a_continuous_parameter_levels_from_end_to_end_on_its_scale)
+{
+    static const char space[] =
+        "{\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.001, 0.1], \"scale\": \"log\"},"
+        " \"m\": [\"DOUBLE\", [-1, 1]]}";
+    static const char *const options[] = {
+        "{\"algorithm\": \"grid\", \"points\": 3}",
+        "{\"algorithm\": \"grid\", \"points\": 3, \"order\": \"shuffled\"}"};
+    for (size_t k = 0; k < 2; k++) {
+        struct sim m;
+        sim_init(&m, space, options[k], 1, 0, 100, 2);
+        sim_run(&m, 1000);
+        cr_expect_eq(m.n_trials, 9);
+        for (int i = 0; i < 9; i++) {
+            cr_expect(tried(&m, 0.001 * pow(10, i / 3), i % 3 - 1), "%s misses %d", options[k], i);
+        }
+        sim_fini(&m);
+    }
+}
+
+Test(search, a_levelled_grid_skips_an_enqueued_level_and_nothing_for_a_point_between)
+{
+    struct sim m;
+    sim_init(&m, "{\"m\": [\"DOUBLE\", [0, 1]]}", "{\"algorithm\": \"grid\", \"points\": 5}", 1, 0,
+             100, 100);
+    for (int k = 0; k < 2; k++) {
+        struct opt_suggestion s = {
+            .answer = OPT_TRIAL, .trial = ++m.n_trials, .point = xcalloc(1, sizeof(double))};
+        s.point[0] = k == 0 ? 0.5 : 0.6;
+        optimizer_adopt(m.o, &s);
+        m.trials[m.n_trials].state = SIM_RUNNING;
+        m.trials[m.n_trials].point = s.point;
+        m.running++;
+    }
+    while (sim_ask(&m)) {
+    }
+    cr_expect_eq(m.n_trials, 6, "two enqueued, and four of five levels");
+    sim_fini(&m);
+}
+
+Test(search, the_levels_of_a_grid_meet_the_constraints_and_its_size_is_theirs)
+{
+    struct mjson_issues is = {0};
+    struct space *s = space_of("{\"a\": [\"DOUBLE\", [0, 1]], \"b\": [\"DOUBLE\", [0, 1]]}");
+    json_t *list = json_pack("[s]", "a <= b");
+    cr_assert(space_constrain(s, list, "", &is));
+    struct optimizer *o = optimizer_of("{\"algorithm\": \"grid\", \"points\": 4}", s, 1, 0, 0, 0);
+    json_t *rows = json_array();
+    optimizer_plan(o, 0, rows);
+    json_int_t size = json_integer_value(json_object_get(json_array_get(rows, 0), "trials"));
+    cr_expect_eq(size, 10, "%d of 16 levels", (int)size);
+    for (int64_t id = 1; id <= 11; id++) {
+        double p[2];
+        struct opt_suggestion out = {.point = p};
+        optimizer_suggest(o, &(struct opt_ask){.next_trial = id, .may_create = true}, &out);
+        cr_assert_eq(out.answer, id <= 10 ? OPT_TRIAL : OPT_DONE);
+        if (id <= 10) {
+            cr_expect_leq(p[0], p[1]);
+            optimizer_adopt(o, &out);
+        }
+    }
+    json_decref(rows);
+    json_decref(list);
+    optimizer_destroy(o);
+    space_destroy(s);
+}
+
+Test(search, a_grid_over_a_continuous_range_is_refused_with_the_names_and_the_remedy)
+{
+    struct space *s = space_of("{\"lr\": [\"DOUBLE\", [0, 1]], \"m\": [\"DOUBLE\", [0, 1]],"
+                               " \"k\": [\"INTEGER\", [1, 3]]}");
+    char *text = optimizer_refusal("{\"algorithm\": \"grid\"}", s, 0, 0, 10);
+    cr_expect_not_null(strstr(text, "\"lr\", \"m\" are continuous: give it a step"), "%s", text);
+    cr_expect_not_null(strstr(text, "or set \"points\""), "%s", text);
+    free(text);
+    text = optimizer_refusal("{\"algorithm\": \"grid\", \"points\": 1}", s, 0, 0, 10);
+    cr_expect_not_null(strstr(text, "/points: 1 is outside 2 to"), "%s", text);
+    free(text);
+    space_destroy(s);
 }
 
 Test(search, a_grid_that_nobody_can_finish_is_refused)
