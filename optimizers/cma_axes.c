@@ -104,6 +104,17 @@ void cma_axes_sample(const struct cma_axes *a, struct pcg64 *g, uint32_t *v)
     }
 }
 
+void cma_axes_count(struct cma_axes *a, const uint32_t *v, int64_t of)
+{
+    for (int i = 0; i < a->n_lists; i++) {
+        struct cma_list *l = &a->lists[i];
+        double all = (double)of + l->k; /* (seen + 1) / (of + k) in the end */
+        for (uint32_t k = 0; k < l->k && v[i] != CMA_NO_VALUE; k++) {
+            l->q[k] += ((v[i] == k) - 1.0 / l->k) / all;
+        }
+    }
+}
+
 /* ---- the normal distribution ---- */
 
 double cma_normal_cdf(double u)

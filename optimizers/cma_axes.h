@@ -2,9 +2,9 @@
  *
  * A search space as CMA-ES sees it: one coordinate in [0, 1] for each parameter whose values have
  * an order (those of INTEGER, DISCRETE, stepped and ordinal ones own cells of it), and a
- * distribution over its values for each other CATEGORICAL one. Also the two updates that C alone does not
- * make: the margin that keeps every value of a cell within reach (Hamano, Saito, Nomura and
- * Shirakawa, CMA-ES with Margin, GECCO 2022), and the natural gradient of the categorical
+ * distribution over its values for each other CATEGORICAL one. Also the two updates that C alone
+ * does not make: the margin that keeps every value of a cell within reach (Hamano, Saito, Nomura
+ * and Shirakawa, CMA-ES with Margin, GECCO 2022), and the natural gradient of the categorical
  * distributions (the same, CatCMA, GECCO 2024).
  */
 #ifndef MAG_OPTIMIZERS_CMA_AXES_H
@@ -51,6 +51,10 @@ void cma_axes_encode(const struct cma_axes *a, const double *point, const double
                      uint32_t *v);
 /* One value index of each list. */
 void cma_axes_sample(const struct cma_axes *a, struct pcg64 *g, uint32_t *v);
+
+/* Adds the values of one of `of` promising points to uniform distributions, as if each had been
+ * seen once before: called for every one of them. */
+void cma_axes_count(struct cma_axes *a, const uint32_t *v, int64_t of);
 
 /* Moves mean and scale of coordinates with cells after an update, so that the values beside that of
  * the mean keep a probability of `margin` together. */

@@ -11,6 +11,7 @@
 #define MARGIN 1.1    /* fitted values for each term */
 #define WEIGHT_MAX 20 /* of the best value; the worst has 1 */
 #define RIDGE 1e-9
+#define DESCENTS 20
 
 static int full_terms(int n)
 {
@@ -276,4 +277,44 @@ bool cma_model_best(const struct cma_model *m, const struct cma *c, double radiu
         x[i] = c->mean[i] + c->sigma * c->scale[i] * y;
     }
     return true;
+}
+
+/* The least value of the model along one coordinate between lo and hi, by its parabola. */
+static double best_along(const struct cma_model *m, double *x, int i, double lo, double hi)
+{
+    double h = (hi - lo) / 2;
+    double middle = lo + h;
+    double was = x[i];
+    double f[3];
+    for (int k = 0; k < 3; k++) {
+        x[i] = middle + (k - 1) * h;
+        f[k] = cma_model_value(m, x);
+    }
+    x[i] = was;
+    double bend = f[0] - 2 * f[1] + f[2];
+    double at = middle + h * (f[0] - f[2]) / 2 / bend;
+    if (!(bend > 0) || !(at >= lo && at <= hi)) {
+        at = f[0] < f[2] ? lo : hi;
+    }
+    return at;
+}
+
+void cma_model_descend(const struct cma_model *m, const struct cma *c, double radius, double *x)
+{
+    for (int round = 0; round < DESCENTS; round++) {
+        double moved = 0;
+        for (int i = 0; i < m->n; i++) {
+            double reach = radius * c->sigma * c->scale[i] * sqrt(cma_variance(c, i));
+            double lo = fmin(fmax(c->mean[i] - reach, 0), 1);
+            double hi = fmin(fmax(c->mean[i] + reach, 0), 1);
+            if (lo < hi) {
+                double at = best_along(m, x, i, lo, hi);
+                moved = fmax(moved, fabs(at - x[i]) / (hi - lo));
+                x[i] = at;
+            }
+        }
+        if (moved < 1e-6) {
+            return;
+        }
+    }
 }

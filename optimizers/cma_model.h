@@ -39,5 +39,8 @@ double cma_model_tau(const struct cma_model *m, int k);
 /* The point where the model is best, at most `radius` standard deviations from the mean. False when
  * the fit is none or has no least value there. */
 bool cma_model_best(const struct cma_model *m, const struct cma *c, double radius, double *x);
+/* Moves `x` to where the model is least in the cube, one coordinate after the other, at most
+ * `radius` standard deviations of each from the mean: for an optimum at a wall. */
+void cma_model_descend(const struct cma_model *m, const struct cma *c, double radius, double *x);
 
 #endif

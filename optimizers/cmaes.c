@@ -13,10 +13,12 @@
 #include "optimizers/cma_axes.h"
 #include "optimizers/cma_model.h"
 #include "optimizers/cma_restart.h"
+#include "optimizers/eigen.h"
 #include "optimizers/idtab.h"
 #include "optimizers/quasi.h"
 #include "optimizers/registry.h"
 #include "optimizers/search.h"
+#include "space/constraint.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -24,11 +26,12 @@
 
 #define PAPER "Hansen, The CMA Evolution Strategy: A Tutorial, arXiv 1604.00772 (2016)"
 
-#define RESAMPLE 20     /* draws for one point before what lies outside is moved to the wall */
-#define FULL_MAX 100    /* variant auto: coordinates with a full C */
-#define TAU_ENOUGH 0.85 /* rank correlation at which the model may stand in */
-#define TAU_VALUES 15   /* over so many values at least */
-#define SEEK 16         /* draws among which a recorded point is looked for */
+#define RESAMPLE 4     /* draws for one point before what lies outside is moved to the wall */
+#define FULL_MAX 100   /* variant auto: coordinates with a full C */
+#define START_BEST 3   /* points of the design that make the first mean */
+#define TAU_ENOUGH 0.7 /* rank correlation at which the model may stand in */
+#define TAU_VALUES 15  /* over so many values at least */
+#define SEEK 16        /* draws among which a recorded point is looked for */
 
 enum {
     OPT_POPULATION,
@@ -66,16 +69,16 @@ static const struct opt_option cmaes_options[] = {
 
 /* One draw. */
 struct draw {
-    double *x;   /* n coordinates */
-    uint32_t *v; /* value indices of the lists */
+    double *x;    /* n coordinates */
+    uint32_t *v;  /* value indices of the lists */
+    bool foreign; /* not of this distribution: repaired, the model's, or from elsewhere */
 };
 
 /* A place of the pool. */
 struct place {
     struct draw d;
-    bool given;   /* to a trial */
-    bool told;    /* its result is among `results` */
-    bool foreign; /* not drawn: the model's best point */
+    bool given; /* to a trial */
+    bool told;  /* its result is among `results` */
 };
 
 struct cmaes_trial {
@@ -91,9 +94,14 @@ IDTAB(cmaes_trials, struct cmaes_trial)
 struct result {
     struct draw d;
     int64_t trial;
-    bool foreign, failed;
+    bool failed;
     double value, violation;
-    double guess; /* the model's, where it stands in */
+};
+
+/* A trial of an earlier experiment. */
+struct other {
+    struct draw d;
+    double value, violation;
 };
 
 struct cmaes {
@@ -115,8 +123,12 @@ struct cmaes {
     uint32_t beyond; /* draws beyond the pool given out */
     struct result *results;
     int n_results, results_room;
-    int check; /* results at which the model is judged next */
+    int check;   /* results at which the model is judged next */
+    double best; /* feasible value */
     struct cmaes_trials trials;
+    struct other *others; /* best first */
+    int64_t n_others, others_room;
+    int64_t others_budget;
 };
 
 /* ---- memory ---- */
@@ -133,6 +145,7 @@ static void copy_draw(const struct cmaes *s, struct draw *to, const struct draw 
 {
     memcpy(to->x, from->x, (size_t)s->axes.n * sizeof(double));
     memcpy(to->v, from->v, (size_t)s->axes.n_lists * sizeof(uint32_t));
+    to->foreign = from->foreign;
 }
 
 static void free_draw(struct draw *d)
@@ -152,7 +165,8 @@ static enum mag_status cmaes_start(void *self, const struct sampler_config *cfg,
 {
     struct cmaes *s = self;
     const double *o = cfg->opt.values;
-    *s = (struct cmaes){.space = cfg->opt.space, .seed = cfg->opt.seed, .purpose = cfg->purpose};
+    *s = (struct cmaes){
+        .space = cfg->opt.space, .seed = cfg->opt.seed, .purpose = cfg->purpose, .best = INFINITY};
     cma_axes_init(&s->axes, s->space);
     int all = s->axes.n + s->axes.n_lists;
     int lambda = isnan(o[OPT_POPULATION]) ? default_population(all) : (int)o[OPT_POPULATION];
@@ -191,6 +205,10 @@ static void cmaes_fini(void *self)
     for (int64_t i = 0; i < s->trials.n; i++) {
         free_draw(&s->trials.at[i].d);
     }
+    for (int64_t i = 0; i < s->n_others; i++) {
+        free_draw(&s->others[i].d);
+    }
+    free(s->others);
     free(s->pool);
     free(s->order);
     free(s->results);
@@ -226,19 +244,34 @@ static void to_walls(const struct cmaes *s, double *x)
     }
 }
 
-/* Draw number k of this generation. */
+static bool is_feasible(const struct cmaes *s, const struct draw *d, double *point)
+{
+    cma_axes_point(&s->axes, d->x, d->v, point);
+    return space_is_feasible(s->space, point);
+}
+
+/* Draw number k of this generation. What lies outside is tried at the wall, and the distribution
+ * learns from the draw itself: its spread does not shrink at a wall. What breaks a constraint is
+ * drawn again too, then repaired. */
 static void draw(const struct cmaes *s, uint32_t k, struct draw *d)
 {
+    double point[SPACE_PARAMS_MAX];
+    uint64_t id = (uint64_t)s->generation << 24 | k;
     struct pcg64 g;
-    pcg_stream(&g, s->seed, s->purpose, (uint64_t)s->generation << 24 | k);
-    cma_axes_sample(&s->axes, &g, d->v);
-    for (int i = 0; i < RESAMPLE && s->axes.n > 0; i++) {
+    pcg_stream(&g, s->seed, s->purpose, id);
+    d->foreign = false;
+    for (int i = 0; i < RESAMPLE; i++) {
+        cma_axes_sample(&s->axes, &g, d->v);
         cma_sample(&s->dist, &g, d->x);
-        if (is_inside(s, d->x)) {
+        if (is_inside(s, d->x) && is_feasible(s, d, point)) {
             return;
         }
     }
-    to_walls(s, d->x);
+    if (!is_feasible(s, d, point)) {
+        space_repair(s->space, s->seed, s->purpose, id, point);
+        cma_axes_encode(&s->axes, point, s->dist.mean, d->x, d->v);
+        d->foreign = true;
+    }
 }
 
 /* What the asker after `skip` others gets; returns its place in the pool, -1 beyond it. */
@@ -311,6 +344,7 @@ static void pending(void *self, int64_t trial, const double *point)
         middle[i] = s->generation > 0 ? s->dist.mean[i] : 0.5;
     }
     cma_axes_encode(&s->axes, point, middle, t->d.x, t->d.v);
+    t->d.foreign = true;
     free(middle);
 }
 
@@ -333,6 +367,15 @@ static struct result *add_result(struct cmaes *s)
     struct result *r = &s->results[s->n_results++];
     *r = (struct result){.d = new_draw(s)};
     return r;
+}
+
+/* The model knows the points that were tried: those inside. */
+static double guess_of(const struct cmaes *s, const double *x)
+{
+    double inside[CMA_MODEL_DIMENSIONS_MAX];
+    memcpy(inside, x, (size_t)s->axes.n * sizeof(*inside));
+    to_walls(s, inside);
+    return cma_model_value(&s->model, inside);
 }
 
 /* Feasible before infeasible before failed; ties by trial, what has none last. */
@@ -361,7 +404,7 @@ static void order_pool(struct cmaes *s)
     bool fitted = s->with_model && s->model.terms > 0;
     double *guess = xcalloc((size_t)s->n_pool + 1, sizeof(*guess));
     for (int i = 0; i < s->n_pool; i++) {
-        guess[i] = fitted ? cma_model_value(&s->model, s->pool[i].d.x) : 0;
+        guess[i] = fitted ? guess_of(s, s->pool[i].d.x) : 0;
         int at = i;
         for (; at > 0 && guess[s->order[at - 1]] > guess[i]; at--) {
             s->order[at] = s->order[at - 1];
@@ -387,15 +430,18 @@ static void new_pool(struct cmaes *s)
     s->check = 1;
     for (int i = 0; i < lambda; i++) {
         struct place *p = &s->pool[i];
-        p->given = p->told = p->foreign = false;
+        p->given = p->told = false;
         draw(s, (uint32_t)i, &p->d);
     }
     if (s->with_model && cma_model_fit(&s->model, &s->dist)) {
         struct place *p = &s->pool[lambda - 1];
         double radius = sqrt(s->axes.n) + 2;
         if (cma_model_best(&s->model, &s->dist, radius, p->d.x)) {
-            p->foreign = true;
-            to_walls(s, p->d.x);
+            p->d.foreign = true;
+            if (!is_inside(s, p->d.x)) {
+                to_walls(s, p->d.x);
+                cma_model_descend(&s->model, &s->dist, radius, p->d.x);
+            }
         } else {
             draw(s, (uint32_t)lambda - 1, &p->d);
         }
@@ -432,12 +478,13 @@ static void update(struct cmaes *s)
         const struct result *r = &s->results[i];
         x[i] = r->d.x;
         v[i] = r->d.v;
-        foreign[i] = r->foreign;
+        foreign[i] = r->d.foreign;
         if (!r->failed && r->violation <= 0) {
             values[finite++] = r->value;
         }
     }
     cma_update(&s->dist, x, foreign);
+    to_walls(s, s->dist.mean);
     cma_axes_update(&s->axes, v, s->dist.weights, s->dist.mu);
     if (s->axes.n > 0) {
         cma_axes_margin(&s->axes, &s->dist, 1.0 / (s->axes.n * lambda));
@@ -465,7 +512,6 @@ static void fill_by_model(struct cmaes *s)
             struct result *r = add_result(s);
             copy_draw(s, &r->d, &p->d);
             r->trial = INT64_MAX;
-            r->foreign = p->foreign;
             r->value = INFINITY;
         }
     }
@@ -473,7 +519,7 @@ static void fill_by_model(struct cmaes *s)
         struct result *r = &s->results[i];
         truth = fmin(truth, r->failed ? INFINITY : r->value);
         if (!r->failed && r->violation <= 0) {
-            r->value = cma_model_value(&s->model, r->d.x);
+            r->value = guess_of(s, r->d.x);
             low = fmin(low, r->value);
         }
     }
@@ -505,17 +551,129 @@ static void advance(struct cmaes *s)
     }
 }
 
-/* The best point of the design is the first mean. */
+/* The best points of the design, weighted by rank, are the first mean: one alone is too often far
+ * from the middle by chance. */
 static void begin_run(struct cmaes *s)
 {
-    const struct result *best = &s->results[0];
-    for (int i = 1; i < s->n_results; i++) {
-        best = compare(&s->results[i], best) < 0 ? &s->results[i] : best;
+    double *mean = xcalloc((size_t)s->axes.n + 1, sizeof(*mean));
+    int best = s->n_results / 2 < START_BEST ? s->n_results / 2 : START_BEST;
+    double sum = 0;
+    best = best > 0 ? best : 1;
+    qsort(s->results, (size_t)s->n_results, sizeof(*s->results), by_rank);
+    for (int k = 0; k < best; k++) {
+        sum += log(best + 1) - log(k + 1);
     }
-    cma_start(&s->dist, s->restart.lambda, best->d.x, s->restart.sigma, NULL);
+    for (int k = 0; k < best; k++) {
+        for (int i = 0; i < s->axes.n; i++) {
+            mean[i] += (log(best + 1) - log(k + 1)) / sum * s->results[k].d.x[i];
+        }
+    }
+    cma_start(&s->dist, s->restart.lambda, mean, s->restart.sigma, NULL);
     clear_results(s);
     new_pool(s);
+    free(mean);
 }
+
+/* ---- earlier experiments ---- */
+
+#define OTHERS_TOP 0.1    /* gamma: the part of them that counts as promising */
+#define OTHERS_SPREAD 0.1 /* alpha: standard deviation around each of those */
+
+/* The promising distribution of the best `top` others (Nomura et al., Warm Starting CMA-ES, AAAI
+ * 2021) becomes the first one: the mean and the covariance of a normal around each. */
+static void warm_start(struct cmaes *s, int64_t top)
+{
+    int n = s->axes.n;
+    size_t size = (size_t)n;
+    double *mean = xcalloc(size + 1, sizeof(*mean));
+    double *cov = xcalloc(size * size + 1, sizeof(*cov));
+    double *vectors = xcalloc(size * size + 1, sizeof(*vectors));
+    double *values = xcalloc(2 * size + 2, sizeof(*values));
+    double logs = 0;
+    for (int64_t k = 0; k < top; k++) {
+        for (int i = 0; i < n; i++) {
+            mean[i] += s->others[k].d.x[i] / (double)top;
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        for (int j = 0; j <= i; j++) {
+            double sum = i == j ? OTHERS_SPREAD * OTHERS_SPREAD : 0;
+            for (int64_t k = 0; k < top; k++) {
+                const double *x = s->others[k].d.x;
+                sum += (x[i] - mean[i]) * (x[j] - mean[j]) / (double)top;
+            }
+            cov[i * n + j] = cov[j * n + i] = sum;
+        }
+    }
+    memcpy(vectors, cov, size * size * sizeof(*cov));
+    bool ok = n == 0 || eigen_symmetric(n, vectors, values, values + n);
+    for (int i = 0; i < n; i++) { /* sigma^2n is the determinant */
+        logs += log(values[i]) / n;
+    }
+    for (int i = 0; i < n * n; i++) {
+        cov[i] /= exp(logs);
+    }
+    cma_start(&s->dist, s->restart.lambda, mean, ok ? exp(logs / 2) : OTHERS_SPREAD,
+              ok ? cov : NULL);
+    cma_axes_reset(&s->axes);
+    for (int64_t k = 0; k < top; k++) {
+        cma_axes_count(&s->axes, s->others[k].d.v, top);
+    }
+    free(mean);
+    free(cov);
+    free(vectors);
+    free(values);
+    s->generation = 0;
+    new_pool(s);
+}
+
+/* Trials of the largest budget alone count; 0 is the whole. */
+static bool is_comparable(struct cmaes *s, int64_t budget)
+{
+    int64_t b = budget > 0 ? budget : INT64_MAX;
+    if (b > s->others_budget) {
+        for (int64_t i = 0; i < s->n_others; i++) {
+            free_draw(&s->others[i].d);
+        }
+        s->n_others = 0;
+        s->others_budget = b;
+    }
+    return b == s->others_budget;
+}
+
+static void others(void *self, const double *point, int64_t budget, const struct opt_result *r)
+{
+    struct cmaes *s = self;
+    double middle[SPACE_PARAMS_MAX];
+    if (!is_comparable(s, budget)) {
+        return;
+    }
+    if (s->n_others == s->others_room) {
+        s->others_room = 2 * s->others_room + 64;
+        s->others = xreallocarray(s->others, (size_t)s->others_room, sizeof(*s->others));
+    }
+    struct other o = {.d = new_draw(s), .value = r->value, .violation = r->violation};
+    for (int i = 0; i < s->axes.n; i++) {
+        middle[i] = 0.5;
+    }
+    cma_axes_encode(&s->axes, point, middle, o.d.x, o.d.v);
+    int64_t at = s->n_others++;
+    for (; at > 0; at--) {
+        const struct other *p = &s->others[at - 1];
+        if (p->violation < o.violation || (p->violation == o.violation && p->value <= o.value)) {
+            break;
+        }
+        s->others[at] = *p;
+    }
+    s->others[at] = o;
+    int64_t top = (int64_t)(OTHERS_TOP * (double)s->n_others);
+    top = top > 0 ? top : 1;
+    if (at < top || s->n_others % (int64_t)(1 / OTHERS_TOP) == 0) {
+        warm_start(s, top);
+    }
+}
+
+/* ---- results ---- */
 
 static void observe(void *self, int64_t trial, int64_t budget, const struct opt_result *r)
 {
@@ -524,6 +682,28 @@ static void observe(void *self, int64_t trial, int64_t budget, const struct opt_
     t->has_value = true;
     t->value = r->value;
     t->violation = r->violation;
+}
+
+static void learn(struct cmaes *s, const struct result *r)
+{
+    double inside[CMA_MODEL_DIMENSIONS_MAX];
+    if (s->with_model && !r->failed && r->violation <= 0) {
+        memcpy(inside, r->d.x, (size_t)s->axes.n * sizeof(*inside));
+        to_walls(s, inside);
+        cma_model_add(&s->model, inside, r->value);
+    }
+}
+
+/* A point from elsewhere that this distribution would hardly draw tells it nothing but that it is
+ * worse, unless it is better than all before. */
+static bool is_of_interest(const struct cmaes *s, const struct result *r)
+{
+    double n = s->axes.n;
+    if (s->generation == 0 || !r->d.foreign || s->axes.n == 0) {
+        return true;
+    }
+    return (!r->failed && r->violation <= 0 && r->value < s->best) ||
+           cma_distance(&s->dist, r->d.x) <= sqrt(n) + 2 * n / (n + 2);
 }
 
 static void ended(void *self, int64_t trial, enum opt_outcome outcome)
@@ -538,12 +718,16 @@ static void ended(void *self, int64_t trial, enum opt_outcome outcome)
         r->failed = outcome == OPT_FAILED || !t->has_value;
         r->value = r->failed ? 0 : t->value;
         r->violation = r->failed ? 0 : t->violation;
-        r->foreign = !fresh || (t->place >= 0 && s->pool[t->place].foreign);
+        r->d.foreign = r->d.foreign || !fresh;
         if (fresh && t->place >= 0) {
             s->pool[t->place].told = true;
         }
-        if (s->with_model && !r->failed && r->violation <= 0) {
-            cma_model_add(&s->model, r->d.x, r->value);
+        learn(s, r);
+        if (!is_of_interest(s, r)) {
+            free_draw(&r->d);
+            s->n_results--;
+        } else if (!r->failed && r->violation <= 0) {
+            s->best = fmin(s->best, r->value);
         }
     }
     free_draw(&t->d);
@@ -568,6 +752,7 @@ const struct sampler_ops cmaes_sampler = {
     .pending = pending,
     .observe = observe,
     .ended = ended,
+    .others = others,
 };
 
 static enum mag_status cmaes_init(void *self, const struct opt_config *cfg,
