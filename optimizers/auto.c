@@ -64,6 +64,16 @@ static bool few_trials(const struct facts *f)
     return f->trials > 0 && f->trials <= AUTO_GP_TRIALS && f->params <= AUTO_GP_PARAMS;
 }
 
+static bool few_and_numeric(const struct facts *f)
+{
+    return few_trials(f) && f->numeric == f->params;
+}
+
+static bool numeric(const struct facts *f)
+{
+    return f->numeric == f->params;
+}
+
 static bool always(const struct facts *f)
 {
     return true;
@@ -101,6 +111,25 @@ static char *why_few(const struct facts *f)
                      (long long)f->trials, f->params);
 }
 
+static char *why_few_and_numeric(const struct facts *f)
+{
+    return xasprintf("portfolio, because all %d parameters are numbers and %lld trials are few "
+                     "enough for a Gaussian process, which takes turns with CMA-ES",
+                     f->params, (long long)f->trials);
+}
+
+static char *why_numeric(const struct facts *f)
+{
+    if (f->trials == 0) {
+        return xasprintf("cmaes, because all %d parameters are numbers and limits.trials is not "
+                         "given: the longer it runs, the closer it comes",
+                         f->params);
+    }
+    return xasprintf("cmaes, because all %d parameters are numbers and %lld trials are many: the "
+                     "longer it runs, the closer it comes",
+                     f->params, (long long)f->trials);
+}
+
 static char *why_many(const struct facts *f)
 {
     if (f->trials == 0) {
@@ -124,7 +153,12 @@ static const struct rule rules[] = {
     {several, "{\"algorithm\": \"nsga2\"}", why_several},
     {has_rungs, "{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}", why_rungs},
     {can_be_tried_whole, "{\"algorithm\": \"grid\"}", why_grid},
+    /* 200 trials of BBOB's 24 functions in 5 dimensions: better than gp on 19 and equal on 2, better
+     * than tpe on 19. */
+    {few_and_numeric, "{\"algorithm\": \"portfolio\"}", why_few_and_numeric},
     {few_trials, "{\"algorithm\": \"gp\"}", why_few},
+    /* 2,000 trials of the same: better than tpe on 17, to ten digits on 13. */
+    {numeric, "{\"algorithm\": \"cmaes\"}", why_numeric},
     {always, "{\"algorithm\": \"tpe\"}", why_many},
 };
 

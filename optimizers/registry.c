@@ -24,6 +24,7 @@ static const struct optimizer_ops *const registry[] = {
     &cmaes_ops,
     &nsga2_ops,
     &gp_ops,
+    &portfolio_ops,
     &tpe_ops,
     NULL,
 };

@@ -21,6 +21,7 @@ extern const struct optimizer_ops dehb_ops;
 extern const struct optimizer_ops pbt_ops;
 extern const struct optimizer_ops nsga2_ops;
 extern const struct optimizer_ops gp_ops;
+extern const struct optimizer_ops portfolio_ops;
 extern const struct optimizer_ops tpe_ops;
 extern const struct optimizer_ops cmaes_ops;
 
@@ -30,6 +31,7 @@ extern const struct sampler_ops halton_sampler;
 extern const struct sampler_ops lhs_sampler;
 extern const struct sampler_ops de_sampler;
 extern const struct sampler_ops nsga2_sampler;
+extern const struct sampler_ops cmaes_sampler;
 extern const struct sampler_ops gp_sampler;
 extern const struct sampler_ops tpe_sampler;
 

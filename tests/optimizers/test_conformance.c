@@ -82,6 +82,7 @@ static const struct row {
     {"{\"algorithm\": \"asha\", \"sampler\": \"de\"}", MIXED_SPACE, 27, 60},
     {"{\"algorithm\": \"de\", \"population\": 6, \"generations\": 4}", FINITE_SPACE, 3, 60},
     {"{\"algorithm\": \"gp\", \"startup\": 4, \"history\": 32}", MIXED_SPACE, 0, 14},
+    {"{\"algorithm\": \"portfolio\", \"warmup\": 3}", NUMBERS_SPACE, 0, 14},
     {"{\"algorithm\": \"gp\", \"startup\": 2, \"history\": 32, \"acquisition\": \"thompson\"}",
      FINITE_SPACE, 3, 12},
     {"{\"algorithm\": \"tpe\", \"startup\": 5}", MIXED_SPACE, 0, 60},

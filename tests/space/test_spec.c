@@ -149,7 +149,7 @@ Test(spec, only_objective_and_searchspace_are_required)
     cr_expect_str_eq(s->project, "default");
     cr_expect_str_eq(s->notes, "");
     cr_expect_eq(json_array_size(s->tags), 0);
-    cr_expect_not_null(strstr(s->auto_why, "tpe, because"));
+    cr_expect_not_null(strstr(s->auto_why, "cmaes, because"));
     spec_destroy(s);
 }
 
