@@ -6,6 +6,7 @@
 #include "tests/driver/study_lab.h"
 
 #include "base/alloc.h"
+#include "driver/study_impl.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -375,5 +376,49 @@ Test(study_lease, the_limit_of_parallel_trials_holds)
     lab_tell(&l, 1, 1, 0.5);
     cr_assert(study_has_work(l.s));
     cr_assert_eq(lab_ask(&l, "a", 5), 1);
+    lab_close(&l);
+}
+
+/* Rungs 1, 3, 9; the objective is maximised. */
+#define ASHA                                                                                       \
+    "{'objective': {'metric': 'acc', 'direction': 'max'}, 'searchspace': {'x': ['DOUBLE', [0, "    \
+    "1]]}, 'seed': 5,"                                                                             \
+    " 'optimizer': {'algorithm': 'asha'}, 'resource': {'min': 1, 'max': 9}, 'limits': {'trials': " \
+    "9}}"
+
+static json_t *promotions(const struct lab *l)
+{
+    return optimizer_save(l->s->opt);
+}
+
+/* The best value is the highest, and a promotion whose worker dies is the same promotion again. */
+Test(study_lease, a_lost_promotion_is_issued_again_from_its_checkpoint_and_asha_hears_nothing)
+{
+    struct lab l;
+    lab_open(&l, ASHA, true);
+    for (int64_t id = 1; id <= 3; id++) {
+        cr_assert_eq(lab_ask_lease(&l, "a", 1, LEASE), 1);
+        (void)lab_checkpoint(&l, id, 1, 1, "ck1");
+        cr_assert_eq(lab_report(&l, id, 1, 1, 0.1 * (double)id), ACT_PAUSE);
+    }
+    cr_assert_eq(lab_ask_lease(&l, "a", 1, LEASE), 1);
+    cr_assert_eq(l.ev.grants[0].trial, 3, "the highest of a maximised objective");
+    cr_assert_eq(l.ev.grants[0].budget, 3);
+    (void)lab_checkpoint(&l, 3, 2, 2, "ck2");
+    json_t *before = promotions(&l);
+    cr_assert_not_null(before);
+    expire(&l);
+    json_t *after = promotions(&l);
+    cr_expect(json_equal(before, after), "the optimizer was told of the loss");
+    json_decref(before);
+    json_decref(after);
+    cr_assert_eq(lab_ask_lease(&l, "b", 1, LEASE), 1); /* before any new trial */
+    cr_assert_eq(l.ev.grants[0].trial, 3);
+    cr_assert_eq(l.ev.grants[0].attempt, 3);
+    cr_assert_eq(l.ev.grants[0].budget, 3);
+    cr_assert_eq(l.ev.grants[0].resume_step, 2);
+    cr_assert_eq(lab_report(&l, 3, 3, 3, 0.9), ACT_PAUSE);
+    cr_assert_eq(lab_ask_lease(&l, "b", 1, LEASE), 1);
+    cr_assert(l.ev.grants[0].created, "one of three was promoted, and only once");
     lab_close(&l);
 }
