@@ -334,14 +334,15 @@ static void add_turned(const struct parzen *p, const struct parzen_spot *at, dou
     free(y);
 }
 
-static void add_dimension(const struct parzen *p, int j, const struct parzen_spot *at, double *acc)
+/* `always`: the normalisers are in `acc` already. */
+static void add_dimension(const struct parzen *p, int j, const struct parzen_spot *at, bool always,
+                          double *acc)
 {
     const struct param *q = &p->space->params[j];
     size_t from = (size_t)j * (size_t)p->cap;
     const double *mu = p->mu + from;
     const double *inv = p->inv + from;
     const double *norm = p->norm + from;
-    bool always = q->parent < 0;
     switch (parzen_axis(q)) {
     case AXIS_REAL:
         if (always) {
@@ -365,13 +366,34 @@ double parzen_log_density(const struct parzen *p, const struct parzen_spot *at, 
         memcpy(scratch, p->base, (size_t)padded(p) * sizeof(*scratch));
         for (int j = 0; j < p->space->n; j++) {
             if (!isnan(at[j].u) && !is_turned(p, j)) {
-                add_dimension(p, j, &at[j], scratch);
+                add_dimension(p, j, &at[j], p->space->params[j].parent < 0, scratch);
             }
         }
         if (p->l != NULL) {
             add_turned(p, at, scratch);
         }
     }
+    return log_sum(scratch, p->n, log(p->prior)) - log(p->total);
+}
+
+/* Log weights times densities in the dimensions of `only`. */
+static void add_only(const struct parzen *p, const struct parzen_spot *at, const bool *only,
+                     double *acc)
+{
+    for (int k = 0; k < padded(p); k++) {
+        acc[k] = k < p->n ? log(p->weight[k]) : -INFINITY;
+    }
+    for (int j = 0; j < p->space->n; j++) {
+        if (only[j] && !isnan(at[j].u)) {
+            add_dimension(p, j, &at[j], false, acc);
+        }
+    }
+}
+
+double parzen_log_margin(const struct parzen *p, const struct parzen_spot *at, const bool *only,
+                         double *scratch)
+{
+    add_only(p, at, only, scratch);
     return log_sum(scratch, p->n, log(p->prior)) - log(p->total);
 }
 
@@ -388,16 +410,40 @@ static double draw_truncated(struct pcg64 *g, double mu, double sigma)
     return pcg64_double(g);
 }
 
-static int draw_kernel(const struct parzen *p, struct pcg64 *g)
+static int draw_among(const double *weights, int n, double total, struct pcg64 *g)
 {
-    double r = pcg64_double(g) * p->total;
-    for (int k = 0; k < p->n; k++) {
-        r -= p->weight[k];
+    double r = pcg64_double(g) * total;
+    for (int k = 0; k < n; k++) {
+        r -= weights[k];
         if (r < 0) {
             return k;
         }
     }
     return -1; /* the prior */
+}
+
+static int draw_kernel(const struct parzen *p, struct pcg64 *g)
+{
+    return draw_among(p->weight, p->n, p->total, g);
+}
+
+/* A kernel for a point some of whose coordinates are given. */
+static int draw_given(const struct parzen *p, struct pcg64 *g, const bool *held,
+                      const double *point)
+{
+    struct parzen_spot *at = xcalloc((size_t)p->space->n, sizeof(*at));
+    double *w = xcalloc(parzen_room(p), sizeof(*w));
+    double total = p->prior;
+    parzen_locate(p->space, point, at);
+    add_only(p, at, held, w);
+    for (int k = 0; k < p->n; k++) {
+        w[k] = exp(w[k]);
+        total += w[k];
+    }
+    int k = draw_among(w, p->n, total, g);
+    free(at);
+    free(w);
+    return k;
 }
 
 static bool knows(const struct parzen *p, int k, int j)
@@ -456,10 +502,10 @@ static int stand_in(const struct parzen *p, struct pcg64 *g, int j)
     return -1;
 }
 
-void parzen_sample(const struct parzen *p, struct pcg64 *g, double *point)
+void parzen_sample(const struct parzen *p, struct pcg64 *g, const bool *held, double *point)
 {
     const struct space *s = p->space;
-    int k = draw_kernel(p, g);
+    int k = held != NULL ? draw_given(p, g, held, point) : draw_kernel(p, g);
     int other = -1;
     double *u = xcalloc((size_t)s->n, sizeof(*u));
     bool turned = k >= 0 && p->l != NULL;
@@ -468,6 +514,9 @@ void parzen_sample(const struct parzen *p, struct pcg64 *g, double *point)
     }
     for (int i = 0; i < s->n; i++) {
         int j = s->order[i];
+        if (held != NULL && held[j]) {
+            continue;
+        }
         if (!space_is_active(s, point, j)) {
             point[j] = NAN;
         } else if (turned && is_turned(p, j)) {

@@ -69,8 +69,13 @@ void parzen_put(struct parzen *p, int k, const double *u, const double *width, d
 void parzen_drop(struct parzen *p, int k);
 /* Log of the density at a point; `scratch` has parzen_room(p) doubles. */
 double parzen_log_density(const struct parzen *p, const struct parzen_spot *at, double *scratch);
+/* The same of the dimensions in `only` (a flag for each) alone: their marginal density. No turned
+ * ones. */
+double parzen_log_margin(const struct parzen *p, const struct parzen_spot *at, const bool *only,
+                         double *scratch);
 size_t parzen_room(const struct parzen *p);
-/* Draws a point. */
-void parzen_sample(const struct parzen *p, struct pcg64 *g, double *point);
+/* Draws a point. `held` (NULL = none): the coordinates that stand in `point` already, NaN where
+ * inactive; the others are drawn from the density given those. */
+void parzen_sample(const struct parzen *p, struct pcg64 *g, const bool *held, double *point);
 
 #endif

@@ -38,9 +38,22 @@ struct tpe {
     int candidates;
     double random_fraction;
     struct quasi *design;
+    bool *parents; /* which parameters others depend on; NULL = none */
     struct tpe_history history;
     struct tpe_model model;
 };
+
+static bool *parents_of(const struct space *s)
+{
+    bool *parents = NULL;
+    for (int j = 0; j < s->n; j++) {
+        if (s->params[j].parent >= 0) {
+            parents = parents != NULL ? parents : xcalloc((size_t)s->n, sizeof(*parents));
+            parents[s->params[j].parent] = true;
+        }
+    }
+    return parents;
+}
 
 static enum mag_status tpe_init(void *self, const struct sampler_config *cfg,
                                 const char **ret_pointer, struct mag_err *err)
@@ -55,6 +68,7 @@ static enum mag_status tpe_init(void *self, const struct sampler_config *cfg,
     t->random_fraction = v[OPT_RANDOM];
     t->design =
         quasi_create(QUASI_LHS, cfg->opt.space, cfg->opt.seed, cfg->purpose, (uint64_t)t->startup);
+    t->parents = parents_of(cfg->opt.space);
     history_init(&t->history, &t->cfg);
     model_init(&t->model, &t->cfg, v[OPT_LIAR] != 0);
     return MAG_OK;
@@ -64,6 +78,7 @@ static void tpe_fini(void *self)
 {
     struct tpe *t = self;
     quasi_destroy(t->design);
+    free(t->parents);
     model_fini(&t->model);
     history_fini(&t->history);
 }
@@ -164,7 +179,7 @@ static const struct parzen *density(const struct tpe *t, struct pcg64 *g)
 static void draw(const struct tpe *t, const struct parzen *l, struct pcg64 *g, int *left, double *x)
 {
     do {
-        parzen_sample(l, g, x);
+        parzen_sample(l, g, t->parents, x);
     } while (--*left > 0 && !space_is_feasible(t->cfg.opt.space, x));
 }
 
@@ -195,6 +210,33 @@ static int pick(double *ratio, int n, uint32_t skip)
     return best;
 }
 
+/* Which branch of a conditional space to look into is a question of its own: the parameters that
+ * others depend on are settled first, by their own ratio. In one ratio over everything, a branch
+ * that holds a few good points would win against all that has not been looked at closely. */
+static void settle_parents(const struct tpe *t, const struct parzen *l, struct pcg64 *g,
+                           double *point)
+{
+    int n = t->cfg.opt.space->n;
+    const struct parzen *poor = &t->model.poor;
+    double *scratch = xcalloc(parzen_room(l) + parzen_room(poor), sizeof(*scratch));
+    double *x = xcalloc((size_t)n, sizeof(*x));
+    struct parzen_spot *at = xcalloc((size_t)n, sizeof(*at));
+    double best = -INFINITY;
+    for (int k = 0; k < t->candidates; k++) {
+        parzen_sample(l, g, NULL, x);
+        parzen_locate(t->cfg.opt.space, x, at);
+        double ratio = parzen_log_margin(l, at, t->parents, scratch) -
+                       parzen_log_margin(poor, at, t->parents, scratch);
+        if (k == 0 || ratio > best) {
+            best = ratio;
+            memcpy(point, x, (size_t)n * sizeof(*x));
+        }
+    }
+    free(scratch);
+    free(x);
+    free(at);
+}
+
 static void propose_model(const struct tpe *t, struct pcg64 *g, uint32_t skip, double *point)
 {
     const struct space *s = t->cfg.opt.space;
@@ -206,8 +248,12 @@ static void propose_model(const struct tpe *t, struct pcg64 *g, uint32_t skip, d
     double *ratio = xcalloc(n, sizeof(*ratio));
     struct parzen_spot *at = xcalloc((size_t)s->n, sizeof(*at));
     int left = DRAWS * t->candidates;
+    if (t->parents != NULL) {
+        settle_parents(t, l, g, point);
+    }
     for (int k = 0; k < t->candidates; k++) {
         double *x = xs + (ptrdiff_t)k * s->n;
+        memcpy(x, point, (size_t)s->n * sizeof(*x));
         draw(t, l, g, &left, x);
         parzen_locate(s, x, at);
         ratio[k] = skip > 0 && repeats(s, xs, k)

@@ -201,7 +201,7 @@ Test(tpe, samples_follow_the_density)
     pcg_stream(&g, 1, "draws", 0);
     for (int k = 0; k < N; k++) {
         double x = 0;
-        parzen_sample(&p, &g, &x);
+        parzen_sample(&p, &g, NULL, &x);
         count[(int)x]++;
     }
     for (int v = 1; v <= 12; v++) {
@@ -365,6 +365,38 @@ Test(tpe, it_avoids_where_trials_fail)
     }
     cr_expect_lt(bad, 10, "%d of the last 60 failed", bad);
     sim_fini(&m);
+}
+
+#define BRANCHES                                                                                   \
+    "{\"m\": [\"CATEGORICAL\", [\"a\", \"b\", \"c\", \"d\", \"e\"]],"                              \
+    " \"x\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"when\": {\"m\": [\"a\", \"b\"]}},"        \
+    " \"y\": {\"type\": \"DOUBLE\", \"range\": [0, 1], \"when\": {\"m\": [\"c\", \"d\"]}}}"
+
+/* Branch "c" is best, but only where y is tuned; "e" is as good as "c" on the average. */
+static double f_branches(const struct space *s, const double *p, int64_t step)
+{
+    int m = (int)p[0];
+    return m == 4  ? 0.35
+           : m < 2 ? 0.2 + (p[1] - 0.5) * (p[1] - 0.5)
+                   : (m - 2) * 0.3 + fabs(p[2] - 0.8);
+}
+
+Test(tpe, a_branch_that_must_be_tuned_to_be_best_is_found)
+{
+    int found = 0;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct sim m;
+        sim_init(&m, BRANCHES, "{\"algorithm\": \"tpe\"}", seed, 0, 100, 2);
+        m.f = f_branches;
+        sim_run(&m, 100000);
+        for (int64_t id = 1; id <= m.n_trials; id++) {
+            const double *p = m.trials[id].point;
+            cr_expect(isnan(p[1]) == (p[0] > 1) && isnan(p[2]) == (p[0] != 2 && p[0] != 3));
+        }
+        found += best_of(&m) < 0.1;
+        sim_fini(&m);
+    }
+    cr_expect_geq(found, 8, "%d of 10", found);
 }
 
 static struct sampler *sampler_with(const struct space *s, int objectives, uint64_t seed)
