@@ -95,6 +95,10 @@ bool sampler_propose(const struct sampler *s, int64_t trial, double *point)
     }
     for (uint32_t i = 0; i < PROPOSALS; i++) {
         s->ops->propose(s->state, trial, i, point);
+        if ((s->ops->caps & OPT_CAP_STATELESS) != 0 && i + 1 < PROPOSALS &&
+            !space_is_feasible(s->space, point)) {
+            continue; /* mending would crowd the edge; another draw is as good as this one */
+        }
         space_repair(s->space, s->seed, s->ops->name, sampler_stream(trial, i), point);
         if (!seen_has(&s->seen, point)) {
             return true;

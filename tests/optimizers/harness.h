@@ -121,4 +121,18 @@ double f_sphere(const struct space *s, const double *point, int64_t step);
     " \"depth\": {\"type\": \"INTEGER\", \"range\": [-2, 5]},"                                     \
     " \"kernel\": {\"type\": \"DISCRETE\", \"values\": [7, 3, 5]}}"
 
+/* All types under constraints that a fifth of its points meet. */
+#define CONSTRAINED_MIXED                                                                          \
+    "{\"searchspace\": {\"lr\": {\"type\": \"DOUBLE\", \"range\": [0.0001, 0.1], \"scale\": "      \
+    "\"log\"}, \"units\": {\"type\": \"INTEGER\", \"range\": [32, 512], \"step\": 32},"            \
+    " \"layers\": {\"type\": \"INTEGER\", \"range\": [1, 8]},"                                     \
+    " \"kernel\": {\"type\": \"DISCRETE\", \"values\": [7, 3, 5]},"                                \
+    " \"size\": {\"type\": \"CATEGORICAL\", \"values\": [\"s\", \"m\", \"l\"], \"ordered\": "      \
+    "true},"                                                                                       \
+    " \"opt\": {\"type\": \"CATEGORICAL\", \"values\": [\"sgd\", \"adam\"]},"                      \
+    " \"mom\": {\"type\": \"DOUBLE\", \"range\": [0.5, 0.999], \"scale\": \"reverse-log\","        \
+    " \"when\": {\"opt\": [\"sgd\"]}}}, \"constraints\": [\"units * layers <= 1024\","             \
+    " \"opt == 'adam' implies lr < 0.01\", \"mom > 0.9 implies lr < 0.01\","                       \
+    " \"size < 'l' or kernel > 3\", {\"opt\": \"sgd\", \"kernel\": 7}]}"
+
 #endif
