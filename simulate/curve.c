@@ -121,8 +121,7 @@ static double curve(const struct function_at *at, const struct function_ask *ask
 
 const struct function objective_curves[] = {
     {.form = "curve(noise, failing)", .name = "curve",
-     .summary = "learning curves over any search space: noise of a measurement (.005), share of "
-                "trials that diverge (0)",
+     .summary = "learning curves over any space: noise (.005), share that diverges (0)",
      .n_args = 2, .args = {0.005, 0}, .least = {0, 0}, .most = {1, 1}, .min = 1, .max = 27,
      .unit = "epoch", .space = curve_space, .setup = curve_setup, .value = curve, .is_error = true},
     {0},

@@ -240,13 +240,18 @@ class Lives(harness.Case):
         d = self.start()
         w = self.join(d, "--slots", "1", step_ms=20)
         x = d.submit(spec(budget=30))
-        self.at_step(d, x, 10)
-        w.kill()
-        t = harness.wait_until(lambda: self.trial(d, x) if self.trial(d, x)["state"] == "waiting" else None)
         storage = os.path.join(d.data, "storage")
         folder = os.path.join(storage, os.listdir(storage)[0], "experiments", str(x), "trials", "1", "checkpoints")
-        newest = max((f for f in os.listdir(folder) if os.path.exists(os.path.join(folder, f, "manifest.json"))),
-                     key=lambda f: int(f.split("-")[0]))
+
+        def whole():
+            names = os.listdir(folder) if os.path.exists(folder) else []
+            return [f for f in names if os.path.exists(os.path.join(folder, f, "manifest.json"))]
+
+        self.at_step(d, x, 10)
+        harness.wait_until(lambda: len(whole()) >= 2, what="two checkpoints")  # steps may be ahead of them
+        w.kill()
+        harness.wait_until(lambda: self.trial(d, x)["state"] == "waiting", what="the lease's end")
+        newest = max(whole(), key=lambda f: int(f.split("-")[0]))
         with open(os.path.join(folder, newest, "state"), "w") as f:
             f.write("999")
         self.join(d, "--slots", "1", step_ms=5)
