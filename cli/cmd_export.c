@@ -48,11 +48,13 @@ static void add_cell(struct buf *b, const json_t *value)
     }
 }
 
-/* The parameters in the order of the search space. */
+/* The parameters in the order of the search space, then what trials measure when that is more than
+ * the objective. */
 static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
 {
     const char *name = NULL;
     json_t *value = NULL;
+    const json_t *measures = json_object_get(json_array_get(trials, 0), "values");
     for (size_t c = 0; c < N_COLUMNS; c++) {
         buf_addf(b, "%s%s", c > 0 ? "," : "", columns[c]);
     }
@@ -60,6 +62,13 @@ static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
     {
         buf_adds(b, ",");
         char *head = xasprintf("param:%s", name);
+        add_text(b, head);
+        free(head);
+    }
+    json_object_foreach((json_t *)(uintptr_t)measures, name, value)
+    {
+        buf_adds(b, ",");
+        char *head = xasprintf("values:%s", name);
         add_text(b, head);
         free(head);
     }
@@ -76,6 +85,11 @@ static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
         {
             buf_adds(b, ",");
             add_cell(b, json_object_get(json_object_get(trial, "params"), name));
+        }
+        json_object_foreach((json_t *)(uintptr_t)measures, name, value)
+        {
+            buf_adds(b, ",");
+            add_cell(b, json_object_get(json_object_get(trial, "values"), name));
         }
         buf_adds(b, "\r\n");
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/cmd.h"
 #include "cli/commands.h"
+#include "cli/format.h"
 #include "cli/table.h"
 
 #include <stdio.h>
@@ -75,7 +76,9 @@ static void print_number(const char *label, const json_t *value, const char *non
 static void print_text(const struct spec *s, const json_t *plan)
 {
     (void)printf("%-11s %s\n", "experiment", s->name);
-    (void)printf("%-11s %s %s\n", "objective", s->maximize ? "maximize" : "minimize", s->metric);
+    char *objectives = format_objectives(s->resolved);
+    (void)printf("%-11s %s\n", "objective", objectives);
+    free(objectives);
     (void)printf("%-11s %s\n", "algorithm", json_string_value(json_object_get(plan, "algorithm")));
     const char *why = json_string_value(json_object_get(plan, "why"));
     if (why != NULL) {

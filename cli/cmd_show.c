@@ -74,24 +74,48 @@ static void print_warm_start(const json_t *w)
     buf_fini(&b);
 }
 
+static void print_bounds(const json_t *list)
+{
+    size_t i = 0;
+    const json_t *o = NULL;
+    json_array_foreach(list, i, o)
+    {
+        char number[32];
+        const json_t *lo = json_object_get(o, "min");
+        const json_t *hi = json_object_get(o, "max");
+        (void)printf("%-11s %s", i == 0 ? "feasible" : "", format_string(o, "metric"));
+        if (lo != NULL) {
+            (void)printf(" >= %s", format_number(lo, number));
+        }
+        if (hi != NULL) {
+            (void)printf(" <= %s", format_number(hi, number));
+        }
+        (void)printf("\n");
+    }
+}
+
 static void print_best(const json_t *x)
 {
     const json_t *best = json_object_get(x, "best");
     if (!json_is_object(best)) {
         return;
     }
-    char number[32];
+    char *values = format_values(best);
     char *params = format_params(json_object_get(best, "params"));
     (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n%-11s %s\n", "best",
-                 format_int(best, "trial"), format_number(json_object_get(best, "value"), number),
-                 format_int(best, "step"), "", params);
+                 format_int(best, "trial"), values, format_int(best, "step"), "", params);
+    free(values);
     free(params);
+    if (json_object_get(x, "pareto") != NULL) {
+        (void)printf("%-11s %" PRId64 " trials; magpie best %" PRId64 " lists them\n", "pareto",
+                     format_int(x, "pareto"), format_int(x, "id"));
+    }
 }
 
 static void print_text(const json_t *x)
 {
     const json_t *spec = json_object_get(x, "spec");
-    const json_t *objective = json_object_get(x, "objective");
+    char *objectives = format_objectives(x);
     const char *state = format_string(x, "state");
     char *counts = status_counts(x);
     char *tags = format_join(json_object_get(x, "tags"));
@@ -101,10 +125,8 @@ static void print_text(const json_t *x)
     (void)printf("%-11s %s%s%s\n", "state", term_on(stdout, format_state_colour(state)), state,
                  term_off(stdout));
     row("why", format_why(x));
-    (void)printf("%-11s %s %s\n", "objective",
-                 strcmp(format_string(objective, "direction"), "min") == 0 ? "minimize"
-                                                                           : "maximize",
-                 format_string(objective, "metric"));
+    row("objective", objectives);
+    print_bounds(json_object_get(spec, "outcome_constraints"));
     row_members("optimizer", json_object_get(spec, "optimizer"));
     row_members("resource", json_object_get(spec, "resource"));
     row_members("limits", json_object_get(x, "limits"));
@@ -124,6 +146,7 @@ static void print_text(const json_t *x)
     }
     free(tags);
     free(counts);
+    free(objectives);
 }
 
 int cmd_show(int argc, char **argv)

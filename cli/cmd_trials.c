@@ -12,7 +12,7 @@
 static void add_row(struct table *t, const json_t *trial)
 {
     const char *state = format_string(trial, "state");
-    char number[32];
+    char *values = format_values(trial);
     char *params = format_params(json_object_get(trial, "params"));
     char *budget = mjson_dump(json_object_get(trial, "budget"));
     char *step = mjson_dump(json_object_get(trial, "step"));
@@ -21,7 +21,7 @@ static void add_row(struct table *t, const json_t *trial)
     table_addf(t, "%" PRId64, format_int(trial, "attempt"));
     table_add(t, strcmp(step, "null") == 0 ? "-" : step);
     table_add(t, strcmp(budget, "null") == 0 ? "-" : budget);
-    table_add(t, format_number(json_object_get(trial, "value"), number));
+    table_add(t, values);
     table_add(t, params);
     table_add(t, format_string(trial, "worker"));
     const char *reason = format_string(trial, "reason");
@@ -29,6 +29,7 @@ static void add_row(struct table *t, const json_t *trial)
     free(step);
     free(budget);
     free(params);
+    free(values);
 }
 
 static void print_table(const json_t *all)

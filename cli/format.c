@@ -116,3 +116,35 @@ const char *format_why(const json_t *object)
     const char *text = format_string(why, "text");
     return text[0] != '\0' ? text : format_string(why, "code");
 }
+
+char *format_values(const json_t *trial)
+{
+    char number[32];
+    struct buf b = {0};
+    const char *name = NULL;
+    json_t *value = NULL;
+    size_t n = 0;
+    buf_adds(&b, format_number(json_object_get(trial, "value"), number));
+    json_object_foreach(json_object_get(trial, "values"), name, value)
+    {
+        if (n++ > 0) { /* the first is the value itself */
+            buf_addf(&b, " %s=%s", name, format_number(value, number));
+        }
+    }
+    return b.data;
+}
+
+char *format_objectives(const json_t *object)
+{
+    struct buf b = {0};
+    const json_t *several = json_object_get(object, "objectives");
+    const json_t *one = json_object_get(object, "objective");
+    size_t n = several != NULL ? json_array_size(several) : 1;
+    for (size_t i = 0; i < n; i++) {
+        const json_t *o = several != NULL ? json_array_get(several, i) : one;
+        bool down = strcmp(format_string(o, "direction"), "min") == 0;
+        buf_addf(&b, "%s%s %s", i > 0 ? ", " : "", down ? "minimize" : "maximize",
+                 format_string(o, "metric"));
+    }
+    return b.data;
+}

@@ -22,6 +22,10 @@ const char *format_duration(double seconds, char buf[32]);
 double format_time(const char *rfc3339);
 /* "lr=0.01 units=64", malloc'ed. */
 char *format_params(const json_t *params);
+/* "0.93" of a trial, or "0.93 ms=12" where it measured more than the objective; malloc'ed. */
+char *format_values(const json_t *trial);
+/* "maximize acc, minimize ms" of an experiment, its file or a plan; malloc'ed. */
+char *format_objectives(const json_t *object);
 enum term_colour format_state_colour(const char *state);
 /* The sentence of a "why" ({"code", "text"}, a string or null), "" when there is none; borrowed. */
 const char *format_why(const json_t *object);

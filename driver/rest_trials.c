@@ -52,6 +52,7 @@ struct field {
     const char *(*text)(const struct trial *t);
     const struct param *param; /* with its place in a point */
     int index;
+    bool measure; /* `index` is that of a measure */
 };
 
 static const struct field fields[] = {
@@ -68,6 +69,11 @@ static const struct field fields[] = {
 static bool find_field(const struct experiment *x, const char *name, struct field *ret)
 {
     const struct space *s = study_spec(x->study)->space;
+    if (strncmp(name, "values.", 7) == 0) {
+        int i = spec_measure_find(study_spec(x->study), name + 7);
+        *ret = (struct field){.name = name, .index = i, .measure = true};
+        return i >= 0;
+    }
     if (strncmp(name, "param.", 6) == 0) {
         int i = space_find(s, name + 6);
         *ret = (struct field){.name = name, .param = i >= 0 ? &s->params[i] : NULL, .index = i};
@@ -89,6 +95,8 @@ static struct filter_value read_field(const struct field *f, const struct trial 
         v.number = f->number(t);
     } else if (f->text != NULL) {
         v.text = f->text(t);
+    } else if (f->measure) {
+        v.number = trial_measure(t, f->index);
     } else if (!isnan(t->point[f->index])) {
         double raw = t->point[f->index];
         if (f->param->type == PARAM_CATEGORICAL) {
@@ -115,7 +123,7 @@ static void find_fields(const struct experiment *x, const char *sort, struct que
         mjson_issue(is, "",
                     "sort '%s': trials are sorted by trial, value, step, budget, attempt, bracket, "
                     "rung, failures, "
-                    "losses, created, started, ended, duration or param.NAME",
+                    "losses, created, started, ended, duration, values.METRIC or param.NAME",
                     sort);
     }
     for (int i = 0; i < q->filter.n; i++) {

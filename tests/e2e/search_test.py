@@ -49,6 +49,52 @@ class TwoTerminals(harness.Case):
         self.look(d)
         self.change(d)
 
+    def test_several_objectives_from_file_to_front(self):
+        d = self.driver()
+        self.worker(d)
+        url = ["--url", d.http]
+        with open(os.path.join(harness.ROOT, "examples", "two-objectives.json")) as f:
+            s = json.load(f)
+        s["limits"]["trials"] = 24
+        s["trial"]["command"][:2] = [sys.executable, os.path.join(harness.ROOT, "examples", "tradeoff.py")]
+        f = self.write("two.json", s)
+        self.assertRegex(self.magpie("plan", f).stdout(), r"(?m)^objective +maximize accuracy, minimize latency_ms$")
+        self.magpie("submit", f, *url)
+        self.magpie("watch", "1", *url, timeout=90)
+        front = json.loads(self.magpie("best", "1", "--json", *url).stdout())["trials"]
+        self.assertGreaterEqual(len(front), 2)
+        for a in front:
+            self.assertLessEqual(a["values"]["memory_mb"], 8)
+            for b in front:
+                self.assertFalse(b["values"]["accuracy"] > a["values"]["accuracy"] and
+                                 b["values"]["latency_ms"] < a["values"]["latency_ms"])
+        rows = self.magpie("best", "1", *url).stdout().splitlines()
+        self.assertRegex(rows[0], r"^ *TRIAL +accuracy +latency_ms +PARAMETERS$")
+        self.assertEqual(len(rows), 1 + len(front))
+        text = self.magpie("show", "1", *url).stdout()
+        self.assertRegex(text, r"(?m)^feasible +memory_mb <= 8$")
+        self.assertRegex(text, rf"(?m)^pareto +{len(front)} trials")
+        table = list(csv.DictReader(io.StringIO(self.magpie("export", "1", *url).stdout())))
+        self.assertEqual(len(table), 24)
+        self.assertEqual({float(r["values:accuracy"]) for r in table}, {float(r["value"]) for r in table})
+        cheap = json.loads(self.magpie("trials", "1", "--sort", "values.latency_ms", "--json", "--filter", "values.memory_mb<=8",
+                                       *url).stdout())["trials"]
+        self.assertEqual(cheap, sorted(cheap, key=lambda t: t["values"]["latency_ms"]))
+        self.assertIn(cheap[0]["trial"], [t["trial"] for t in front])
+
+    def test_a_program_that_leaves_an_objective_out_fails_with_its_name(self):
+        d = self.driver()
+        self.worker(d)
+        s = spec(trials=1)
+        del s["objective"]
+        s["objectives"] = [{"metric": "loss", "direction": "min"}, {"metric": "latency", "direction": "min"}]
+        s["optimizer"] = {"algorithm": "nsga2"}
+        self.magpie("submit", self.write("q.json", s), "--url", d.http)
+        x = harness.wait_until(lambda: (lambda t: t if t["state"] == "failed" else None)(d.get("/api/v1/experiments/1/trials/1")),
+                               30, "the trial to fail")
+        self.assertEqual(x["cause"], "no-metric")
+        self.assertIn('never reported "latency"', x["reason"])
+
     def look(self, d):
         url = ["--url", d.http]
         x = json.loads(self.magpie("show", "1", "--json", *url).stdout())
