@@ -27,6 +27,8 @@ export interface TrialJson {
     budget?: number | null;
     step?: number | null;
     value?: number | null;
+    values?: Record<string, number | null>;
+    violation?: number | null;
     worker?: string | null;
     reason?: string | null;
     failures?: number;
@@ -49,9 +51,16 @@ export interface ParamSpec {
     step?: number;
 }
 
+export interface Objective {
+    metric: string;
+    direction?: 'max' | 'min';
+}
+
 export interface Spec {
     name?: string;
-    objective: { metric: string; direction?: 'max' | 'min' };
+    objective?: Objective;
+    objectives?: Objective[];
+    outcome_constraints?: { metric: string; min?: number; max?: number }[];
     searchspace: Record<string, ParamSpec | [string, unknown]>;
     optimizer?: { algorithm?: string; reduction_factor?: number; [option: string]: unknown } | string;
     resource?: { unit?: string; min?: number; max?: number };
@@ -76,7 +85,8 @@ export interface ExperimentJson {
     ended?: string | null;
     tags?: string[];
     notes?: string;
-    objective?: { metric: string; direction?: 'max' | 'min' };
+    objective?: Objective;
+    objectives?: Objective[];
     algorithm?: string;
     warm_start?: { used: number; dropped: number } | null;
     limits?: { trials?: number | null; target?: number | null; [key: string]: unknown };

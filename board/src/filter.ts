@@ -36,9 +36,14 @@ function seconds(ms: number | null): number | null {
 }
 
 /** All columns by key; a parameter whose name is taken answers to `params.NAME` alone. */
-export function columns(params: readonly string[]): Map<string, Column> {
+export function columns(params: readonly string[], measures: readonly string[] = []): Map<string, Column> {
     const out = new Map<string, Column>();
     for (const column of FIXED) out.set(column.key, column);
+    measures.forEach((name, i) => {
+        const get = (row: Row): Cell => row.measures[i];
+        out.set(`values.${name}`, { key: `values.${name}`, get });
+        if (!out.has(name) && !(name in ALIASES)) out.set(name, { key: `values.${name}`, get });
+    });
     params.forEach((name, i) => {
         const get = (row: Row): Cell => row.params[i];
         out.set(`params.${name}`, { key: `params.${name}`, get });
@@ -52,8 +57,8 @@ export type Parsed = { ok: true; match: Predicate | null } | { ok: false; error:
 
 const OPERATORS = /^([^\s:=!<>]+)(!=|<=|>=|:|=|<|>)(.*)$/s;
 
-export function parseFilter(text: string, params: readonly string[]): Parsed {
-    const known = columns(params);
+export function parseFilter(text: string, params: readonly string[], measures: readonly string[] = []): Parsed {
+    const known = columns(params, measures);
     const tests: Predicate[] = [];
     for (const word of words(text)) {
         const m = OPERATORS.exec(word);

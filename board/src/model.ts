@@ -16,6 +16,8 @@ export interface Row {
     budget: number | null;
     step: number | null;
     value: number | null;
+    measures: (number | null)[]; // beside the value, in the order of TrialTable.measures
+    violation: number; // of the outcome constraints; 0: none known
     worker: string;
     text: string; // why it waits, or the reason of its end
     failures: number;
@@ -49,7 +51,7 @@ export class TrialTable {
     full = false; // ROWS_MAX reached: some trials are not here
     private readonly strings = new Map<string, string>();
 
-    constructor(readonly params: readonly string[]) {}
+    constructor(readonly params: readonly string[], readonly measures: readonly string[] = []) {}
 
     get(id: number): Row | undefined {
         return this.rows[id];
@@ -104,6 +106,8 @@ export class TrialTable {
             budget: finite(json.budget),
             step: finite(json.step),
             value: finite(json.value),
+            measures: this.measures.map((name) => finite(json.values?.[name])),
+            violation: finite(json.violation) ?? 0,
             worker: this.shared(json.worker ?? '') as string,
             text: this.shared(json.reason || whyText(json.why)) as string,
             failures: json.failures ?? 0,
@@ -184,4 +188,30 @@ export function topRows(rows: readonly Row[], k: number, maximize: boolean): Row
             return d === 0 ? a.id - b.id : maximize ? -d : d;
         })
         .slice(0, k);
+}
+
+/** The completed trials that keep the outcome constraints and that no other one dominates. Objectives: the value, then the first measures. */
+export function frontRows(rows: readonly Row[], maximize: readonly boolean[]): Row[] {
+    const at = (r: Row, k: number): number => {
+        const v = k === 0 ? r.value : r.measures[k - 1];
+        return (v ?? 0) * (maximize[k] ? -1 : 1);
+    };
+    const whole = (r: Row): boolean => maximize.every((_, k) => (k === 0 ? r.value : r.measures[k - 1]) != null);
+    const dominates = (a: Row, b: Row): boolean => {
+        let better = false;
+        for (let k = 0; k < maximize.length; k++) {
+            const d = at(a, k) - at(b, k);
+            if (d > 0) return false;
+            better ||= d < 0;
+        }
+        return better;
+    };
+    let front: Row[] = [];
+    for (const row of rows) {
+        if (row.state !== 'completed' || row.violation > 0 || !whole(row)) continue;
+        if (front.some((r) => dominates(r, row))) continue;
+        front = front.filter((r) => !dominates(row, r));
+        front.push(row);
+    }
+    return front;
 }

@@ -11,6 +11,7 @@ import { Page } from './page';
 import { BestPanel } from './panel_best';
 import { CurvesPanel } from './panel_curves';
 import { ParallelPanel, ScatterPanel } from './panel_params';
+import { ParetoPanel } from './panel_pareto';
 import { RungsPanel } from './panel_rungs';
 import { algorithm } from './space';
 import { OpenExperiment, Store } from './store';
@@ -19,7 +20,7 @@ import { act, command, confirmDialog, CountsBar, failure, icon, infoDialog, para
 
 const CHART_MS = 500;
 const CHART_WHILE_LOADING = 1000; // trials
-type View = 'curves' | 'scatter' | 'parallel' | 'rungs';
+type View = 'pareto' | 'curves' | 'scatter' | 'parallel' | 'rungs';
 
 export class ExperimentPage implements Page {
     readonly el = h('main', { class: 'page' });
@@ -194,7 +195,7 @@ class Head {
         setText(this.name, e.name || 'unnamed');
         this.pill.set(e.state);
         const spec = e.spec;
-        const goal = `${spec?.objective?.direction === 'min' ? 'minimise' : 'maximise'} ${this.exp.metric}`;
+        const goal = this.exp.objectives.map((o) => `${o.direction === 'min' ? 'minimise' : 'maximise'} ${o.metric}`).join(', ');
         const why = whyText(e.why);
         const ended = e.state === 'completed';
         const rules = spec?.constraints?.length ?? 0;
@@ -414,6 +415,7 @@ class Views {
     private readonly scatter: ScatterPanel;
     private readonly parallel: ParallelPanel;
     private readonly rungs: RungsPanel;
+    private readonly pareto: ParetoPanel;
     private readonly tabs: Segments<View>;
     private readonly all: [View, HTMLElement][];
     private chosenByHand = false;
@@ -423,12 +425,14 @@ class Views {
         this.scatter = new ScatterPanel(exp, pick);
         this.parallel = new ParallelPanel(exp);
         this.rungs = new RungsPanel(exp, pick);
-        this.all = [['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el]];
-        this.tabs = new Segments<View>('View', [['curves', 'Curves'], ['scatter', 'Parameter'], ['parallel', 'Parallel'], ['rungs', 'Rungs']], 'curves', () => {
+        this.pareto = new ParetoPanel(exp, pick);
+        this.all = [['pareto', this.pareto.el], ['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el]];
+        this.tabs = new Segments<View>('View', [['pareto', 'Pareto'], ['curves', 'Curves'], ['scatter', 'Parameter'], ['parallel', 'Parallel'], ['rungs', 'Rungs']], 'curves', () => {
             this.chosenByHand = true;
             this.choose();
         });
         this.tabs.offer('rungs', RungsPanel.fits(exp));
+        this.tabs.offer('pareto', ParetoPanel.fits(exp));
         this.el = h('section', { class: 'card panel' }, h('header', null, h('h2', null, 'Compare'), this.tabs.el), this.all.map(([, el]) => el));
         this.choose();
     }
@@ -447,6 +451,10 @@ class Views {
     private settle(): void {
         if (this.chosenByHand || this.exp.loadingTrials || this.exp.table.size === 0) return;
         this.chosenByHand = true;
+        if (ParetoPanel.fits(this.exp)) {
+            this.tabs.set('pareto');
+            return;
+        }
         const steps = this.exp.table.rows.some((r) => r && r.step !== null && r.step > 1);
         if (!steps && !this.exp.spec?.resource) this.tabs.set('scatter');
     }
@@ -455,6 +463,7 @@ class Views {
         this.settle();
         const view = this.tabs.value;
         if (view === 'curves') this.curves.update();
+        else if (view === 'pareto') this.pareto.update();
         else if (view === 'scatter') this.scatter.update();
         else if (view === 'parallel') this.parallel.update();
         else this.rungs.update();
@@ -463,6 +472,7 @@ class Views {
     destroy(): void {
         this.curves.destroy();
         this.scatter.destroy();
+        this.pareto.destroy();
         this.parallel.destroy();
     }
 }

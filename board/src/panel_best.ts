@@ -96,6 +96,8 @@ export function trialTip(row: Row, exp: OpenExperiment): (HTMLElement | null)[] 
     return [
         h('div', { class: 'tip-head' }, h('b', null, `Trial ${row.id}`), h('span', { class: `pill state-${row.state}` }, row.state)),
         h('div', { class: 'tip-value' }, h('span', null, exp.metric), h('b', null, f.objective(row.value))),
+        ...exp.table.measures.map((name, i) => h('div', { class: 'tip-row' }, h('span', null, name), h('span', null, f.objective(row.measures[i] ?? null)))),
+        row.violation > 0 ? h('div', { class: 'tip-row' }, h('span', null, 'breaks the constraints by'), h('span', null, f.num(row.violation, 3))) : null,
         row.step === null ? null : h('div', { class: 'tip-row' }, h('span', null, exp.spec?.resource?.unit ?? 'step'), h('span', null, f.count(row.step))),
         ...shown.map(([name, v]) => h('div', { class: 'tip-row' }, h('span', null, name), h('span', null, f.value(v)))),
     ];

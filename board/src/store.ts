@@ -2,7 +2,7 @@
 //
 // Everything that the board knows, in one place: experiments, workers, and the trials of the experiment that is open. Loaded by pages,
 // kept up to date by events; whoever draws asks here and is told, at most once a frame, that something changed.
-import { ApiError, Counts, ExperimentJson, get, pages, path, Spec, time, TrialJson, WorkerJson } from './api';
+import { ApiError, Counts, ExperimentJson, get, Objective, pages, path, Spec, time, TrialJson, WorkerJson } from './api';
 import { Change, changesOf, Point } from './events';
 import { Link } from './connection';
 import { CURVES_MAX, CurveSet } from './curves';
@@ -43,6 +43,17 @@ export class OpenExperiment {
         return this.json?.objective?.metric ?? this.spec?.objective?.metric ?? 'value';
     }
 
+    /** One, or several: the first is the metric. */
+    get objectives(): Objective[] {
+        return this.json?.objectives ?? this.spec?.objectives ?? [{ metric: this.metric, direction: this.maximize ? 'max' : 'min' }];
+    }
+
+    /** What trials measure beside the metric: further objectives, then what outcome constraints bound. */
+    private measures(): string[] {
+        const bounded = (this.spec?.outcome_constraints ?? []).map((c) => c.metric).filter((m) => m !== this.metric);
+        return [...new Set([...this.objectives.slice(1).map((o) => o.metric), ...bounded])];
+    }
+
     /** By state: ours once all trials are here, the driver's until then. */
     get counts(): Counts {
         return (this.loadingTrials || this.table.full) && this.json?.counts ? this.json.counts : this.table.counts;
@@ -62,7 +73,7 @@ export class OpenExperiment {
         try {
             const fresh = this.json === null;
             this.json = await get<ExperimentJson>(path.experiment(this.id), signal);
-            const table = new TrialTable(Object.keys(this.json.spec?.searchspace ?? {}));
+            const table = new TrialTable(Object.keys(this.json.spec?.searchspace ?? {}), this.measures());
             if (fresh) this.table = table;
             else this.curves = new CurveSet(); // points may be missing: they are fetched again
             this.load = { state: 'ready' };

@@ -132,7 +132,7 @@ export class TrialGrid {
     }
 
     private filterChanged(): void {
-        const parsed = parseFilter(this.input.value, this.exp.table.params);
+        const parsed = parseFilter(this.input.value, this.exp.table.params, this.exp.table.measures);
         setText(this.error, parsed.ok ? '' : parsed.error);
         this.input.setAttribute('aria-invalid', String(!parsed.ok));
         if (!parsed.ok) return;
@@ -146,10 +146,10 @@ export class TrialGrid {
 
     private columnsChanged(): void {
         const params = this.exp.table.params;
-        const key = params.join('\n') + `|${this.exp.metric}|${this.exp.spec?.resource?.unit}`;
+        const key = params.join('\n') + `|${this.exp.table.measures.join('\n')}|${this.exp.metric}|${this.exp.spec?.resource?.unit}`;
         if (key === this.paramsKey) return;
         this.paramsKey = key;
-        this.known = columns(params);
+        this.known = columns(params, this.exp.table.measures);
         this.shown = this.allColumns(params);
         this.el.style.setProperty('--columns', this.shown.map((c) => c.width).join(' '));
         replace(this.head, this.shown.map((c) => this.headCell(c)));
@@ -165,6 +165,8 @@ export class TrialGrid {
             fixed('trial', 'trial', '72px', true, (r) => String(r.id)),
             fixed('state', 'state', '118px', false, (r) => r.state),
             fixed('value', this.exp.metric, `${Math.max(104, 34 + 8 * Math.min(this.exp.metric.length, 18))}px`, true, (r) => f.objective(r.value)),
+            ...this.exp.table.measures.map((name, i) => fixed(`values.${name}`, name, `${Math.min(150, Math.max(92, 34 + 8 * name.length))}px`, true,
+                (r: Row) => f.objective(r.measures[i] ?? null))),
             fixed('step', unit, '92px', true, (r) => progressText(r)),
             ...params.map((name, i) => fixed(`params.${name}`, name, `${Math.min(150, Math.max(92, 34 + 8 * name.length))}px`, true,
                 (r: Row) => f.value(r.params[i]))),

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TrialJson } from '../src/api';
 import { bestCurve, focusRange } from '../src/best';
-import { bestRow, Row, rowDuration, ROWS_MAX, topRows, total, TrialTable } from '../src/model';
+import { bestRow, frontRows, Row, rowDuration, ROWS_MAX, topRows, total, TrialTable } from '../src/model';
 import { rungBudgets, rungTable } from '../src/rungs';
 import { scrollTo, windowOf } from '../src/window';
 
@@ -150,4 +150,16 @@ test('the window holds what is visible and a little more, whatever the length', 
     assert.equal(scrollTo(5, 0, 640, 32), 0);
     assert.equal(scrollTo(100, 0, 640, 32), 101 * 32 - 640);
     assert.equal(scrollTo(2, 640, 640, 32), 64);
+});
+
+test('the front is what no feasible trial dominates', () => {
+    const table = new TrialTable(['lr'], ['ms', 'mb']);
+    const told: [number, number, number][] = [[0.8, 30, 0], [0.9, 50, 0], [0.7, 40, 0], [0.8, 30, 0], [0.99, 1, 0.5]];
+    told.forEach(([value, ms, violation], i) => table.put(trial(i + 1, { value, violation, values: { acc: value, ms } })));
+    table.put(trial(6, { state: 'running', value: 1, values: { ms: 0 } }));
+    table.put(trial(7, { value: 2, values: { ms: null } }));
+    assert.deepEqual(table.get(2)?.measures, [50, null]);
+    assert.deepEqual(frontRows(table.list(), [true, false]).map((r) => r.id), [1, 2, 4]);
+    assert.deepEqual(frontRows(table.list(), [true]).map((r) => r.id), [7]);
+    assert.deepEqual(frontRows([], [true, false]), []);
 });
