@@ -17,7 +17,7 @@ export function bestCurve(rows: readonly Row[], maximize: boolean, axis: Axis, s
     const out: BestCurve = { line: [], completed: [], other: [], x0: start };
     for (const row of rows) {
         if (row.value === null || row.state === 'failed' || row.state === 'cancelled') continue;
-        const done = row.state === 'completed';
+        const done = row.state === 'completed' && row.violation === 0;
         const x = axis === 'trial' ? row.id : when(row, start);
         if (x === null) continue;
         (done ? out.completed : out.other).push([x, row.value, row.id]);

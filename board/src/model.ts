@@ -173,7 +173,9 @@ export function bestRow(rows: readonly (Row | undefined)[], maximize: boolean): 
     for (const row of rows) {
         if (!row || row.value === null) continue;
         const rank = Number(row.state === 'completed') - Number(best?.state === 'completed');
-        if (!best || rank > 0 || (rank === 0 && isBetter(row.value, best.value as number, maximize))) best = row;
+        const broken = best ? row.violation - best.violation : 0;
+        const ahead = rank === 0 && (broken < 0 || (broken === 0 && isBetter(row.value, best?.value as number, maximize)));
+        if (!best || rank > 0 || ahead) best = row;
     }
     return best;
 }
@@ -185,6 +187,7 @@ export function topRows(rows: readonly Row[], k: number, maximize: boolean): Row
     return pool
         .sort((a, b) => {
             const d = (a.value as number) - (b.value as number);
+            if (a.violation !== b.violation) return a.violation - b.violation;
             return d === 0 ? a.id - b.id : maximize ? -d : d;
         })
         .slice(0, k);

@@ -2,7 +2,7 @@
 //
 // Several objectives: one against another, the Pareto front in front. Trials that break an outcome constraint are pale.
 import { axis, Chart, GRID, Option, zoom } from './chart';
-import { h, setText, show } from './dom';
+import { h, setText } from './dom';
 import * as f from './format';
 import { frontRows, Row } from './model';
 import { trialTip } from './panel_best';
@@ -14,13 +14,12 @@ export class ParetoPanel {
     private readonly chart: Chart;
     private readonly note = h('p', { class: 'panel-note' });
     private readonly choose = h('select', { class: 'select', 'aria-label': 'Second objective', onchange: () => this.update(true) });
-    private readonly tools = h('div', { class: 'panel-tools' }, this.choose);
     private drawn = '';
     private names = '';
 
     constructor(private readonly exp: OpenExperiment, pick: (trial: number) => void) {
         this.chart = new Chart('Objectives against each other', () => this.update(true), pick);
-        this.el = h('div', { class: 'panel-body' }, this.tools, this.chart.el, this.note);
+        this.el = h('div', { class: 'panel-body' }, h('div', { class: 'panel-tools' }, this.choose), this.chart.el, this.note);
     }
 
     static fits(exp: OpenExperiment): boolean {
@@ -39,7 +38,7 @@ export class ParetoPanel {
         const y = (r: Row): number => r.measures[at] as number;
         const rows = table.list().filter((r) => r.state === 'completed' && r.value !== null && typeof r.measures[at] === 'number');
         const front = frontRows(rows, this.exp.objectives.map((o) => o.direction !== 'min'));
-        this.chart.set(this.option(others[at]?.metric ?? '', rows, front, y), force);
+        this.chart.set(this.option(rows, front, y), force);
         this.chart.setSpots(rows.map((r) => ({ x: r.value as number, y: y(r), trial: r.id })), (spot) => {
             const row = table.get(spot.trial);
             return row ? trialTip(row, this.exp) : [];
@@ -49,13 +48,12 @@ export class ParetoPanel {
     }
 
     private offer(names: readonly string[]): void {
-        show(this.tools, names.length > 1);
         if (names.join('\n') === this.names) return;
         this.names = names.join('\n');
         this.choose.replaceChildren(...names.map((n) => h('option', { value: n }, n)));
     }
 
-    private option(name: string, rows: Row[], front: Row[], y: (r: Row) => number): Option {
+    private option(rows: Row[], front: Row[], y: (r: Row) => number): Option {
         const on = new Set(front.map((r) => r.id));
         const big = rows.length > 3000;
         const dots = (part: Row[], c: string, opacity: number, size: number, z: number): Option => ({
@@ -69,7 +67,7 @@ export class ParetoPanel {
             grid: GRID,
             dataZoom: zoom(),
             xAxis: axis({ scale: true, splitLine: { show: false }, name: this.exp.metric, nameLocation: 'middle', axisLabel: label }),
-            yAxis: axis({ scale: true, name, axisLabel: { ...label, showMinLabel: false, showMaxLabel: false } }),
+            yAxis: axis({ scale: true, axisLabel: { ...label, showMinLabel: false, showMaxLabel: false } }),
             series: [
                 dots(rows.filter((r) => r.violation > 0), colour('waiting'), 0.35, big ? 3 : 6, 1),
                 dots(rows.filter((r) => r.violation === 0 && !on.has(r.id)), colour('completed'), big ? 0.4 : 0.55, big ? 3 : 6, 2),

@@ -162,4 +162,7 @@ test('the front is what no feasible trial dominates', () => {
     assert.deepEqual(frontRows(table.list(), [true, false]).map((r) => r.id), [1, 2, 4]);
     assert.deepEqual(frontRows(table.list(), [true]).map((r) => r.id), [7]);
     assert.deepEqual(frontRows([], [true, false]), []);
+    const feasible = table.list().filter((r) => r.id < 6);
+    assert.equal(bestRow(feasible, true)?.id, 2, 'the best is one that keeps the constraints');
+    assert.deepEqual(topRows(feasible, 5, true).map((r) => r.id), [2, 1, 4, 3, 5]);
 });

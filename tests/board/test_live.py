@@ -78,6 +78,25 @@ class Live(Board):
         self.b.wait_text("h1", "first-search")
         self.quiet()
 
+    def test_several_objectives_show_their_front_and_every_measure(self):
+        s = spec("two")
+        s["objectives"] = [s.pop("objective"), {"metric": "ms", "direction": "min"}]
+        s["optimizer"] = {"algorithm": "nsga2"}
+        s["outcome_constraints"] = [{"metric": "mb", "max": 100}]
+        i = self.d.submit(s)
+        self.open(i)
+        for score, ms, mb in ((0.8, 30, 50), (0.9, 50, 50), (0.7, 40, 50), (0.99, 1, 150)):
+            self.tell(i, self.ask(i)[0], score, values={"ms": ms, "mb": mb})
+        self.b.wait_text(".panel-note", "^2 trials on the front of 4; 1 break the outcome constraints$")
+        self.b.wait_text(".tr[data-trial='4']", r"150")
+        self.assertIn("minimise ms", self.b.text(".sub"))
+        self.b.wait_text(".best-card .big", r"0\.9000")
+        self.b.keys("/")
+        self.b.wait("return document.activeElement.className === 'filter'")
+        self.b.keys("mb<100")
+        self.b.wait("return document.querySelectorAll('.tbody .tr:not([hidden])').length === 3")
+        self.quiet()
+
     def test_trials_appear_count_and_end_without_a_reload(self):
         i = self.d.submit(spec())
         self.open(i)
