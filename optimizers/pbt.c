@@ -27,7 +27,8 @@
 enum { OPT_POPULATION, OPT_INTERVAL, OPT_QUANTILE, OPT_RESAMPLE, OPT_FACTOR };
 
 static const struct opt_option pbt_options[] = {
-    {"population", OPT_T_INT, 2, 10000, 10, NULL, "trials that train side by side"},
+    {"population", OPT_T_INT, 2, 10000, NAN, NULL,
+     "trials that train side by side; default: 10, or a third of a smaller limits.trials"},
     {"interval", OPT_T_INT, 1, 1e12, NAN, NULL,
      "units of the resource between two turns of a member; default: a twentieth of its max"},
     {"quantile", OPT_T_REAL, 0, 0.5, 0.25, NULL,
@@ -77,6 +78,17 @@ struct pbt {
     struct journal journal;
 };
 
+/* By default most trials are left for copies. */
+static int population_of(const struct opt_config *cfg)
+{
+    double given = cfg->values[OPT_POPULATION];
+    if (!isnan(given)) {
+        return (int)given;
+    }
+    int64_t third = cfg->trials / 3 > 2 ? cfg->trials / 3 : 2;
+    return cfg->trials > 0 && third < 10 ? (int)third : 10;
+}
+
 static enum mag_status pbt_init(void *self, const struct opt_config *cfg, const char **ret_pointer,
                                 struct mag_err *err)
 {
@@ -86,7 +98,7 @@ static enum mag_status pbt_init(void *self, const struct opt_config *cfg, const 
                       .seed = cfg->seed,
                       .max = cfg->resource.max,
                       .limit = cfg->trials,
-                      .size = (int)cfg->values[OPT_POPULATION],
+                      .size = population_of(cfg),
                       .quantile = cfg->values[OPT_QUANTILE],
                       .resample = cfg->values[OPT_RESAMPLE],
                       .factor = cfg->values[OPT_FACTOR],
