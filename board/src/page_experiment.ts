@@ -426,7 +426,7 @@ class Views {
         this.parallel = new ParallelPanel(exp);
         this.rungs = new RungsPanel(exp, pick);
         this.pareto = new ParetoPanel(exp, pick);
-        this.all = [['pareto', this.pareto.el], ['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el]];
+        this.all = [['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el], ['pareto', this.pareto.el]];
         this.tabs = new Segments<View>('View', [['pareto', 'Pareto'], ['curves', 'Curves'], ['scatter', 'Parameter'], ['parallel', 'Parallel'], ['rungs', 'Rungs']], 'curves', () => {
             this.chosenByHand = true;
             this.choose();

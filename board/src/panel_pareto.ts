@@ -12,7 +12,7 @@ import { colour } from './theme';
 export class ParetoPanel {
     readonly el: HTMLElement;
     private readonly chart: Chart;
-    private readonly note = h('p', { class: 'panel-note' });
+    private readonly note = h('p', { class: 'panel-note pareto-note' });
     private readonly choose = h('select', { class: 'select', 'aria-label': 'Second objective', onchange: () => this.update(true) });
     private drawn = '';
     private names = '';

@@ -87,7 +87,7 @@ class Live(Board):
         self.open(i)
         for score, ms, mb in ((0.8, 30, 50), (0.9, 50, 50), (0.7, 40, 50), (0.99, 1, 150)):
             self.tell(i, self.ask(i)[0], score, values={"ms": ms, "mb": mb})
-        self.b.wait_text(".panel-note", "^2 trials on the front of 4; 1 break the outcome constraints$")
+        self.b.wait_text(".pareto-note", "^2 trials on the front of 4; 1 break the outcome constraints$")
         self.b.wait_text(".tr[data-trial='4']", r"150")
         self.assertIn("minimise ms", self.b.text(".sub"))
         self.b.wait_text(".best-card .big", r"0\.9000")
