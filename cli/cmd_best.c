@@ -98,8 +98,9 @@ int cmd_best(int argc, char **argv)
         .flags = flags,
         .min_args = 1,
         .max_args = 1,
-        .summary = "Shows the best completed trial; while none is completed, the best at the "
-                   "highest step. With several objectives: the Pareto front.",
+        .summary =
+            "Shows the best completed trial, or the Pareto front of several objectives; while "
+            "none is\ncompleted, the best trial at the highest step.",
         .detail = "ID is an experiment's number or its name. Exit status 1 while there is none."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
