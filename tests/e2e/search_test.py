@@ -90,8 +90,8 @@ class TwoTerminals(harness.Case):
         s["objectives"] = [{"metric": "loss", "direction": "min"}, {"metric": "latency", "direction": "min"}]
         s["optimizer"] = {"algorithm": "nsga2"}
         self.magpie("submit", self.write("q.json", s), "--url", d.http)
-        x = harness.wait_until(lambda: (lambda t: t if t["state"] == "failed" else None)(d.get("/api/v1/experiments/1/trials/1")),
-                               30, "the trial to fail")
+        ended = lambda: d.get("/api/v1/experiments/1/trials?filter=state%3Dfailed")["trials"]
+        x = harness.wait_until(ended, 30, "the trial to fail")[0]
         self.assertEqual(x["cause"], "no-metric")
         self.assertIn('never reported "latency"', x["reason"])
 
