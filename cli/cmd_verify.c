@@ -84,9 +84,15 @@ static int print_result(const struct check *k, bool json)
 {
     bool good = k->result.first_bad == 0;
     if (json) {
-        cmd_print_json(json_pack("{s:I, s:b, s:I, s:I, s:s?}", "experiment", k->id, "verified",
-                                 good, "events", k->result.events, "first_difference",
-                                 k->result.first_bad, "text", k->result.text));
+        cmd_print_json(json_pack("{s:I, s:b, s:I, s:I, s:s?, s:I, s:s?}", "experiment", k->id,
+                                 "verified", good, "events", k->result.events, "skipped",
+                                 k->result.skipped, "other_version", k->result.other,
+                                 "first_difference", k->result.first_bad, "text", k->result.text));
+    } else if (good && k->result.skipped > 0) {
+        (void)printf("experiment %" PRId64 ": %" PRId64
+                     " events derived again and the same; %" PRId64
+                     " were decided by another version (%s) and stand as recorded\n",
+                     k->id, k->result.events, k->result.skipped, k->result.other);
     } else if (good) {
         (void)printf("experiment %" PRId64 ": %" PRId64
                      " events, every decision derived again and the same\n",
@@ -120,7 +126,9 @@ int cmd_verify(int argc, char **argv)
         .detail =
             "Reads the store itself, beside a running driver or without one, and changes nothing. "
             "Exit status:\n"
-            "0 the record holds, 1 it differs (the first difference is named) or cannot be read."};
+            "0 the record holds, 1 it differs (the first difference is named) or cannot be read. "
+            "Decisions\nof another version of the algorithm, which the record names, are counted, "
+            "not derived."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -137,6 +145,7 @@ int cmd_verify(int argc, char **argv)
     enum mag_status st = verify(url, &k, &err);
     status = st == MAG_OK ? print_result(&k, json) : cmd_fail(&err);
     free(k.result.text);
+    free(k.result.other);
     free(url);
     free(own);
     return status;

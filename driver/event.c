@@ -138,6 +138,7 @@ void event_clear_decision(struct event *ev)
     free(ev->moves);
     free(ev->study_why_code);
     free(ev->study_why);
+    free(ev->maker);
     ev->seq = 0;
     ev->up_ms = 0;
     ev->decided = false;
@@ -155,6 +156,7 @@ void event_clear_decision(struct event *ev)
     ev->n_moves = 0;
     ev->study = STUDY_RUNNING;
     ev->study_why_code = ev->study_why = NULL;
+    ev->maker = NULL;
 }
 
 void event_fini(struct event *ev)
@@ -409,6 +411,7 @@ void event_encode(const struct event *ev, int dims, struct buf *out)
     put_text(out, "holder", ev->holder);
     put_flag(out, "late", ev->late);
     put_int(out, "lease", ev->lease_ms, 0);
+    put_text(out, "maker", ev->maker);
     put_moves(out, ev);
     put_points(out, ev);
     put_text(out, "reason", ev->reason);

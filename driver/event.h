@@ -142,6 +142,8 @@ struct event {
 
     /* ---- out: what was decided; recorded, and trusted on replay ---- */
     bool decided;            /* the fields below are given (replay), not asked for */
+    char *maker;             /* who decides from this event on: "asha 1, tpe 2", algorithms with their
+                                versions; NULL = as before */
     struct event_grant *grants;
     int n_grants;
     bool waiting, done;      /* ASK: nothing (more) now / ever */

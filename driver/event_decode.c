@@ -288,6 +288,7 @@ static const struct key_row keys[] = {
     {"holder", K_TEXT, AT(holder), 0, 0, NULL},
     {"late", K_FLAG, AT(late), 0, 0, NULL},
     {"lease", K_INT, AT(lease_ms), 0, INT64_MAX / 1000000, NULL},
+    {"maker", K_TEXT, AT(maker), 0, 0, NULL},
     {"moves", K_OTHER, 0, 0, 0, get_moves},
     {"points", K_OTHER, 0, 0, 0, get_points},
     {"reason", K_TEXT, AT(reason), 0, 0, NULL},

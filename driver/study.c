@@ -40,6 +40,14 @@ static void create_parts(struct study *s)
                        "rule", &is);
     }
     mjson_issues_fini(&is);
+    s->maker = optimizer_maker(s->opt);
+    if (s->rule != NULL) {
+        char *rule = early_stop_maker(s->rule);
+        char *both = xasprintf("%s, %s", s->maker, rule);
+        free(rule);
+        free(s->maker);
+        s->maker = both;
+    }
 }
 
 struct study *study_create(struct spec *spec_take)
@@ -93,6 +101,8 @@ void study_destroy(struct study *s)
     free(s->notes);
     free(s->why_code);
     free(s->why);
+    free(s->maker);
+    free(s->recorded_maker);
     free(s->peek->s.point);
     free(s->peek);
     free(s->best_partial);
@@ -477,9 +487,24 @@ static void date_creation(struct study *s, int64_t wall_ms)
     }
 }
 
+/* The record names who decides wherever that changes, so that a later version of an algorithm is
+ * not taken for a forger. */
+static void record_maker(struct study *s, struct event *ev)
+{
+    const char *before = s->recorded_maker;
+    if (!ev->decided && (before == NULL || strcmp(before, s->maker) != 0)) {
+        ev->maker = xstrdup(s->maker);
+    }
+    if (ev->maker != NULL) {
+        free(s->recorded_maker);
+        s->recorded_maker = xstrdup(ev->maker);
+    }
+}
+
 static void record(struct study *s, struct event *ev, int64_t now_ns)
 {
     s->seq++;
+    record_maker(s, ev);
     if (ev->decided) {
         s->up_ns = ev->up_ms * MAG_NS_PER_MS;
         s->since_ns = -1;

@@ -174,7 +174,9 @@ int64_t study_ended_ms(const struct study *s);
 
 /* ---- verify ---- */
 struct verify_result {
-    int64_t events;    /* checked */
+    int64_t events;    /* derived again */
+    int64_t skipped;   /* decided by another version of the algorithm: taken as they are */
+    char *other;       /* the first such version, "de 1"; malloc'ed or NULL */
     int64_t first_bad; /* seq of the first difference, 0 = none */
     char *text;        /* what differs, recorded against derived; malloc'ed or NULL */
 };
@@ -182,7 +184,8 @@ struct verify_result {
  */
 struct verifier;
 struct verifier *verifier_create(struct spec *spec_take);
-/* False after the first difference. `ev` is a decoded recorded event. */
+/* False after the first difference. `ev` is a decoded recorded event. What another version of the
+ * algorithm decided, as the record tells, is followed and counted instead of derived. */
 bool verifier_feed(struct verifier *v, const struct event *ev, struct verify_result *res);
 void verifier_destroy(struct verifier *v);
 

@@ -108,6 +108,7 @@ uint64_t study_digest(const struct study *s)
                               s->last_failed, s->best_completed,     best != NULL ? best->id : 0};
     add(&h, fields, sizeof(fields));
     add(&h, s->counts, sizeof(s->counts));
+    add_text(&h, s->recorded_maker);
     add_text(&h, s->why_code);
     add_text(&h, s->why);
     add_text(&h, s->notes);

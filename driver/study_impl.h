@@ -32,6 +32,8 @@ struct study {
     struct spec *spec;
     struct optimizer *opt;
     struct early_stop *rule; /* NULL = none */
+    char *maker;             /* optimizer and rule of this build, with their versions */
+    char *recorded_maker;    /* who decided the newest recorded event; NULL = the record does not say */
     struct spec_limits limits;
     enum study_state state;
     char *why_code, *why;    /* of the state; NULL while running */

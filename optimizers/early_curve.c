@@ -206,6 +206,7 @@ static void fini(void *self)
 
 const struct early_rule early_curve = {
     .name = "curve",
+    .version = 1,
     .summary = "stops a trial whose learning curve will hardly lead below the best",
     .paper = "Domhan et al., Speeding up Automatic Hyperparameter Optimization of Deep Neural "
              "Networks by Extrapolation of Learning Curves, IJCAI 2015",

@@ -113,6 +113,7 @@ static bool report(void *self, const struct early_config *cfg, int64_t trial, in
 
 const struct early_rule early_hyperband = {
     .name = "hyperband",
+    .version = 1,
     .summary = "brackets of rungs at which all but the best stop",
     .paper = "Li et al., Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization, "
              "JMLR 18 (2018)",

@@ -239,6 +239,7 @@ static enum mag_status percentile_init(void *self, const struct early_config *cf
 
 const struct early_rule early_median = {
     .name = "median",
+    .version = 1,
     .summary = "stops a trial whose best value is worse than the median of the others' averages",
     .paper = "Golovin et al., Google Vizier: A Service for Black-Box Optimization, KDD 2017",
     .options = median_options,
@@ -251,6 +252,7 @@ const struct early_rule early_median = {
 
 const struct early_rule early_percentile = {
     .name = "percentile",
+    .version = 1,
     .summary = "stops a trial that is not among the best percent at its step",
     .options = percentile_options,
     .state_size = sizeof(struct quantile_rule),

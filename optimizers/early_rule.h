@@ -19,6 +19,7 @@ struct early_config {
 
 struct early_rule {
     const char *name;
+    int version; /* raised when the same history gives other decisions */
     const char *summary;
     const char *paper;
     const struct opt_option *options; /* ends with a NULL name */

@@ -22,6 +22,7 @@ static bool none_report(void *self, const struct early_config *cfg, int64_t tria
 
 const struct early_rule early_none = {
     .name = "none",
+    .version = 1,
     .summary = "stops nothing",
     .options = none_options,
     .report = none_report,
@@ -74,6 +75,7 @@ static bool threshold_report(void *self, const struct early_config *cfg, int64_t
 
 const struct early_rule early_threshold = {
     .name = "threshold",
+    .version = 1,
     .summary = "stops a trial that reports a value beyond a limit",
     .options = threshold_options,
     .init = threshold_init,
@@ -143,6 +145,7 @@ static void patience_fini(void *self)
 
 const struct early_rule early_patience = {
     .name = "patience",
+    .version = 1,
     .summary = "stops a trial that no longer improves on itself",
     .options = patience_options,
     .state_size = sizeof(struct patience),

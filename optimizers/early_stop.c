@@ -142,6 +142,11 @@ json_t *early_stop_resolved(const struct early_stop *e)
     return object;
 }
 
+char *early_stop_maker(const struct early_stop *e)
+{
+    return xasprintf("%s %d", e->rule->name, e->rule->version);
+}
+
 /* ---- calls ---- */
 
 bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value,

@@ -37,6 +37,8 @@ void early_stop_finish(struct early_stop *e, int64_t trial, enum opt_outcome out
 /* ---- the table of rules, for docs and tests ---- */
 
 const struct early_rule *const *early_stop_rules(void); /* NULL-terminated */
+/* "median 1": rule and version, malloc'ed. */
+char *early_stop_maker(const struct early_stop *e);
 const char *early_rule_name(const struct early_rule *rule);
 const char *early_rule_summary(const struct early_rule *rule);
 const char *early_rule_paper(const struct early_rule *rule); /* or NULL */

@@ -218,6 +218,7 @@ static void fini(void *self)
 
 const struct early_rule early_wilcoxon = {
     .name = "wilcoxon",
+    .version = 1,
     .summary = "stops a trial that is worse than the best one, step by step, beyond chance",
     .paper = "Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1 (1945)",
     .options = wilcoxon_options,

@@ -150,17 +150,30 @@ const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o)
     return o->ops;
 }
 
-bool optimizer_is_slow(const struct optimizer *o)
+/* The sampler that it was given by its option of that name, NULL = none. */
+static const struct sampler_ops *given_sampler(const struct optimizer *o)
 {
-    unsigned caps = o->ops->caps;
     const struct opt_option *opt = o->ops->options;
     for (int i = 0; opt[i].name != NULL; i++) {
         if (strcmp(opt[i].name, "sampler") == 0 && opt[i].type == OPT_T_ENUM) {
-            const struct sampler_ops *s = sampler_find(opt[i].names[(int)o->values[i]]);
-            caps |= s != NULL ? s->caps : 0;
+            return sampler_find(opt[i].names[(int)o->values[i]]);
         }
     }
+    return NULL;
+}
+
+bool optimizer_is_slow(const struct optimizer *o)
+{
+    const struct sampler_ops *s = given_sampler(o);
+    unsigned caps = o->ops->caps | (s != NULL ? s->caps : 0);
     return (caps & OPT_CAP_SLOW) != 0;
+}
+
+char *optimizer_maker(const struct optimizer *o)
+{
+    const struct sampler_ops *s = given_sampler(o);
+    return s == NULL ? xasprintf("%s %d", o->ops->name, o->ops->version)
+                     : xasprintf("%s %d, %s %d", o->ops->name, o->ops->version, s->name, s->version);
 }
 
 json_t *optimizer_resolved(const struct optimizer *o)

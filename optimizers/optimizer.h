@@ -126,8 +126,9 @@ struct optimizer_ops {
     const char *paper;   /* reference, or NULL */
     unsigned caps;
     const struct opt_option *options; /* ends with a NULL name */
-    int version;                      /* raised when the same history gives other decisions */
-    size_t state_size;                /* the framework allocates zeroed state */
+    int version; /* raised when the same history gives other decisions, by a part that it uses too
+                    (but for the one named by the option "sampler"): the record names it */
+    size_t state_size; /* the framework allocates zeroed state */
 
     /* Checks all that can be wrong (text in err, pointer in *ret_pointer such as
      * "/reduction_factor", constant, may stay NULL). May leave half-built state: fini copes. */
@@ -187,6 +188,9 @@ void optimizer_destroy(struct optimizer *o);
 const struct optimizer_ops *optimizer_ops_of(const struct optimizer *o);
 /* OPT_CAP_SLOW, of the algorithm or of the sampler that it was given. */
 bool optimizer_is_slow(const struct optimizer *o);
+/* Who decides: "asha 1, tpe 2", the algorithm and the sampler that it was given with their
+ * versions; malloc'ed. */
+char *optimizer_maker(const struct optimizer *o);
 /* The object with the algorithm chosen and every option written out, new reference. */
 json_t *optimizer_resolved(const struct optimizer *o);
 

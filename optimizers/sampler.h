@@ -27,7 +27,7 @@ struct sampler_ops {
     const char *paper;                /* or NULL */
     unsigned caps;                    /* OPT_CAP_SLOW, _MULTI, _OUTCOME, _FINITE, _STATELESS */
     const struct opt_option *options; /* ends with a NULL name */
-    int version;
+    int version; /* raised when the same history gives other points: the record names it */
     size_t state_size; /* the framework allocates zeroed state */
 
     enum mag_status (*init)(void *self, const struct sampler_config *cfg, const char **ret_pointer,

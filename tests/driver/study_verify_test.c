@@ -257,3 +257,126 @@ Test(study_verify, the_estimated_end_follows_the_pace_and_the_time_limit)
     cr_assert(left >= 4900 && left <= 5100, "%lld", (long long)left);
     lab_close(&l);
 }
+
+/* ---- who decided ---- */
+
+/* Feeds the history with `from` replaced by `to` in row `at` (-1 = nowhere); false = it differs. */
+static bool feed_forged(int at, const char *from, const char *to, const char *maker_from,
+                        const char *maker_to, struct verify_result *res)
+{
+    struct lab l;
+    history(&l);
+    struct verifier *v = verifier_create(lab_spec(ASHA));
+    bool same = true;
+    for (int i = 0; i < l.n_rows && same; i++) {
+        struct event ev;
+        char *text = i == 0 ? forged(&l, 0, maker_from, maker_to) : xstrdup(l.rows[i].text);
+        if (i == at) {
+            free(l.rows[i].text);
+            l.rows[i].text = text;
+            text = forged(&l, i, from, to);
+        }
+        decode(&l, i, text, &ev);
+        same = verifier_feed(v, &ev, res);
+        event_fini(&ev);
+        free(text);
+    }
+    verifier_destroy(v);
+    for (int i = 0; i < l.n_rows; i++) {
+        free(l.rows[i].text);
+    }
+    l.n_rows = 0;
+    free(l.rows);
+    l.rows = NULL;
+    lab_close(&l);
+    return same;
+}
+
+#define MAKER "\"maker\":\"asha 1, random 1\""
+
+Test(study_verify, the_first_event_names_the_algorithms_and_their_versions)
+{
+    struct lab l;
+    history(&l);
+    cr_assert_not_null(strstr(l.rows[0].text, MAKER), "%s", l.rows[0].text);
+    for (int i = 1; i < l.n_rows; i++) {
+        cr_assert_null(strstr(l.rows[i].text, "maker"), "%s", l.rows[i].text);
+    }
+    lab_close(&l);
+    lab_open(&l, HEAD " 'early_stopping': {'rule': 'median'}, 'optimizer': {'algorithm': 'de'}}",
+             true);
+    lab_ask(&l, "a", 1);
+    cr_assert_not_null(strstr(l.rows[0].text, "\"maker\":\"de 2, median 1\""), "%s",
+                       l.rows[0].text);
+    lab_close(&l);
+}
+
+Test(study_verify, decisions_of_another_version_are_followed_and_counted)
+{
+    struct verify_result res = {0};
+    cr_assert(feed_forged(0, "\"point\":[0.", "\"point\":[0.0", MAKER,
+                          "\"maker\":\"asha 9, random 1\"", &res),
+              "%s", res.text);
+    cr_assert_eq(res.events, 0);
+    cr_assert_gt(res.skipped, 7);
+    cr_assert_str_eq(res.other, "asha 9, random 1");
+    free(res.other);
+}
+
+Test(study_verify, what_cannot_follow_is_named_in_another_versions_record_too)
+{
+    struct verify_result res = {0};
+    cr_assert_not(feed_forged(5, "\"trial\":4}", "\"trial\":3}", MAKER,
+                              "\"maker\":\"asha 9, random 1\"", &res));
+    cr_assert_geq(res.first_bad, 6);
+    cr_assert_not_null(res.text);
+    free(res.text);
+    free(res.other);
+}
+
+Test(study_verify, a_record_that_names_nobody_is_derived_and_says_so_where_it_differs)
+{
+    struct verify_result res = {0};
+    cr_assert(feed_forged(-1, NULL, NULL, "," MAKER, "", &res), "%s", res.text);
+    cr_assert_eq(res.skipped, 0);
+    cr_assert_not(
+        feed_forged(0, "\"point\":[0.", "\"point\":[0.0", "," MAKER, "", &res));
+    cr_assert_not_null(strstr(res.text, "too old to say"), "%s", res.text);
+    free(res.text);
+}
+
+Test(study_verify, a_later_version_names_itself_and_its_decisions_are_derived_again)
+{
+    struct lab l;
+    history(&l);
+    struct study *s = study_create(lab_spec(ASHA));
+    struct verifier *v = verifier_create(lab_spec(ASHA));
+    struct verify_result res = {0};
+    struct mag_err err = {0};
+    struct event ev;
+    for (int i = 0; i < 3; i++) { /* an older version's part of the record */
+        char *text = i == 0 ? forged(&l, 0, MAKER, "\"maker\":\"asha 0, random 1\"")
+                            : xstrdup(l.rows[i].text);
+        decode(&l, i, text, &ev);
+        cr_assert(verifier_feed(v, &ev, &res), "%s", res.text);
+        cr_assert_eq(study_apply(s, &ev, 0, &err), MAG_OK, "%s", err.text);
+        event_fini(&ev);
+        free(text);
+    }
+    study_rearm(s, 1000);
+    for (int i = 0; i < 2; i++) { /* this version goes on */
+        event_init(&ev, EV_ASK);
+        ev.holder = xstrdup("b");
+        ev.count = 1;
+        cr_assert_eq(study_apply(s, &ev, 2000 + i, &err), MAG_OK, "%s", err.text);
+        cr_assert_eq(ev.maker != NULL, i == 0);
+        cr_assert(verifier_feed(v, &ev, &res), "%s", res.text);
+        event_fini(&ev);
+    }
+    cr_assert_eq(res.skipped, 3);
+    cr_assert_eq(res.events, 2);
+    free(res.other);
+    verifier_destroy(v);
+    study_destroy(s);
+    lab_close(&l);
+}
