@@ -117,8 +117,12 @@ static enum mag_status start_driver(struct embed *e, struct mag_err *err)
     char *log = xasprintf("%s/driver.log", e->cfg->data);
     char *listen = xasprintf("ipc://%s/workers.sock", e->socket_dir);
     off_t from = size_of(log);
-    const char *argv[] = {e->self,      "driver",   "--data", e->cfg->data, "--http",
-                          e->cfg->http, "--listen", listen,   NULL};
+    const char *argv[] = {e->self,    "driver", "--data", e->cfg->data, "--http", e->cfg->http,
+                          "--listen", listen,   NULL,     NULL,         NULL};
+    if (e->cfg->storage != NULL) {
+        argv[7] = "--storage";
+        argv[8] = e->cfg->storage;
+    }
     struct buf line = {0};
     enum mag_status st = spawn_child(argv, log, fds[1], &e->driver, err);
     (void)close(fds[1]);

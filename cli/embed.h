@@ -14,8 +14,9 @@
 #define EMBED_RESTARTS_MAX 10 /* of workers that ended by themselves */
 
 struct embed_config {
-    const char *data; /* real path */
-    const char *http; /* "ADDR:PORT" */
+    const char *data;    /* real path */
+    const char *http;    /* "ADDR:PORT" */
+    const char *storage; /* URL, or NULL */
     int workers;
 };
 

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "driver/archive.h"
 #include "driver/http_internal.h"
 #include "driver/notify.h"
 #include "driver/reader.h"
@@ -157,6 +158,9 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
 {
     enum mag_status st = reader_start(&d->reader, d, err);
     if (st == MAG_OK) {
+        st = reader_start(&d->archive, d, err);
+    }
+    if (st == MAG_OK) {
         st = think_start(&d->think, d, err);
     }
     if (st == MAG_OK) {
@@ -258,6 +262,8 @@ void driver_destroy(struct driver *d)
     d->think = NULL;
     pool_stop(d->pool);
     reader_stop(d->reader);
+    reader_stop(d->archive);
+    storage_close(d->archive_storage);
     sse_stop(d->sse);
     d->sse = NULL;
     http_stop(d->http);

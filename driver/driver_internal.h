@@ -86,6 +86,8 @@ struct driver {
     struct http *http;
     struct sse *sse;
     struct reader *reader;
+    struct reader *archive;          /* reads of shared storage, which may be far away */
+    struct storage *archive_storage; /* the archive thread's; NULL = not opened yet */
     struct notify *notify;
     struct think *think;
     struct pool *pool;

@@ -1,22 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is read on the reader thread: a trial's metric points from the record, its program's output
- * from the storage. The job copies what it needs; the call is kept until it is done.
+ * What is read away from the loop: a trial's metric points from the record (reader thread), its
+ * program's output from the storage (archive thread). The job copies what it needs; the call is
+ * kept until it is done.
  */
 #include "driver/rest.h"
 
 #include "base/alloc.h"
+#include "driver/archive.h"
 #include "driver/driver_internal.h"
 #include "driver/reader.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define POINTS_DEFAULT 1000
 #define POINTS_MAX 10000
@@ -44,7 +42,8 @@ struct read_job {
     int n_trials, points;
     struct buf steps, attempts, values;
     /* log */
-    char *path;
+    struct driver *driver;
+    char *path; /* in storage */
     int64_t offset, length, size;
     bool tail;
 };
@@ -74,12 +73,12 @@ static void on_gone(struct http_call *c)
     /* Half closed: the job answers soon anyway. */
 }
 
-static void push(struct http_call *c, struct read_job *j)
+static void push(struct http_call *c, struct reader *r, struct read_job *j)
 {
     j->call = c;
     c->state = j;
     http_keep(c, on_gone);
-    if (!reader_push(c->d->reader, &j->job)) {
+    if (!reader_push(r, &j->job)) {
         c->state = NULL;
         job_free(j);
         http_problem(c, 503, "too many reads are waiting; try again");
@@ -257,7 +256,7 @@ void rest_trial_metrics(struct http_call *c)
         http_problem_issues(c, 422, "the query is not valid", &is);
         return;
     }
-    push(c, j);
+    push(c, c->d->reader, j);
 }
 
 /* ---- the objective of many trials ---- */
@@ -375,7 +374,7 @@ void rest_experiment_curves(struct http_call *c)
     j->experiment = c->x->id;
     j->dims = c->x->dims;
     j->metric = xstrdup(study_spec(c->x->study)->metric);
-    push(c, j);
+    push(c, c->d->reader, j);
 }
 
 /* ---- the program's output ---- */
@@ -383,30 +382,23 @@ void rest_experiment_curves(struct http_call *c)
 static void run_log(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
 {
     struct read_job *j = container_of(job, struct read_job, job);
-    struct stat sb;
-    int fd = open(j->path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0 || fstat(fd, &sb) != 0) {
-        if (errno != ENOENT || j->out.len == 0) {
-            j->status = errno == ENOENT ? 404 : 503;
-            j->fault = errno == ENOENT
-                           ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
-                           : xasprintf("the output cannot be read: %s", strerror(errno));
-        }
-        goto out;
-    }
-    buf_reset(&j->out);
-    j->size = sb.st_size;
-    if (j->tail) {
-        j->offset = j->size > j->length ? j->size - j->length : 0;
-    }
-    for (ssize_t n = 1; n > 0 && (int64_t)j->out.len < j->length;) {
-        size_t want = (size_t)(j->length - (int64_t)j->out.len);
-        n = pread(fd, buf_room(&j->out, want), want, j->offset + (int64_t)j->out.len);
-        j->out.len += n > 0 ? (size_t)n : 0;
-    }
-out:
-    if (fd >= 0) {
-        (void)close(fd);
+    struct mag_err err = {0};
+    struct storage_part part = {0};
+    struct storage *storage = archive_storage(j->driver, &err);
+    enum mag_status st = storage != NULL ? storage_read(storage, j->path, j->tail ? -1 : j->offset,
+                                                        (size_t)j->length, &part, &err)
+                                         : err.code;
+    if (st == MAG_OK) {
+        buf_reset(&j->out);
+        buf_add(&j->out, part.bytes, part.len);
+        j->size = part.size;
+        j->offset = part.offset;
+        free(part.bytes);
+    } else if (st != MAG_NOTFOUND || j->out.len == 0) {
+        j->status = st == MAG_NOTFOUND ? 404 : 503;
+        j->fault = st == MAG_NOTFOUND
+                       ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
+                       : xasprintf("the output cannot be read: %s", err.text);
     }
 }
 
@@ -441,16 +433,14 @@ void rest_trial_log(struct http_call *c)
         http_problem_issues(c, 422, "the query is not valid", &is);
         return;
     }
-    const char *url = c->d->storage_url;
-    const char *folder = strncmp(url, "file:", 5) == 0 ? url + 5 : url;
-    j->path = xasprintf("%s/%s/experiments/%lld/trials/%lld/attempts/%lld/output.log", folder,
-                        store_uuid(c->d->store), (long long)c->x->id, (long long)c->trial,
-                        (long long)j->attempt);
+    j->driver = c->d;
+    j->path = xasprintf("experiments/%lld/trials/%lld/attempts/%lld/output.log",
+                        (long long)c->x->id, (long long)c->trial, (long long)j->attempt);
     const char *tail = c->d->pool != NULL && j->attempt == t->attempt
                            ? pool_log_tail(c->d->pool, c->x->id, c->trial)
                            : NULL;
     if (tail != NULL) {
         buf_adds(&j->out, tail);
     }
-    push(c, j);
+    push(c, c->d->archive, j);
 }

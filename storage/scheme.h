@@ -14,10 +14,17 @@ struct storage_ops {
     /* `rest` is the URL after "scheme:"; *ret_url gets the malloc'ed normal form. */
     enum mag_status (*init)(void *self, const char *rest, char **ret_url, struct mag_err *err);
     void (*fini)(void *self);
+    /* Can be written from here; NULL = only trying tells. */
+    enum mag_status (*ready)(void *self, struct mag_err *err);
     enum mag_status (*put)(void *self, const char *key, const void *bytes, size_t len, bool durable,
                            struct mag_err *err);
+    /* The same for an object that must not be there yet: MAG_CONFLICT when it is. */
+    enum mag_status (*put_new)(void *self, const char *key, const void *bytes, size_t len,
+                               struct mag_err *err);
     enum mag_status (*get)(void *self, const char *key, size_t max, char **ret, size_t *ret_len,
                            struct mag_err *err);
+    enum mag_status (*read)(void *self, const char *key, int64_t offset, size_t max,
+                            struct storage_part *ret, struct mag_err *err);
     enum mag_status (*remove)(void *self, const char *key, struct mag_err *err);
     enum mag_status (*list)(void *self, const char *key, storage_name_fn fn, void *arg,
                             struct mag_err *err);

@@ -128,6 +128,13 @@ enum mag_status storage_get(struct storage *s, const char *key, size_t max, char
     return st != MAG_OK ? st : s->ops->get(s->self, key, max, ret, ret_len, err);
 }
 
+enum mag_status storage_read(struct storage *s, const char *key, int64_t offset, size_t max,
+                             struct storage_part *ret, struct mag_err *err)
+{
+    enum mag_status st = check_key(key, err);
+    return st != MAG_OK ? st : s->ops->read(s->self, key, offset, max, ret, err);
+}
+
 enum mag_status storage_remove(struct storage *s, const char *key, struct mag_err *err)
 {
     enum mag_status st = check_key(key, err);
@@ -184,9 +191,10 @@ enum mag_status storage_claim(struct storage *s, const char *uuid, struct mag_er
         return st == MAG_OK ? st : mag_fail(err, st, "%s", why.text);
     }
     char *text = xasprintf("{\"format\":1,\"store\":\"%s\"}\n", uuid);
-    st = storage_put(s, MARKER, text, strlen(text), true, err);
+    st = s->ops->put_new(s->self, MARKER, text, strlen(text), err);
     free(text);
-    return st;
+    /* Another one was faster, or this storage cannot tell: what lies there now decides. */
+    return st == MAG_OK || st == MAG_CONFLICT ? compare_marker(s, uuid, err) : st;
 }
 
 enum mag_status storage_check(struct storage *s, const char *uuid, struct mag_err *err)
@@ -199,6 +207,9 @@ enum mag_status storage_check(struct storage *s, const char *uuid, struct mag_er
             "storage %s: the driver's marker does not lie there; this host must reach the same "
             "folder as the driver (start the driver with --storage on a shared folder)",
             s->url);
+    }
+    if (st == MAG_OK && s->ops->ready != NULL) {
+        return s->ops->ready(s->self, err);
     }
     return st == MAG_OK ? st : mag_fail(err, st, "%s", why.text);
 }

@@ -36,6 +36,16 @@ enum mag_status storage_put(struct storage *s, const char *key, const void *byte
 /* Reads a whole object of at most `max` bytes into a malloc'ed, NUL-terminated *ret. */
 enum mag_status storage_get(struct storage *s, const char *key, size_t max, char **ret,
                             size_t *ret_len, struct mag_err *err) MAG_MUSTCHECK;
+/* Part of an object: at most `max` bytes from `offset` on, or its last ones when that is negative.
+ */
+struct storage_part {
+    char *bytes; /* malloc'ed, NUL-terminated */
+    size_t len;
+    int64_t offset; /* where they begin */
+    int64_t size;   /* of the whole object */
+};
+enum mag_status storage_read(struct storage *s, const char *key, int64_t offset, size_t max,
+                             struct storage_part *ret, struct mag_err *err) MAG_MUSTCHECK;
 /* Removes the object, or everything below `key`. Nothing there is no error. */
 enum mag_status storage_remove(struct storage *s, const char *key,
                                struct mag_err *err) MAG_MUSTCHECK;
@@ -44,7 +54,8 @@ typedef bool (*storage_name_fn)(void *arg, const char *name);
 enum mag_status storage_list(struct storage *s, const char *key, storage_name_fn fn, void *arg,
                              struct mag_err *err) MAG_MUSTCHECK;
 
-/* Claims the root for one store: MAG_CONFLICT when another one's marker lies there. */
+/* Claims the root for one store: MAG_CONFLICT when another one's marker lies there, also when two
+ * claim at once. */
 enum mag_status storage_claim(struct storage *s, const char *uuid,
                               struct mag_err *err) MAG_MUSTCHECK;
 /* The storage that a driver speaks of, as seen from here: the marker must lie there. */

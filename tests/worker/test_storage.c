@@ -197,6 +197,30 @@ Test(storage, an_empty_folder_is_a_checkpoint_too)
     free(from);
 }
 
+Test(storage, parts_of_an_object_are_read_from_either_end)
+{
+    static const struct {
+        int64_t offset;
+        size_t max;
+        const char *want;
+        int64_t at;
+    } cases[] = {{0, 4, "0123", 0},          {7, 100, "789", 7}, {-1, 4, "6789", 6},
+                 {-1, 100, "0123456789", 0}, {10, 5, "", 10},    {400, 5, "", 400}};
+    struct mag_err err = {0};
+    cr_assert_eq(storage_put(st, "a/log", "0123456789", 10, false, &err), MAG_OK, "%s", err.text);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct storage_part part = {0};
+        cr_assert_eq(storage_read(st, "a/log", cases[i].offset, cases[i].max, &part, &err), MAG_OK);
+        cr_assert_str_eq(part.bytes, cases[i].want, "case %zu", i);
+        cr_assert_eq(part.offset, cases[i].at, "case %zu", i);
+        cr_assert_eq(part.size, 10);
+        free(part.bytes);
+    }
+    struct storage_part none = {0};
+    cr_assert_eq(storage_read(st, "a", 0, 5, &none, NULL), MAG_NOTFOUND, "a folder is no object");
+    cr_assert_eq(storage_read(st, "b", 0, 5, &none, NULL), MAG_NOTFOUND);
+}
+
 Test(storage, the_marker_ties_a_root_to_one_store)
 {
     struct mag_err err = {0};
