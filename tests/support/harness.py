@@ -58,6 +58,14 @@ def wait_until(condition, timeout=None, what=None, every=0.02):
         time.sleep(every)
 
 
+def python_env(name):
+    """The interpreter that has the packages of tests/python/NAME.txt; skips the test where PyPI cannot be reached."""
+    p = subprocess.run([os.path.join(ROOT, "tools", "python-env"), name], capture_output=True, text=True)
+    if p.returncode != 0:
+        raise unittest.SkipTest(p.stderr.strip() or f"no environment {name}")
+    return p.stdout.strip()
+
+
 class HttpError(AssertionError):
     def __init__(self, method, path, status, body):
         super().__init__(f"{method} {path}: {status}: {body!r}"[:2000])
