@@ -26,6 +26,7 @@ const struct command commands[] = {
     {"logs", "what a trial printed", LOOK, cmd_logs},
     {"watch", "follow an experiment to its end", LOOK, cmd_watch},
     {"export", "trials as CSV or JSON", LOOK, cmd_export},
+    {"model", "write a trained model as ONNX or safetensors", LOOK, cmd_model},
     {"verify", "derive every decision again from the record", LOOK, cmd_verify},
 
     {"pause", "give out no more trials", CHANGE, cmd_pause},
@@ -38,6 +39,7 @@ const struct command commands[] = {
     {"note", "write a note on an experiment or trial", CHANGE, cmd_note},
     {"tag", "put tags on an experiment", CHANGE, cmd_tag},
 
+    {"predict", "apply a model of the built-in trainer to data", OTHER, cmd_predict},
     {"trainer", "the built-in trial program", OTHER, cmd_trainer},
     {"version", "version and what this build can do", OTHER, cmd_version},
     {0},

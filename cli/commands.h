@@ -18,6 +18,8 @@ int cmd_fork(int argc, char **argv);
 int cmd_repeat(int argc, char **argv);
 
 int cmd_list(int argc, char **argv);
+int cmd_model(int argc, char **argv);
+int cmd_predict(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_trials(int argc, char **argv);
 int cmd_best(int argc, char **argv);

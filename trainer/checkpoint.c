@@ -56,7 +56,9 @@ static enum mag_status write_array(void *ctx, struct net *net, struct op *op, en
 static char *head_text(const struct checkpoint_info *info, size_t floats)
 {
     struct buf b = {0};
-    buf_adds(&b, "{\"floats\":");
+    buf_addf(&b, "{%s%s%s\"floats\":", info->description != NULL ? "\"description\":" : "",
+             info->description != NULL ? info->description : "",
+             info->description != NULL ? "," : "");
     buf_add_int(&b, (int64_t)floats);
     buf_adds(&b, ",\"model\":");
     buf_add_json_string(&b, info->signature);
@@ -270,6 +272,41 @@ static enum mag_status check_head(struct loader *l, const char *text, size_t len
         info->updates = updates;
     }
     json_decref(o);
+    return st;
+}
+
+enum mag_status checkpoint_peek(const char *path, struct checkpoint_head *ret, struct mag_err *err)
+{
+    char *file = xasprintf("%s/%s", path, CHECKPOINT_FILE);
+    struct loader l = {.path = file, .err = err, .f = fopen(file, "rbe")};
+    char *text = NULL;
+    size_t len = 0;
+    json_t *o = NULL;
+    enum mag_status st = MAG_OK;
+    if (l.f == NULL) {
+        st = mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO,
+                      "cannot read the checkpoint %s: %s", file, strerror(errno));
+        goto out;
+    }
+    st = take_head(&l, &text, &len);
+    if (st == MAG_OK && mjson_parse(text, len, &o, NULL) != MAG_OK) {
+        st = mag_fail(err, MAG_CORRUPT, "%s: damaged: its head cannot be read", file);
+    }
+    if (st == MAG_OK) {
+        const char *optimizer = json_string_value(json_object_get(o, "optimizer"));
+        bool adam = optimizer != NULL && strcmp(optimizer, optimizer_names[OPTIMIZER_ADAM]) == 0;
+        *ret =
+            (struct checkpoint_head){.description = json_incref(json_object_get(o, "description")),
+                                     .optimizer = adam ? OPTIMIZER_ADAM : OPTIMIZER_SGD,
+                                     .step = json_integer_value(json_object_get(o, "step"))};
+    }
+out:
+    if (l.f != NULL) {
+        (void)fclose(l.f);
+    }
+    json_decref(o);
+    free(text);
+    free(file);
     return st;
 }
 

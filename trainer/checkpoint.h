@@ -9,21 +9,33 @@
 #define MAG_TRAINER_CHECKPOINT_H
 
 #include "base/err.h"
+#include "base/json.h"
 #include "trainer/net.h"
 
 #include <stdint.h>
 
 #define CHECKPOINT_VERSION 1
-#define CHECKPOINT_HEAD_MAX 65536
+#define CHECKPOINT_HEAD_MAX (16 << 20) /* bytes: a description names every column */
 #define CHECKPOINT_FILE "model.ckpt"
 
 /* What a checkpoint is of; compared when it is loaded. */
 struct checkpoint_info {
     const char *signature; /* model_signature, borrowed */
     enum optimizer_kind optimizer;
-    int64_t step;    /* epochs done */
-    int64_t updates; /* optimizer steps done */
+    int64_t step;            /* epochs done */
+    int64_t updates;         /* optimizer steps done */
+    const char *description; /* JSON of describe.h, borrowed; saved where it is not NULL */
 };
+
+/* Who reads a checkpoint without knowing its model. */
+struct checkpoint_head {
+    json_t *description; /* NULL: an older checkpoint has none */
+    enum optimizer_kind optimizer;
+    int64_t step;
+};
+/* Reads and checks the head of FOLDER/model.ckpt; the caller drops the description. */
+enum mag_status checkpoint_peek(const char *path, struct checkpoint_head *ret,
+                                struct mag_err *err) MAG_MUSTCHECK;
 
 /* Writes and publishes <dir>/<step>; *ret_path is its malloc'ed path. */
 enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info,

@@ -26,7 +26,7 @@ struct csv {
     int n_fields;
     char **names; /* header */
     int n_columns;
-    int label;    /* column of the label */
+    int label;    /* column of the label, -1 = there is none */
     int *feature; /* column -> feature index, -1 = not a feature */
     int n_features;
     struct strmap classes; /* label text -> its number + 1, in order of appearance */
@@ -143,6 +143,20 @@ static bool is_ignored(const struct dataset_source *s, const char *name)
     return false;
 }
 
+/* The feature that the column is, -1 = none. `next` is the number of features so far. */
+static int feature_of(const struct dataset_source *s, const char *name, int next)
+{
+    if (s->n_only == 0) {
+        return is_ignored(s, name) ? -1 : next;
+    }
+    for (int i = 0; i < s->n_only; i++) {
+        if (strcmp(s->only[i], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 static enum mag_status no_column(const struct csv *c, const char *want, struct mag_err *err)
 {
     const char **known = xcalloc((size_t)c->n_columns + 1, sizeof(*known));
@@ -158,8 +172,25 @@ static enum mag_status no_column(const struct csv *c, const char *want, struct m
     return st;
 }
 
+/* Every column that the source names must be there. */
+static enum mag_status check_columns(const struct csv *c, char *const *want, int n,
+                                     struct mag_err *err)
+{
+    for (int k = 0; k < n; k++) {
+        int i = 0;
+        while (i < c->n_columns && strcmp(c->names[i], want[k]) != 0) {
+            i++;
+        }
+        if (i == c->n_columns) {
+            return no_column(c, want[k], err);
+        }
+    }
+    return MAG_OK;
+}
+
 static enum mag_status read_header(struct csv *c, struct mag_err *err)
 {
+    const struct dataset_source *s = c->source;
     bool more = false;
     enum mag_status st = next_line(c, &more, err);
     if (st != MAG_OK) {
@@ -175,23 +206,25 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
     c->label = -1;
     for (int i = 0; i < c->n_columns; i++) {
         c->names[i] = xstrdup(c->fields[i]);
-        bool label = strcmp(c->names[i], c->source->label) == 0;
+        bool label = s->label != NULL && strcmp(c->names[i], s->label) == 0;
         if (label) {
             c->label = i;
         }
-        c->feature[i] = label || is_ignored(c->source, c->names[i]) ? -1 : c->n_features++;
+        c->feature[i] = label ? -1 : feature_of(s, c->names[i], c->n_features);
+        c->n_features += c->feature[i] >= 0;
     }
-    if (c->label < 0) {
-        return no_column(c, c->source->label, err);
+    if (c->label < 0 && s->n_only == 0) {
+        return no_column(c, s->label, err);
     }
-    for (int k = 0; k < c->source->n_ignore; k++) {
-        int i = 0;
-        while (i < c->n_columns && strcmp(c->names[i], c->source->ignore[k]) != 0) {
-            i++;
-        }
-        if (i == c->n_columns) {
-            return no_column(c, c->source->ignore[k], err);
-        }
+    st = check_columns(c, s->ignore, s->n_ignore, err);
+    if (st == MAG_OK) {
+        st = check_columns(c, s->only, s->n_only, err);
+    }
+    if (st != MAG_OK) {
+        return st;
+    }
+    if (s->n_only > 0 && c->n_features != s->n_only) {
+        return mag_fail(err, MAG_INVALID, "%s: a column stands in its header twice", s->path);
     }
     return c->n_features > 0
                ? MAG_OK
@@ -217,6 +250,9 @@ static enum mag_status number_of(const struct csv *c, int column, float *ret, st
 static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row,
                                   struct mag_err *err)
 {
+    if (c->label < 0) {
+        return MAG_OK;
+    }
     if (c->source->regression) {
         return number_of(c, c->label, &d->targets[row], err);
     }
@@ -247,7 +283,9 @@ static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *ca
         return mag_fail(err, MAG_LIMIT, "%s: too many rows", c->source->path);
     }
     d->raw = xreallocarray(d->raw, want, sizeof(float) * (size_t)c->n_features);
-    if (c->source->regression) {
+    if (c->label < 0) {
+        d->labels = NULL;
+    } else if (c->source->regression) {
         d->targets = xreallocarray(d->targets, want, sizeof(float));
     } else {
         d->labels = xreallocarray(d->labels, want, sizeof(int32_t));
@@ -298,8 +336,10 @@ static void sort_classes(struct csv *c, struct dataset *d)
         e[i] = *strmap_next(&c->classes, &cursor);
     }
     qsort(e, (size_t)c->n_classes, sizeof(*e), by_name);
+    d->class_names = xcalloc((size_t)c->n_classes, sizeof(char *));
     for (int i = 0; i < c->n_classes; i++) {
         rank[(uintptr_t)e[i].value - 1] = i;
+        d->class_names[i] = xstrdup(e[i].key);
     }
     for (uint32_t i = 0; i < d->n_rows; i++) {
         d->labels[i] = rank[d->labels[i]];
@@ -314,14 +354,20 @@ static enum mag_status finish(struct csv *c, struct dataset *d, struct mag_err *
     if (d->n_rows == 0) {
         return mag_fail(err, MAG_INVALID, "%s: no rows after the header", c->source->path);
     }
-    if (!c->source->regression) {
+    if (c->label >= 0 && !c->source->regression) {
         sort_classes(c, d);
-        if (d->n_classes < 2) {
+        if (d->n_classes < 2 && c->source->n_only == 0) {
             return mag_fail(err, MAG_INVALID, "%s: every row has the same \"%s\"", c->source->path,
                             c->source->label);
         }
     }
     d->shape = (struct shape){.c = c->n_features, .h = 1, .w = 1, .flat = true};
+    d->columns = xcalloc((size_t)c->n_features, sizeof(char *));
+    for (int i = 0; i < c->n_columns; i++) {
+        if (c->feature[i] >= 0) {
+            d->columns[c->feature[i]] = xstrdup(c->names[i]);
+        }
+    }
     size_t n = (size_t)d->n_rows * (size_t)c->n_features;
     if (!c->source->standardize) {
         d->values = d->raw;

@@ -265,6 +265,20 @@ enum mag_status dataset_open(const struct dataset_source *s, struct dataset **re
     return open_or_probe(s, false, ret, err);
 }
 
+enum mag_status dataset_open_examples(const struct dataset_source *s, struct dataset **ret,
+                                      struct mag_err *err)
+{
+    struct dataset *d = xcalloc(1, sizeof(*d));
+    enum mag_status st =
+        s->format == DATASET_IDX ? idx_read_examples(s->path, d, err) : csv_read(s, d, err);
+    if (st != MAG_OK) {
+        dataset_destroy(d);
+        return st;
+    }
+    *ret = d;
+    return MAG_OK;
+}
+
 enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **ret,
                               struct mag_err *err)
 {
@@ -281,6 +295,16 @@ void dataset_destroy(struct dataset *d)
     free(d->raw);
     free(d->labels);
     free(d->targets);
+    for (int i = 0; d->columns != NULL && i < shape_size(&d->shape); i++) {
+        free(d->columns[i]);
+    }
+    for (int i = 0; d->class_names != NULL && i < d->n_classes; i++) {
+        free(d->class_names[i]);
+    }
+    free(d->columns);
+    free(d->class_names);
+    free(d->mean);
+    free(d->factor);
     free(d->order);
     free(d);
 }
@@ -290,6 +314,10 @@ void dataset_destroy(struct dataset *d)
 static void standardize(struct dataset *d)
 {
     size_t width = (size_t)shape_size(&d->shape);
+    if (d->mean == NULL) {
+        d->mean = xcalloc(width, sizeof(double));
+        d->factor = xcalloc(width, sizeof(double));
+    }
     for (size_t c = 0; c < width; c++) {
         double sum = 0;
         double squares = 0;
@@ -303,6 +331,8 @@ static void standardize(struct dataset *d)
         }
         double dev = sqrt(squares / d->n_train);
         double inv = dev > 1e-12 ? 1 / dev : 0; /* a constant column says nothing */
+        d->mean[c] = mean;
+        d->factor[c] = inv;
         for (uint32_t i = 0; i < d->n_rows; i++) {
             d->values[i * width + c] = (float)(((double)d->raw[i * width + c] - mean) * inv);
         }

@@ -31,6 +31,10 @@ struct dataset_source {
     char *label;   /* csv: the column to learn */
     char **ignore; /* csv: n_ignore columns left out */
     int n_ignore;
+    /* csv, when a model is applied: its n_only features in its order; the label column may be
+     * absent then. Other columns are left out. Borrowed; 0 = every column but the label's. */
+    char *const *only;
+    int n_only;
     bool regression; /* csv: the label is a number to predict, not a class */
     bool
         standardize; /* csv: features to mean 0, deviation 1 (of the training part); default true */
@@ -48,7 +52,10 @@ struct dataset {
     float *values;
     float *raw; /* as read, where `values` is standardised; NULL otherwise */
     float scale;
-    int32_t *labels;       /* classes */
+    char **columns;        /* csv: names of the features; NULL where they have none */
+    char **class_names;    /* csv: texts of the classes; NULL where they have none */
+    double *mean, *factor; /* of each feature, where `values` is (raw - mean) * factor; or NULL */
+    int32_t *labels;       /* classes; NULL: the file has no label */
     float *targets;        /* regression */
     uint32_t n_given_test; /* the last rows, where the format has test files of its own */
     uint32_t *order;       /* n_rows row numbers: training, validation, test */
@@ -65,6 +72,10 @@ bool dataset_source_parse(const json_t *value, const char *pointer, struct mjson
                           struct dataset_source *ret);
 void dataset_source_fini(struct dataset_source *s);
 
+/* Reads examples for a model: a CSV file with s->only, or IDX files: a folder's test part (all of
+ * it where it has none), or one file of images. Labels come along where there are any. */
+enum mag_status dataset_open_examples(const struct dataset_source *s, struct dataset **ret,
+                                      struct mag_err *err) MAG_MUSTCHECK;
 /* Reads the files. The text of `err` names the file and what is wrong with it. NOTFOUND, CORRUPT,
  * INVALID and LIMIT are the user's to mend. */
 enum mag_status dataset_open(const struct dataset_source *s, struct dataset **ret,
@@ -82,6 +93,9 @@ enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s,
 /* ---- formats (idx.c, csv.c), used by dataset.c ---- */
 enum mag_status idx_read(const char *folder, bool probe, struct dataset *d,
                          struct mag_err *err) MAG_MUSTCHECK;
+/* A folder's test part, or one file of images (then without labels). */
+enum mag_status idx_read_examples(const char *path, struct dataset *d,
+                                  struct mag_err *err) MAG_MUSTCHECK;
 enum mag_status csv_read(const struct dataset_source *s, struct dataset *d,
                          struct mag_err *err) MAG_MUSTCHECK;
 

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -260,6 +261,65 @@ static enum mag_status alloc_rows(const struct idx_set *s, bool probe, struct da
                         (unsigned long long)rows);
     }
     return MAG_OK;
+}
+
+/* One file of images, by its own name. */
+static enum mag_status open_images(const char *path, struct idx_set *s, struct mag_err *err)
+{
+    struct idx_file *f = &s->images[0];
+    s->n = 1;
+    (void)snprintf(f->path, sizeof(f->path), "%s", path);
+    f->gz = gzopen(path, "rbe");
+    if (f->gz == NULL) {
+        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", path,
+                        strerror(errno));
+    }
+    return read_header(f, err);
+}
+
+/* A folder's test files, or where it has none its training files, as the only part. */
+static enum mag_status open_part(const char *folder, struct idx_set *s, struct mag_err *err)
+{
+    enum mag_status st = open_set(folder, s, err);
+    if (st == MAG_OK && s->n == 2) {
+        idx_close(&s->images[0]);
+        idx_close(&s->labels[0]);
+        s->images[0] = s->images[1];
+        s->labels[0] = s->labels[1];
+        s->images[1] = (struct idx_file){0};
+        s->labels[1] = (struct idx_file){0};
+        s->n = 1;
+    }
+    return st;
+}
+
+enum mag_status idx_read_examples(const char *path, struct dataset *d, struct mag_err *err)
+{
+    struct stat info;
+    struct idx_set *s = xcalloc(1, sizeof(*s));
+    bool folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    enum mag_status st = folder ? open_part(path, s, err) : open_images(path, s, err);
+    if (st == MAG_OK && folder) {
+        st = check_set(s, err);
+    }
+    if (st == MAG_OK) {
+        st = alloc_rows(s, false, d, err);
+    }
+    if (st == MAG_OK) {
+        st = read_values(&s->images[0], 0, d, err);
+    }
+    if (st == MAG_OK && folder) {
+        st = read_labels(&s->labels[0], 0, d, err);
+    } else {
+        free(d->labels);
+        d->labels = NULL;
+    }
+    for (int i = 0; i < 2; i++) {
+        idx_close(&s->images[i]);
+        idx_close(&s->labels[i]);
+    }
+    free(s);
+    return st;
 }
 
 enum mag_status idx_read(const char *folder, bool probe, struct dataset *d, struct mag_err *err)

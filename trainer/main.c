@@ -9,6 +9,7 @@
 #include "trainer/bench.h"
 #include "trainer/check.h"
 #include "trainer/executor.h"
+#include "trainer/predict.h"
 #include "trainer/standalone.h"
 
 #include <errno.h>
@@ -25,27 +26,30 @@
 
 #define SPEC_MAX (1 << 20)
 
-enum mode { MODE_NONE, MODE_CHECK, MODE_TRAIN, MODE_BENCH };
+enum mode { MODE_NONE, MODE_CHECK, MODE_TRAIN, MODE_BENCH, MODE_PREDICT, MODE_EXPORT };
 
 static void print_help(void)
 {
-    printf("magpie-trainer %s: the built-in trial program of magpie\n"
-           "\n"
-           "  magpie-trainer --check FILE|- [--json]   check an experiment file or a trial object\n"
-           "  magpie-trainer --train FILE|- [options]  train one trial here, without a driver\n"
-           "      --params JSON       hyperparameters, as {\"lr\": 0.01}\n"
-           "      --epochs N          how far (10)\n"
-           "      --seed N            seed of split, weights and order (0)\n"
-           "      --trial N           trial number, which names its random streams (1)\n"
-           "      --checkpoints DIR   write a checkpoint after each epoch\n"
-           "      --resume DIR        go on from a checkpoint, as DIR/3\n"
-           "  magpie-trainer --bench mlp|cnn [options] measure training on Fashion-MNIST\n"
-           "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
-           "  magpie-trainer --version | --help\n"
-           "\n"
-           "Started by a worker, it takes trials over the descriptor that MAGPIE_FD names.\n"
-           "Backends of this build:\n",
-           MAG_VERSION);
+    printf(
+        "magpie-trainer %s: the built-in trial program of magpie\n"
+        "\n"
+        "  magpie-trainer --check FILE|- [--json]   check an experiment file or a trial object\n"
+        "  magpie-trainer --train FILE|- [options]  train one trial here, without a driver\n"
+        "      --params JSON       hyperparameters, as {\"lr\": 0.01}\n"
+        "      --epochs N          how far (10)\n"
+        "      --seed N            seed of split, weights and order (0)\n"
+        "      --trial N           trial number, which names its random streams (1)\n"
+        "      --checkpoints DIR   write a checkpoint after each epoch\n"
+        "      --resume DIR        go on from a checkpoint, as DIR/3\n"
+        "  magpie-trainer --bench mlp|cnn [options] measure training on Fashion-MNIST\n"
+        "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
+        "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
+        "  magpie-trainer --export MODEL --output FILE.onnx|FILE.safetensors\n"
+        "  magpie-trainer --version | --help\n"
+        "\n"
+        "Started by a worker, it takes trials over the descriptor that MAGPIE_FD names.\n"
+        "Backends of this build:\n",
+        MAG_VERSION);
     for (int i = 0; backend_registry[i] != NULL; i++) {
         printf("  %-6s %s\n", backend_registry[i]->name, backend_registry[i]->summary);
     }
@@ -182,6 +186,7 @@ struct options {
     bool json;
     struct standalone train;
     struct bench bench;
+    struct predict predict;
 };
 
 enum {
@@ -200,6 +205,10 @@ enum {
     OPT_BATCHES,
     OPT_THREADS,
     OPT_BACKEND,
+    OPT_PREDICT,
+    OPT_EXPORT,
+    OPT_OUTPUT,
+    OPT_PROBABILITIES,
     OPT_VERSION,
     OPT_HELP
 };
@@ -220,6 +229,10 @@ static const struct option long_options[] = {
     {"batches", required_argument, NULL, OPT_BATCHES},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"backend", required_argument, NULL, OPT_BACKEND},
+    {"predict", required_argument, NULL, OPT_PREDICT},
+    {"export", required_argument, NULL, OPT_EXPORT},
+    {"output", required_argument, NULL, OPT_OUTPUT},
+    {"probabilities", no_argument, NULL, OPT_PROBABILITIES},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {0}};
@@ -273,6 +286,7 @@ static bool take_option(int opt, struct options *o, int *status)
         return true;
     case OPT_JSON:
         o->json = true;
+        o->predict.json = true;
         return true;
     case OPT_PARAMS:
         o->train.params = optarg;
@@ -285,6 +299,18 @@ static bool take_option(int opt, struct options *o, int *status)
         return true;
     case OPT_DATA:
         o->bench.data = optarg;
+        o->predict.data = optarg;
+        return true;
+    case OPT_PREDICT:
+    case OPT_EXPORT:
+        o->mode = opt == OPT_PREDICT ? MODE_PREDICT : MODE_EXPORT;
+        o->predict.model = optarg;
+        return true;
+    case OPT_OUTPUT:
+        o->predict.output = optarg;
+        return true;
+    case OPT_PROBABILITIES:
+        o->predict.probabilities = true;
         return true;
     case OPT_BACKEND:
         o->bench.backend = optarg;
@@ -300,6 +326,32 @@ static bool take_option(int opt, struct options *o, int *status)
         return false;
     default:
         return number_option(opt, o);
+    }
+}
+
+static int run_mode(const struct options *o)
+{
+    switch (o->mode) {
+    case MODE_CHECK:
+        return run_check(o->file, o->json);
+    case MODE_TRAIN:
+        return run_train(o->file, &o->train);
+    case MODE_PREDICT:
+        if (o->predict.data == NULL) {
+            fprintf(stderr, "magpie-trainer: --predict needs --data\n");
+            return 2;
+        }
+        return predict_run(&o->predict);
+    case MODE_EXPORT:
+        if (o->predict.output == NULL) {
+            fprintf(stderr, "magpie-trainer: --export needs --output\n");
+            return 2;
+        }
+        return export_run(o->predict.model, o->predict.output);
+    case MODE_BENCH:
+    case MODE_NONE:
+    default:
+        return bench_run(&o->bench);
     }
 }
 
@@ -329,11 +381,9 @@ int main(int argc, char **argv)
         if (fd != -2) {
             fprintf(stderr,
                     "magpie-trainer: nothing to do: a worker starts it with MAGPIE_FD; by hand use "
-                    "--check, --train or --bench (see --help)\n");
+                    "--check, --train, --predict, --export or --bench (see --help)\n");
         }
         return 2;
     }
-    return o.mode == MODE_CHECK   ? run_check(o.file, o.json)
-           : o.mode == MODE_TRAIN ? run_train(o.file, &o.train)
-                                  : bench_run(&o.bench);
+    return run_mode(&o);
 }

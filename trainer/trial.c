@@ -6,6 +6,7 @@
 #include "base/fault.h"
 #include "base/pcg.h"
 #include "trainer/checkpoint.h"
+#include "trainer/describe.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,8 +21,9 @@ struct run {
     struct net *net;
     struct update update;
     char *signature;
-    uint32_t *order; /* this epoch's order of training rows */
-    int64_t epoch;   /* the one that runs, or the last done */
+    char *description; /* of the model, for checkpoints */
+    uint32_t *order;   /* this epoch's order of training rows */
+    int64_t epoch;     /* the one that runs, or the last done */
     int64_t budget;
     bool pause; /* asked for: at the end of the epoch */
     struct trial_result *result;
@@ -154,6 +156,7 @@ static enum mag_status save(struct run *r)
     struct checkpoint_info info = {.signature = r->signature,
                                    .optimizer = r->update.kind,
                                    .step = r->epoch,
+                                   .description = r->description,
                                    .updates = r->update.count};
     char *path = NULL;
     enum mag_status st = checkpoint_save(r->job->checkpoint_dir, &info, r->net, &path, r->err);
@@ -224,6 +227,11 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     }
     r->update = t->update;
     r->signature = model_signature(&r->recipe->model);
+    if (r->job->checkpoint_dir != NULL) {
+        json_t *description = description_make(r->recipe, r->d);
+        r->description = mjson_dump(description);
+        json_decref(description);
+    }
     r->order = xcalloc(r->d->n_train, sizeof(*r->order));
     if (r->job->resume_path == NULL) {
         net_init_weights(r->net, r->job->seed, (uint64_t)r->job->trial);
@@ -270,5 +278,6 @@ out:
     net_destroy(r.net);
     free(r.order);
     free(r.signature);
+    free(r.description);
     return st;
 }
