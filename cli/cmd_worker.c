@@ -7,12 +7,15 @@
 #include "worker/worker.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 int cmd_worker(int argc, char **argv)
 {
     struct worker_config cfg = {0};
     const char *data = NULL;
+    const char *on_term = NULL;
     int64_t slots = 0;
+    static const char *const on_terms[] = {"auto", "finish", "checkpoint", NULL};
     const struct flag flags[] = {
         FLAG(FLAG_TEXT, "driver", &cfg.driver_urls, "URL[,URL]",
              "the driver's worker address [that of --data's driver, else tcp://127.0.0.1:8471]",
@@ -34,6 +37,10 @@ int cmd_worker(int argc, char **argv)
         FLAG(FLAG_DURATION, "start-time", &cfg.start_ms, "TIME",
              "how long a trial program may take to say that it is ready", .fallback = "2m",
              .min = 100, .max = 86400000),
+        FLAG(FLAG_TEXT, "on-term", &on_term, "WHAT",
+             "SIGTERM lets trials finish, or stops them at a checkpoint; auto: the latter in a job "
+             "of Slurm, PBS or LSF",
+             .fallback = "auto", .choices = on_terms),
         FLAG(FLAG_BOOL, "quiet", &cfg.quiet, NULL, "no lines about single trials in the log"),
         {0},
     };
@@ -44,8 +51,9 @@ int cmd_worker(int argc, char **argv)
         .summary = "Runs trials for a driver: built-in training kernels, or any program.",
         .detail = "Ctrl-C or SIGTERM drains: running trials finish, no new ones are taken; a "
                   "second one stops them\n"
-                  "at a checkpoint, a third kills them. It waits for a driver that is not there "
-                  "(yet, or again)."};
+                  "at a checkpoint, a third kills them. SIGUSR1 does at once what the second does: "
+                  "trials are given\nback uncounted. It waits for a driver that is not there (yet, "
+                  "or again)."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -57,6 +65,9 @@ int cmd_worker(int argc, char **argv)
     char *token = getenv("MAGPIE_TOKEN") == NULL ? datadir_token(dir) : NULL;
     cfg.slots = (int)slots;
     cfg.token = token;
+    cfg.on_term = strcmp(on_term, "finish") == 0       ? TERM_FINISH
+                  : strcmp(on_term, "checkpoint") == 0 ? TERM_CHECKPOINT
+                                                       : TERM_AUTO;
     cfg.parent = spawn_parent();
     if (cfg.driver_urls == NULL) {
         cfg.driver_urls = url != NULL ? url : "tcp://127.0.0.1:8471";

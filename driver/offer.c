@@ -182,6 +182,38 @@ static void find_resume(const struct study *s, const struct trial *t, struct hol
     }
 }
 
+/* What the worker keeps a trial's program within. */
+static json_t *grant_limits(const struct experiment *x)
+{
+    const struct spec_limits *l = study_limits(x->study);
+    const struct {
+        const char *key;
+        int64_t v;
+    } all[] = {{"memory_mb", l->memory_mb},
+               {"output_mb", l->output_mb},
+               {"files", l->files},
+               {"processes", l->processes},
+               {"grace_ms", study_spec(x->study)->grace_ms}};
+    json_t *o = json_object();
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        if (all[i].v > 0) {
+            (void)json_object_set_new(o, all[i].key, json_integer(all[i].v));
+        }
+    }
+    return o;
+}
+
+/* After a failure for lack of memory: what it took then, or may take. */
+static int64_t grant_wait_mb(const struct experiment *x, const struct trial *t)
+{
+    const struct spec *spec = study_spec(x->study);
+    if (t->cause != FAIL_MEMORY) {
+        return 0;
+    }
+    int64_t most = t->peak_mb > spec->requires_.memory_mb ? t->peak_mb : spec->requires_.memory_mb;
+    return most > 0 ? most : 1;
+}
+
 static void fill_grant(const struct experiment *x, const struct trial *t, const struct holding *h,
                        struct wire_grant *g)
 {
@@ -203,6 +235,8 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .checkpoint_keep = spec->checkpoint_keep,
         .trial_time_ms = study_limits(x->study)->trial_time_ms,
         .gpus = spec->requires_.gpus,
+        .limits = grant_limits(x),
+        .wait_mb = grant_wait_mb(x, t),
     };
     if (h->resume_uri != NULL) {
         g->resume_uri = xstrdup(h->resume_uri);

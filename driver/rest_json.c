@@ -235,6 +235,9 @@ void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *
     add_int(out, "failures", t->failures);
     add_int(out, "losses", t->losses);
     add_int(out, "late", t->late);
+    if (t->peak_mb > 0) {
+        add_int(out, "memory_mb", t->peak_mb);
+    }
     add_trial_origin(out, t);
     add_checkpoint(out, t);
     add_time(out, "created", t->created_ms);

@@ -18,6 +18,7 @@
 
 #define NAME_MAX_BYTES 256 /* name, unit */
 #define RESOURCE_MAX INT64_C(1000000000000)
+#define OUTPUT_MB 1024 /* limits.output: weeks of a progress bar, a second of a flood */
 
 /* ---- members ---- */
 
@@ -131,8 +132,9 @@ static void read_resource(struct spec *s, const json_t *doc, struct mjson_issues
 
 static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"trials", "parallel", "time",       "target", "retries",
-                                       "losses", "failures", "trial_time", NULL};
+    static const char *const keys[] = {"trials",     "parallel", "time",   "target",
+                                       "retries",    "losses",   "failures", "trial_time",
+                                       "memory",     "output",   "files",  "processes", NULL};
     const json_t *o = json_object_get(doc, "limits");
     if (spec_object(o, "/limits", is)) {
         mjson_check_keys(o, keys, "/limits", is);
@@ -144,6 +146,11 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
     l->losses = spec_int(o, "/limits", "losses", 0, 1000, 5, is);
     l->failures = spec_int(o, "/limits", "failures", 0, SPEC_TRIALS_MAX, 10, is);
     l->trial_time_ms = spec_duration(o, "/limits", "trial_time", is);
+    l->memory_mb = spec_memory(o, "/limits", "memory", is);
+    l->output_mb = json_object_get(o, "output") != NULL ? spec_memory(o, "/limits", "output", is)
+                                                        : OUTPUT_MB;
+    l->files = spec_int(o, "/limits", "files", 16, 1 << 20, 0, is);
+    l->processes = spec_int(o, "/limits", "processes", 0, 65536, 4096, is);
     const json_t *target = json_object_get(o, "target");
     l->has_target = target != NULL;
     if (target != NULL && !json_is_number(target)) {
@@ -257,6 +264,14 @@ static json_t *limits_json(const struct spec_limits *l)
     }
     write_duration(o, "time", l->time_ms);
     write_duration(o, "trial_time", l->trial_time_ms);
+    (void)json_object_set_new(o, "output", json_integer(l->output_mb));
+    (void)json_object_set_new(o, "processes", json_integer(l->processes));
+    if (l->memory_mb > 0) {
+        (void)json_object_set_new(o, "memory", json_integer(l->memory_mb));
+    }
+    if (l->files > 0) {
+        (void)json_object_set_new(o, "files", json_integer(l->files));
+    }
     return o;
 }
 

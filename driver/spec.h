@@ -27,7 +27,12 @@ struct spec_limits {
     int64_t retries;       /* 2: failures of the program that may pass, for each trial */
     int64_t losses;        /* 5: lost leases in a row without a newer checkpoint */
     int64_t failures;      /* 10: failed trials in a row that pause the experiment; 0 = never */
-    int64_t trial_time_ms; /* 0 = none; kept by the worker */
+    /* Kept by the worker; 0 = none. */
+    int64_t trial_time_ms;
+    int64_t memory_mb;             /* of a trial's processes together */
+    int64_t output_mb;             /* 1024: what a trial may print */
+    int64_t files;                 /* open descriptors of one process */
+    int64_t processes;             /* 4096: of a trial at a time */
 };
 
 struct spec_requires {
@@ -77,6 +82,7 @@ struct spec {
     struct spec_requires requires_;
     uint64_t seed; /* 0 .. 2^53 */
     enum spec_program program;
+    int64_t grace_ms; /* between "end" and SIGKILL; 0 = the worker's own */
     json_t *trial;   /* the "trial" object as given, NULL when asked over REST */
     json_t *metrics; /* regular expressions {"name": "re"}, or NULL */
     json_t *tags;    /* array of strings, never NULL */

@@ -6,17 +6,16 @@
 #include "driver/spec_read.h"
 
 #include "base/alloc.h"
+#include "base/pattern.h"
 
 #include <ctype.h>
 #include <math.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define TAGS_MAX 64     /* tags; labels */
 #define TAG_MAX 128     /* bytes of a tag, a label, a metric's name */
 #define METRICS_MAX 64  /* regular expressions */
-#define REGEX_MAX 1024  /* bytes of one */
 #define NOTES_MAX 65536 /* bytes of notes */
 #define URL_MAX 2048    /* bytes of a webhook's address */
 #define MEMORY_MAX 1e9  /* MiB */
@@ -72,8 +71,7 @@ static bool check_texts(const json_t *list, const char *pointer, const char *wha
 
 /* ---- requires ---- */
 
-/* MiB: a whole number, or a text such as "16GB", "512 MB" (powers of 1024). */
-static int64_t read_memory(const json_t *o, const char *key, struct mjson_issues *is)
+int64_t spec_memory(const json_t *o, const char *pointer, const char *key, struct mjson_issues *is)
 {
     const json_t *v = json_object_get(o, key);
     if (v == NULL) {
@@ -89,7 +87,7 @@ static int64_t read_memory(const json_t *o, const char *key, struct mjson_issues
                                                                     : -1;
     }
     if (!(mib >= 0 && mib <= MEMORY_MAX)) {
-        mjson_issue_at(is, "/requires", key, "must be whole MiB or a text such as \"16GB\"");
+        mjson_issue_at(is, pointer, key, "must be whole MiB or a text such as \"16GB\"");
         return 0;
     }
     return (int64_t)ceil(mib);
@@ -105,8 +103,8 @@ static void read_requires(struct spec_requires *r, const json_t *doc, struct mjs
     mjson_check_keys(o, keys, "/requires", is);
     r->gpus = spec_int(o, "/requires", "gpus", 0, 1024, 0, is);
     r->cores = spec_int(o, "/requires", "cores", 0, 65536, 0, is);
-    r->gpu_memory_mb = read_memory(o, "gpu_memory", is);
-    r->memory_mb = read_memory(o, "memory", is);
+    r->gpu_memory_mb = spec_memory(o, "/requires", "gpu_memory", is);
+    r->memory_mb = spec_memory(o, "/requires", "memory", is);
     const json_t *labels = json_object_get(o, "labels");
     if (labels == NULL || !check_texts(labels, "/requires/labels", "label", is)) {
         return;
@@ -121,17 +119,15 @@ static void read_requires(struct spec_requires *r, const json_t *doc, struct mjs
 
 static void check_regex(const char *name, const json_t *v, struct mjson_issues *is)
 {
-    if (!json_is_string(v) || json_string_length(v) == 0 || json_string_length(v) > REGEX_MAX) {
+    regex_t re;
+    struct mag_err err = {0};
+    if (!json_is_string(v)) {
         mjson_issue_at(is, "/metrics", name, "must be a regular expression of 1 to %d bytes",
-                       REGEX_MAX);
+                       PATTERN_BYTES_MAX);
         return;
     }
-    regex_t re;
-    int bad = regcomp(&re, json_string_value(v), REG_EXTENDED);
-    if (bad != 0) {
-        char text[128];
-        (void)regerror(bad, &re, text, sizeof(text));
-        mjson_issue_at(is, "/metrics", name, "is no POSIX extended regular expression: %s", text);
+    if (pattern_compile(json_string_value(v), &re, &err) != MAG_OK) {
+        mjson_issue_at(is, "/metrics", name, "%s", err.text);
         return;
     }
     if (re.re_nsub < 1) {

@@ -18,6 +18,8 @@ char *spec_text(const json_t *o, const char *pointer, const char *key, size_t ma
                 bool may_be_empty, const char *def, struct mjson_issues *is);
 int64_t spec_duration(const json_t *o, const char *pointer, const char *key,
                       struct mjson_issues *is);
+/* MiB: a whole number, or a text such as "16GB", "512 MB" (powers of 1024); 0 when absent. */
+int64_t spec_memory(const json_t *o, const char *pointer, const char *key, struct mjson_issues *is);
 /* Is the value an object? A fault otherwise; absent is false without one. */
 bool spec_object(const json_t *v, const char *pointer, struct mjson_issues *is);
 

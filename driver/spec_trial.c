@@ -8,10 +8,17 @@
 
 #include "base/alloc.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define COMMAND_ITEMS_MAX 1000 /* arguments of one command */
+#define ENV_ITEMS_MAX 1000     /* variables */
+#define ENV_NAME_MAX 256       /* bytes of a variable's name */
+#define ENV_VALUE_MAX 32768    /* bytes of a value */
+#define PATH_BYTES_MAX 4096
+#define GRACE_MS_MIN 10
+#define GRACE_MS_MAX 86400000
 
 struct walk {
     const struct space *space;
@@ -138,10 +145,75 @@ static void check_command(const struct walk *w, const json_t *list, const char *
     }
 }
 
+/* ---- around the program ---- */
+
+static bool is_variable(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 0 && n <= ENV_NAME_MAX && !isdigit((unsigned char)name[0]) &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") == n;
+}
+
+static void check_variable(const struct walk *w, const char *name, const json_t *v)
+{
+    const char *text = json_string_value(v);
+    char *at = mjson_pointer("/trial/env", name);
+    if (!is_variable(name)) {
+        mjson_issue(w->is, at, "is no name of a variable: letters, digits and '_', no digit first");
+    } else if (strncmp(name, "MAGPIE_", 7) == 0) {
+        mjson_issue(w->is, at, "names that begin with MAGPIE_ are magpie's own");
+    } else if (strcmp(name, "CUDA_VISIBLE_DEVICES") == 0) {
+        mjson_issue(w->is, at,
+                    "the worker gives each trial its GPUs: say how many with \"requires\": "
+                    "{\"gpus\": n}");
+    } else if (text == NULL && !json_is_null(v)) {
+        mjson_issue(w->is, at, "must be a string, or null to take the variable away, not %s",
+                    mjson_kind(v));
+    } else if (json_string_length(v) > ENV_VALUE_MAX) {
+        mjson_issue(w->is, at, "more than %d bytes", ENV_VALUE_MAX);
+    } else if (text != NULL) {
+        check_text(w, text, at, true);
+    }
+    free(at);
+}
+
+static void check_env(const struct walk *w, json_t *env)
+{
+    const char *name = NULL;
+    json_t *v = NULL;
+    if (!spec_object(env, "/trial/env", w->is)) {
+        return;
+    }
+    if (json_object_size(env) > ENV_ITEMS_MAX) {
+        mjson_issue(w->is, "/trial/env", "more than %d variables", ENV_ITEMS_MAX);
+        return;
+    }
+    json_object_foreach(env, name, v)
+    {
+        check_variable(w, name, v);
+    }
+}
+
+static void check_around(struct spec *s, const struct walk *w, const json_t *trial)
+{
+    const json_t *cwd = json_object_get(trial, "cwd");
+    const char *path = json_string_value(cwd);
+    check_env(w, json_object_get(trial, "env"));
+    if (cwd != NULL &&
+        (path == NULL || path[0] == '\0' || json_string_length(cwd) > PATH_BYTES_MAX)) {
+        mjson_issue(w->is, "/trial/cwd", "must be a folder of the worker's host, such as \"/srv/me\"");
+    }
+    s->grace_ms = spec_duration(trial, "/trial", "grace", w->is);
+    if (json_object_get(trial, "grace") != NULL &&
+        (s->grace_ms < GRACE_MS_MIN || s->grace_ms > GRACE_MS_MAX)) {
+        mjson_issue(w->is, "/trial/grace", "must be 10 milliseconds to one day");
+    }
+}
+
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const command_keys[] = {"command", NULL};
-    static const char *const executor_keys[] = {"executor", NULL};
+    static const char *const command_keys[] = {"command", "env", "cwd", "grace", NULL};
+    static const char *const executor_keys[] = {"executor", "env", "cwd", "grace", NULL};
     static const char *const all_keys[] = {"program", "command", "executor", NULL};
     const json_t *trial = json_object_get(doc, "trial");
     if (!spec_object(trial, "/trial", is)) {
@@ -175,6 +247,7 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
         mjson_check_keys(trial, command != NULL ? command_keys : executor_keys, "/trial", is);
         check_command(&w, command != NULL ? command : executor,
                       command != NULL ? "/trial/command" : "/trial/executor");
+        check_around(s, &w, trial);
     }
     s->trial = json_incref((json_t *)(uintptr_t)trial);
 }

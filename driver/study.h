@@ -42,6 +42,7 @@ struct trial {
     int32_t failures, losses; /* of the program; lost leases in all */
     int32_t losses_in_row;    /* without a newer checkpoint */
     int32_t late;             /* messages recorded as late */
+    int64_t peak_mb;          /* memory of its newest attempt that told it; 0 = not known */
     int64_t checkpoint_step;  /* committed, -1 = none */
     char *checkpoint_uri;
     int64_t parent, parent_step;

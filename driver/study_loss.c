@@ -18,7 +18,8 @@ static bool may_pass(enum fail_cause cause)
 enum trial_state decide_failure(const struct study *s, const struct trial *t, enum fail_cause cause,
                                 bool retry)
 {
-    bool again = (may_pass(cause) || retry) && t->failures < s->limits.retries;
+    bool again = cause != FAIL_CONFIGURATION && (may_pass(cause) || retry) &&
+                 t->failures < s->limits.retries;
     return again ? TRIAL_WAITING : TRIAL_FAILED;
 }
 

@@ -177,6 +177,13 @@ static void note_duration(struct study *s, const struct trial *t)
     }
 }
 
+/* Of the newest attempt; the worker tells what it saw. */
+static void note_memory(const struct event *ev, struct trial *t)
+{
+    int64_t mb = json_integer_value(json_object_get(ev->detail, "peak_mb"));
+    t->peak_mb = mb > 0 ? mb : t->peak_mb;
+}
+
 static enum mag_status take_tell(struct study *s, struct event *ev, struct trial *t,
                                  struct mag_err *err)
 {
@@ -190,6 +197,7 @@ static enum mag_status take_tell(struct study *s, struct event *ev, struct trial
         t->where = study_where(s, ev->where);
     }
     (void)checkpoint_take(s, ev, t);
+    note_memory(ev, t);
     if (points_take(s, ev, t)) {
         st = end_attempt(s, ev, t, ev->state, err);
     } else if (ev->told == TRIAL_COMPLETED) {

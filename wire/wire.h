@@ -67,7 +67,7 @@
     F(STR, reason, false, 0, WIRE_TEXT_MAX, none)                                                   \
     F(BOOL, retry, false, 0, 0, none)                                                               \
     F(BOOL, uncounted, false, 0, 0, none)                                                           \
-    F(OBJECT, detail, false, 0, 0, none) /* {"exit", "signal", "last_line", "log"} */
+    F(OBJECT, detail, false, 0, 0, none) /* {"exit", "signal", "last_line", "log", "peak_mb"} */
 
 /* What a worker is to run. */
 #define WIRE_GRANT(F)                                                                               \
@@ -88,7 +88,9 @@
     F(INT, checkpoint_every, false, 0, WIRE_STEP_MAX, none)                                         \
     F(INT, checkpoint_keep, false, 0, WIRE_STEP_MAX, none)                                          \
     F(INT, trial_time_ms, false, 0, WIRE_ID_NUM_MAX, none)                                          \
-    F(INT, gpus, false, 0, 1024, none)
+    F(INT, gpus, false, 0, 1024, none)                                                              \
+    F(OBJECT, limits, false, 0, 0, none) /* {"memory_mb", "files", "processes", "output_mb", … */   \
+    F(INT, wait_mb, false, 0, WIRE_ID_NUM_MAX, none) /* failed for want of so much memory */
 
 /* What a worker is to do with a trial that it runs; absent means go on. */
 #define WIRE_ORDER(F)                                                                               \

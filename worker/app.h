@@ -28,6 +28,7 @@
 #define TALK_POINTS_MAX 4000 /* points in one message */
 #define HELLO_TIMEOUT_MS 2000
 #define BYE_TIMEOUT_MS 2000
+#define VERDICT_MS 1000 /* between a signal to a program and the same one to its worker */
 #define DRAIN_NONE 0
 #define DRAIN_FINISH 1 /* running trials end by themselves */
 #define DRAIN_PAUSE 2  /* they stop at a checkpoint and are given back */
@@ -46,6 +47,7 @@ enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
 
 struct slot;
 struct executor;
+struct said;
 
 /* One attempt of one trial, from its grant until the driver has acknowledged its result. */
 struct run {
@@ -69,7 +71,10 @@ struct run {
     struct buf metrics; /* lines of metrics.jsonl not yet written */
     struct event *time_limit;
     struct event *budget_hold;
+    struct event *verdict; /* its program was ended from outside: is the worker told to go, too? */
+    int outside_status;    /* how, while `verdict` is pending */
     int64_t started_ns, started_ms, ended_ms;
+    int64_t memory_wait_ns; /* since when it waits for free memory, 0 = it does not */
 
     /* news for the driver */
     struct wire_point *points;
@@ -91,7 +96,11 @@ struct run {
     int64_t last_step; /* -1 = none */
     char *failure;     /* why the worker stops it, or the program's own words */
     const char *failure_cause;
-    char *bad_line;            /* why the first unusable "::magpie" line was */
+    bool failure_retry;        /* the program says that it may pass */
+    int64_t peak_mb;           /* the most memory its process was seen to use, 0 = not known */
+    bool was_killed;           /* by us */
+    bool saw_oom;              /* the kernel killed something for lack of memory meanwhile */
+    char *bad_line;            /* why the first line that was passed over was */
     json_t *final_metrics;     /* of its result */
     const char *final_status;  /* of its result, NULL = none yet */
     struct wire_result result; /* filled when it ends */
@@ -124,8 +133,10 @@ struct app {
     struct list_node leaving; /* executors told to exit */
     struct slot *slots;
     int n_slots;
-    struct event *signals[2];
+    struct event *signals[3];
+    bool noticed; /* the last signal was SIGUSR1 */
     struct event *drain_check;
+    struct event *memory_check; /* of runs that wait for free memory */
     int drain;
     int exit_status;
 };
@@ -142,13 +153,14 @@ void app_check_drained(struct app *a);
 void slots_fill(struct app *a);
 void slots_release(struct run *r);
 void slots_close(struct app *a);
-/* GPUs and threads of the slots that a run has, as environment entries; free with argv_free. */
-char **slots_env(const struct run *r, char *const *more);
+/* A whole environment: ours, GPUs and threads of the run's slots, what the experiment says (`own`),
+ * what the program must know (`more`). Free with argv_free. */
+char **slots_env(const struct run *r, char *const *own, char *const *more);
 
 /* ---- executor.c ---- */
-/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one.
- */
-void executor_run(struct run *r, char **argv_take);
+/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one
+ * that `p` starts. */
+void executor_run(struct run *r, const struct spawn_program *p);
 /* The run leaves it (result said, or stopped before it began). */
 void executor_leave(struct run *r);
 /* Asks it to exit; it is freed when it has. */
@@ -165,28 +177,52 @@ struct child *executor_child(const struct executor *x);
 struct run *run_find(struct app *a, int64_t experiment, int64_t trial, int64_t attempt);
 /* Takes the grant. */
 void run_accept(struct app *a, struct wire_grant *g_take);
-/* Its slots are there: go. */
-void run_start(struct run *r);
 /* The driver's order. */
 void run_obey(struct run *r, enum run_order order, bool late);
 /* Draining: pause or kill it and give it back. */
 void run_give_back(struct run *r, bool now);
 void run_free(struct run *r);
-/* From executor.c: the program is ready for `start`, said a line, wrote output, has ended. */
-void run_begin(struct run *r);
-void run_message(struct run *r, const json_t *doc);
-void run_output(struct run *r, const char *bytes, size_t n);
+/* Its program has ended (wait status). */
 void run_program_ended(struct run *r, int status);
+/* Its program was ended from outside and it is not yet known why. */
+bool run_awaits_verdict(const struct run *r);
 /* The worker ends it: `cause` as in fail_cause_name. */
 void run_fail(struct run *r, const char *cause, const char *fmt, ...) MAG_PRINTF(3, 4);
-/* Points that waited for a checkpoint at the budget may leave. */
+/* Points at the budget wait a while (again) for their checkpoint; they may leave. */
+void run_hold_again(struct run *r);
 void run_release_held(struct run *r);
 /* Writes what metrics.jsonl still lacks. */
 void run_flush_metrics(struct run *r);
+
+/* ---- launch.c ---- */
+/* Its slots are there: go. */
+void run_start(struct run *r);
+/* Its executor is ready for `start`. */
+void run_begin(struct run *r);
+/* How long its program may take to end once told to. */
+int64_t run_grace_ms(const struct run *r);
+/* Its program was over a limit that the worker keeps. */
+void run_over(struct run *r, enum child_limit limit, const char *why);
+
+/* ---- news.c ---- */
+/* One step's metrics, wherever they were found; `metrics` is borrowed, what is no number in it is
+ * left out. Repeated steps are the driver's to drop. */
+void run_point(struct run *r, int64_t step, const json_t *metrics);
 /* Reading goes on once points were sent. */
 void run_points_sent(struct run *r);
+/* A line of the channel (NULL: an oversized one); false when it ended the run. Free *ret. */
+bool run_hear(struct run *r, const char *text, size_t len, struct said *ret);
+/* What it said about its trial. */
+void run_said(struct run *r, const struct said *s);
+void run_output(struct run *r, const char *bytes, size_t n);
+/* Something it said is passed over; the first time is written into its log. */
+void run_unusable(struct run *r, const char *what, const char *why);
+/* The process that runs it, NULL = none. */
+struct child *run_child(const struct run *r);
 
 /* ---- outcome.c ---- */
+/* Takes down what only its process knows, before that goes. */
+void run_note_child(struct run *r);
 /* The program is done with it: decides how the run ended. `status`: wait status, -1 = it lives on.
  */
 void run_finish(struct run *r, int status);

@@ -6,6 +6,7 @@
 #include "base/json.h"
 
 #include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -132,6 +133,72 @@ enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret
     }
     *ret = v.items;
     return MAG_OK;
+}
+
+/* ---- environments ---- */
+
+enum mag_status argv_env(const json_t *env, const json_t *params, char ***ret, struct mag_err *err)
+{
+    struct vector v = {.items = xcalloc(1, sizeof(char *))};
+    const char *name = NULL;
+    json_t *value = NULL;
+    enum mag_status st = MAG_OK;
+    json_object_foreach((json_t *)(uintptr_t)env, name, value)
+    {
+        struct buf b = {0};
+        char *absent = NULL;
+        buf_adds(&b, name);
+        if (json_is_string(value)) {
+            buf_addc(&b, '=');
+            st = expand(json_string_value(value), params, &b, &absent, err);
+        }
+        if (st == MAG_OK && absent == NULL) {
+            st = push(&v, &b, err);
+        }
+        free(absent);
+        buf_fini(&b);
+        if (st != MAG_OK) {
+            argv_free(v.items);
+            return st;
+        }
+    }
+    *ret = v.items;
+    return MAG_OK;
+}
+
+static size_t name_length(const char *entry)
+{
+    return strcspn(entry, "=");
+}
+
+static void put(struct vector *v, const char *entry)
+{
+    size_t n = name_length(entry);
+    for (size_t i = 0; i < v->n; i++) {
+        if (name_length(v->items[i]) == n && strncmp(v->items[i], entry, n) == 0) {
+            free(v->items[i]);
+            v->items[i] = v->items[--v->n];
+            v->items[v->n] = NULL;
+            break;
+        }
+    }
+    if (entry[n] == '=') {
+        v->items = xreallocarray(v->items, v->n + 2, sizeof(*v->items));
+        v->items[v->n++] = xstrdup(entry);
+        v->items[v->n] = NULL;
+    }
+}
+
+char **argv_merge(char *const *a, char *const *b, char *const *c)
+{
+    struct vector v = {.items = xcalloc(1, sizeof(char *))};
+    char *const *const all[] = {a, b, c};
+    for (size_t k = 0; k < 3; k++) {
+        for (size_t i = 0; all[k] != NULL && all[k][i] != NULL; i++) {
+            put(&v, all[k][i]);
+        }
+    }
+    return v.items;
 }
 
 void argv_free(char **argv)

@@ -16,6 +16,13 @@
  * needs an absent (inactive) parameter is left out whole; elsewhere that is MAG_INVALID. */
 enum mag_status argv_build(const json_t *list, const json_t *params, char ***ret,
                            struct mag_err *err) MAG_MUSTCHECK;
+/* The experiment's "env" object as "NAME=value" entries; a null takes the variable away: "NAME". One
+ * that needs an absent parameter is left out. Errors as above. */
+enum mag_status argv_env(const json_t *env, const json_t *params, char ***ret,
+                         struct mag_err *err) MAG_MUSTCHECK;
+/* One environment of three, later entries over earlier ones of the same name; an entry without '='
+ * takes the variable away. New strings; free with argv_free. NULL lists are empty. */
+char **argv_merge(char *const *a, char *const *b, char *const *c);
 void argv_free(char **argv);
 /* "python3 train.py --lr 0.1", cut at `size`; for messages. */
 void argv_text(char *const *argv, char *out, size_t size);

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * posix_spawn only (no fork once nng is live): a new process group, default signals, an empty mask,
- * and no descriptor of ours but 0-3. Each child carries MAGPIE_RUN=<random> in its environment, by
- * which what it leaves behind is recognised.
+ * Each child carries MAGPIE_RUN=<random> in its environment, by which what it leaves behind is
+ * recognised.
  */
 #include "worker/child.h"
 
@@ -11,6 +10,7 @@
 #include "base/list.h"
 #include "base/program.h"
 #include "worker/orphans.h"
+#include "worker/tree.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -18,12 +18,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +35,7 @@
 struct children {
     struct event_base *base;
     struct event *sigchld;
+    struct event *watch;
     char *guard; /* magpie-guard, NULL = not installed */
     struct list_node all;
 };
@@ -50,6 +51,9 @@ struct child {
     struct event *out_event;
     struct event *limit; /* SIGKILL when it fires */
     int64_t limit_ns;    /* 0 = none */
+    struct spawn_limits limits;
+    int64_t peak_mb;
+    int64_t oom_kills; /* of the machine, when it was started */
     bool killed;
     bool ended;
     bool held;
@@ -105,9 +109,11 @@ static void on_channel(struct bufferevent *bev, void *arg)
 static void on_channel_event(struct bufferevent *bev, short what, void *arg)
 {
     (void)what;
-    (void)arg;
-    /* The program closed its end; its exit tells the rest. */
+    struct child *c = arg;
     (void)bufferevent_disable(bev, EV_READ | EV_WRITE);
+    if (c->handler.closed != NULL && !c->ended) {
+        c->handler.closed(c->handler.arg);
+    }
 }
 
 /* Reads once; false at the end or when nothing is there. */
@@ -155,6 +161,21 @@ static void kill_group(const struct child *c)
     (void)kill(-c->pid, SIGKILL);
 }
 
+/* How often the kernel has killed for lack of memory; 0 = it does not say. */
+static int64_t oom_kills(void)
+{
+    char line[128];
+    long long n = 0;
+    FILE *f = fopen("/proc/vmstat", "re");
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL &&
+           sscanf(line, "oom_kill %lld", &n) != 1) {
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return n;
+}
+
 static void on_limit(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -192,6 +213,16 @@ void child_stop(struct child *c, int64_t grace_ms)
 bool child_was_killed(const struct child *c)
 {
     return c->killed;
+}
+
+int64_t child_peak_mb(const struct child *c)
+{
+    return c->peak_mb;
+}
+
+bool child_saw_oom(const struct child *c)
+{
+    return oom_kills() > c->oom_kills;
 }
 
 /* The process is reaped: what it wrote and still lies in pipe and socket is handed over first. */
@@ -255,10 +286,12 @@ static void on_sigchld(evutil_socket_t sig, short what, void *arg)
     int status = 0;
     pid_t pid = 0;
     bool any = false;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+    struct rusage used;
+    while ((pid = wait4(-1, &status, WNOHANG, &used)) > 0) {
         any = true;
         struct child *c = find_pid(cs, pid);
         if (c != NULL) {
+            c->peak_mb = used.ru_maxrss >> 10 > c->peak_mb ? used.ru_maxrss >> 10 : c->peak_mb;
             finish(c, status);
         }
     }
@@ -266,6 +299,67 @@ static void on_sigchld(evutil_socket_t sig, short what, void *arg)
         const struct orphans_test test = {
             .arg = cs, .is_leader = is_leader, .is_live = is_live_token};
         orphans_kill(&test);
+    }
+}
+
+/* ---- limits that we keep ---- */
+
+static void kill_over(struct child *c, enum child_limit limit, const char *why)
+{
+    c->killed = true;
+    tree_kill(c->pid, c->token);
+    if (c->handler.over != NULL) {
+        c->handler.over(c->handler.arg, limit, why);
+    }
+}
+
+static void watch(struct child *c, const struct tree_left *left)
+{
+    char why[160];
+    struct tree t;
+    const struct spawn_limits *l = &c->limits;
+    if (c->ended || c->killed) {
+        return;
+    }
+    tree_measure(c->pid, c->token, left, l->memory_mb > 0 ? l->memory_mb : INT64_MAX, &t);
+    c->peak_mb = t.memory_mb > c->peak_mb ? t.memory_mb : c->peak_mb;
+    if (l->memory_mb > 0 && t.memory_mb > l->memory_mb) {
+        (void)snprintf(why, sizeof(why),
+                       "it used %lld MB of memory; limits.memory allows %lld MB",
+                       (long long)t.memory_mb, (long long)l->memory_mb);
+        kill_over(c, CHILD_MEMORY, why);
+    } else if (l->processes > 0 && t.processes > l->processes) {
+        (void)snprintf(why, sizeof(why),
+                       "it had %lld processes; limits.processes allows %lld",
+                       (long long)t.processes, (long long)l->processes);
+        kill_over(c, CHILD_PROCESSES, why);
+    }
+}
+
+static void watch_on(struct children *cs)
+{
+    const struct timeval every = {.tv_usec = CHILD_WATCH_MS * 1000};
+    if (!evtimer_pending(cs->watch, NULL)) {
+        (void)event_add(cs->watch, &every);
+    }
+}
+
+/* The handler of one that is over its limit may end others, so nothing is kept across it. */
+static void on_watch(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct children *cs = arg;
+    struct tree_left left;
+    struct list_node *n, *tmp;
+    tree_find_left(is_leader, cs, &left);
+    list_foreach(n, tmp, &cs->all)
+    {
+        watch(container_of(n, struct child, node), &left);
+    }
+    free(left.items);
+    if (!list_is_empty(&cs->all)) {
+        watch_on(cs);
     }
 }
 
@@ -290,86 +384,8 @@ static char **with_token(char *const *env, const char *token)
     }
     char **all = xcalloc(n + 2, sizeof(char *));
     memcpy(all, env, n * sizeof(char *));
-    all[n] = xasprintf(ORPHANS_VARIABLE "=%s", token);
+    all[n] = xasprintf(TREE_VARIABLE "=%s", token);
     return all;
-}
-
-static int spawn(pid_t *pid, char *const *argv, char *const *env, int channel, int out)
-{
-    posix_spawn_file_actions_t fa;
-    posix_spawnattr_t at;
-    sigset_t none, all;
-    (void)sigemptyset(&none);
-    (void)sigfillset(&all);
-    (void)posix_spawn_file_actions_init(&fa);
-    (void)posix_spawnattr_init(&at);
-    /* Both ends lie above 3 (see lift), so no dup2 hits a descriptor that is still needed. */
-    (void)posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    (void)posix_spawn_file_actions_adddup2(&fa, out, STDOUT_FILENO);
-    (void)posix_spawn_file_actions_adddup2(&fa, out, STDERR_FILENO);
-    (void)posix_spawn_file_actions_adddup2(&fa, channel, CHILD_FD);
-    (void)posix_spawn_file_actions_addclosefrom_np(&fa, CHILD_FD + 1);
-    (void)posix_spawnattr_setpgroup(&at, 0);
-    (void)posix_spawnattr_setsigmask(&at, &none);
-    (void)posix_spawnattr_setsigdefault(&at, &all);
-    (void)posix_spawnattr_setflags(&at, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
-                                            POSIX_SPAWN_SETSIGDEF);
-    int rv = posix_spawnp(pid, argv[0], &fa, &at, argv, env);
-    (void)posix_spawnattr_destroy(&at);
-    (void)posix_spawn_file_actions_destroy(&fa);
-    return rv;
-}
-
-/* Can `name` be executed, looked up in PATH as execvp does? 0 or an errno. */
-static int find_program(const char *name)
-{
-    if (strchr(name, '/') != NULL) {
-        return access(name, X_OK) == 0 ? 0 : errno;
-    }
-    const char *path = getenv("PATH");
-    int failed = ENOENT;
-    for (const char *p = path != NULL ? path : "/usr/local/bin:/usr/bin:/bin"; p != NULL;) {
-        const char *end = strchrnul(p, ':');
-        char *file = xasprintf("%.*s/%s", (int)(end - p), end > p ? p : ".", name);
-        if (access(file, X_OK) == 0) {
-            failed = 0;
-        } else if (errno == EACCES && failed != 0) {
-            failed = EACCES;
-        }
-        free(file);
-        p = failed != 0 && *end == ':' ? end + 1 : NULL;
-    }
-    return failed;
-}
-
-/* guard PARENT argv…; entries borrowed but for the two before argv's. */
-static char **with_guard(const char *guard, char *const *argv)
-{
-    size_t n = 0;
-    while (argv[n] != NULL) {
-        n++;
-    }
-    char **all = xcalloc(n + 3, sizeof(char *));
-    all[0] = xstrdup(guard);
-    all[1] = xasprintf("%ld", (long)getpid());
-    memcpy(all + 2, argv, n * sizeof(char *));
-    return all;
-}
-
-/* Starts the program, under the guard where that is installed. 0 or an errno. */
-static int spawn_guarded(const struct children *cs, pid_t *pid, char *const *argv, char *const *env,
-                         int channel, int out)
-{
-    int rv = find_program(argv[0]);
-    if (rv != 0 || cs->guard == NULL) {
-        return rv != 0 ? rv : spawn(pid, argv, env, channel, out);
-    }
-    char **full = with_guard(cs->guard, argv);
-    rv = spawn(pid, full, env, channel, out);
-    free(full[0]);
-    free(full[1]);
-    free(full);
-    return rv;
 }
 
 /* The descriptor, moved above those that the child gets; closes the old one. */
@@ -420,9 +436,30 @@ static void attach(struct child *c, int channel, int out)
     (void)event_add(c->out_event, NULL);
 }
 
-enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv,
-                            char *const *env, const struct child_handler *handler,
-                            struct mag_err *err)
+/* Starts the process; both far ends are closed afterwards, whatever comes of it. */
+static enum mag_status spawn_it(struct child *c, const struct spawn_program *program, int channel,
+                                int out, struct mag_err *err)
+{
+    struct spawn_program p = *program;
+    char **env = with_token(program->env, c->token);
+    p.env = env;
+    p.cgroup = NULL;
+    c->oom_kills = oom_kills();
+    enum mag_status st = spawn_program(&c->pid, &p, c->owner->guard, channel, out, err);
+    for (size_t i = 0; env[i] != NULL; i++) {
+        if (env[i + 1] == NULL) {
+            free(env[i]);
+        }
+    }
+    free(env);
+    (void)close(channel);
+    (void)close(out);
+    return st;
+}
+
+enum mag_status child_start(struct child **ret, struct children *cs,
+                            const struct spawn_program *program,
+                            const struct child_handler *handler, struct mag_err *err)
 {
     int chan[2] = {-1, -1};
     int out[2] = {-1, -1};
@@ -435,27 +472,18 @@ enum mag_status child_start(struct child **ret, struct children *cs, char *const
     struct child *c = xcalloc(1, sizeof(*c));
     c->owner = cs;
     c->handler = *handler;
+    c->limits = program->limits;
     make_token(c->token);
-    char **full = with_token(env, c->token);
-    int rv = spawn_guarded(cs, &c->pid, argv, full, chan[1], out[1]);
-    for (size_t i = 0; full[i] != NULL; i++) {
-        if (full[i + 1] == NULL) {
-            free(full[i]);
-        }
-    }
-    free(full);
-    (void)close(chan[1]);
-    (void)close(out[1]);
-    if (rv != 0) {
+    st = spawn_it(c, program, chan[1], out[1], err);
+    if (st != MAG_OK) {
         (void)close(chan[0]);
         (void)close(out[0]);
         free(c);
-        bool users = rv == ENOENT || rv == EACCES || rv == ENOEXEC || rv == ENOTDIR || rv == E2BIG;
-        return mag_fail(err, users ? MAG_INVALID : MAG_IO, "cannot start \"%s\": %s", argv[0],
-                        strerror(rv));
+        return st;
     }
     attach(c, chan[0], out[0]);
     list_append(&cs->all, &c->node);
+    watch_on(cs);
     *ret = c;
     return MAG_OK;
 }
@@ -502,6 +530,8 @@ struct children *children_create(struct event_base *base)
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     cs->sigchld = evsignal_new(base, SIGCHLD, on_sigchld, cs);
     MAG_ASSERT(cs->sigchld != NULL, "evsignal_new");
+    cs->watch = evtimer_new(base, on_watch, cs);
+    MAG_ASSERT(cs->watch != NULL, "evtimer_new");
     (void)event_add(cs->sigchld, NULL);
     return cs;
 }
@@ -534,6 +564,7 @@ void children_destroy(struct children *cs)
     (void)event_del(cs->sigchld);
     kill_all(cs);
     event_free(cs->sigchld);
+    event_free(cs->watch);
     free(cs->guard);
     free(cs);
 }

@@ -8,6 +8,7 @@
 #define MAG_WORKER_CHILD_H
 
 #include "base/err.h"
+#include "worker/process.h"
 
 #include <event2/event.h>
 #include <stdbool.h>
@@ -16,7 +17,10 @@
 #include <sys/types.h>
 
 #define CHILD_LINE_MAX (1 << 20) /* bytes of one line on the channel */
-#define CHILD_FD 3               /* the channel's descriptor in the program */
+#define CHILD_FD SPAWN_FD
+#define CHILD_WATCH_MS 250 /* between looks at the memory and the processes of a program */
+
+enum child_limit { CHILD_MEMORY, CHILD_PROCESSES };
 
 struct child_handler {
     void *arg;
@@ -24,6 +28,10 @@ struct child_handler {
      */
     void (*line)(void *arg, const char *text, size_t len);
     void (*output)(void *arg, const char *bytes, size_t n);
+    /* It closed its end of the channel; it may still run. NULL = of no interest. */
+    void (*closed)(void *arg);
+    /* It was killed for being over a limit; `why` is a sentence. Before `ended`. */
+    void (*over)(void *arg, enum child_limit limit, const char *why);
     /* The process has ended (wait status) and all it wrote was handed over. Last call; the handler
      * may destroy the child. */
     void (*ended)(void *arg, int status);
@@ -36,11 +44,11 @@ struct children *children_create(struct event_base *base);
 /* Kills what is left. NULL is allowed. */
 void children_destroy(struct children *cs);
 
-/* Starts argv[0] (looked up in PATH) with `env`, to which MAGPIE_FD is added by the caller.
- * INVALID: no such program or not executable; IO: the system refused. */
-enum mag_status child_start(struct child **ret, struct children *cs, char *const *argv,
-                            char *const *env, const struct child_handler *handler,
-                            struct mag_err *err) MAG_MUSTCHECK;
+/* Starts a program (its `cgroup` is ours to fill); MAGPIE_FD is in its `env` already. Errors as in
+ * spawn_program. */
+enum mag_status child_start(struct child **ret, struct children *cs,
+                            const struct spawn_program *program,
+                            const struct child_handler *handler, struct mag_err *err) MAG_MUSTCHECK;
 /* From now on another handler hears of it (an executor goes from trial to trial). */
 void child_set_handler(struct child *c, const struct child_handler *handler);
 pid_t child_pid(const struct child *c);
@@ -54,8 +62,13 @@ void child_stop(struct child *c, int64_t grace_ms);
 void child_limit(struct child *c, int64_t grace_ms);
 /* The program answered in time: no SIGKILL. */
 void child_unlimit(struct child *c);
-/* True when child_stop or child_limit has sent SIGKILL. */
+/* True when we have sent SIGKILL (child_stop, child_limit, a limit). */
 bool child_was_killed(const struct child *c);
+/* The most memory that it was seen to use: while it ran, and of its largest process by the kernel's
+ * own account once it has ended. MiB. */
+int64_t child_peak_mb(const struct child *c);
+/* Since it was started the kernel has killed some process of this machine for lack of memory. */
+bool child_saw_oom(const struct child *c);
 /* Forgets a child that has ended or kills one that has not; its handler hears nothing more. */
 void child_destroy(struct child *c);
 

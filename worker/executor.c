@@ -2,27 +2,33 @@
 #include "worker/executor.h"
 
 #include "base/alloc.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "worker/argv.h"
+#include "worker/said.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
-#define LAST_GRACE_MS 2000 /* for idle executors when the worker leaves */
+#define LAST_GRACE_MS 2000   /* for idle executors when the worker leaves */
+#define CLOSED_GRACE_MS 5000 /* between the end of its channel and its own */
 #define EXIT_LINE "{\"type\":\"exit\"}\n"
 
 static void attach(struct executor *x, struct run *r);
 
-char *executor_key(const struct run *r, char *const *argv)
+char *executor_key(const struct run *r, const struct spawn_program *p)
 {
     struct buf b = {0};
-    for (size_t i = 0; argv[i] != NULL; i++) {
-        buf_addf(&b, "%s\n", argv[i]);
+    for (size_t i = 0; p->argv[i] != NULL; i++) {
+        buf_addf(&b, "%s\n", p->argv[i]);
     }
-    buf_addf(&b, "slots=%" PRId64, r->grant.slots);
+    buf_addf(&b, "slots=%" PRId64 " cwd=%s memory=%" PRId64 " files=%" PRId64 " processes=%" PRId64,
+             r->grant.slots, p->cwd != NULL ? p->cwd : "", p->limits.memory_mb, p->limits.files,
+             p->limits.processes);
+    for (size_t i = 0; p->env[i] != NULL; i++) {
+        buf_addf(&b, "\n%s", p->env[i]);
+    }
     return buf_take(&b);
 }
 
@@ -42,42 +48,35 @@ bool executor_suits(const struct executor *x, const struct run *r)
 
 /* ---- what it says ---- */
 
-static void on_ready(struct executor *x, const json_t *doc)
+static void on_ready(struct executor *x, const struct said *said)
 {
-    const json_t *versions = json_object_get(doc, "versions");
     x->ready = true;
     (void)event_del(x->start_limit);
-    if (json_is_object(versions)) {
+    if (json_is_object(said->versions)) {
         json_decref(x->versions);
-        x->versions = json_deep_copy(versions);
+        x->versions = json_incref(said->versions);
     }
     if (x->run != NULL && !x->begun) {
         attach(x, x->run);
     }
 }
 
+/* What it says between trials is nobody's, unless it is ready. */
 static void on_line(void *arg, const char *text, size_t len)
 {
     struct executor *x = arg;
-    json_t *doc = NULL;
-    struct mag_err err = {0};
-    if (text == NULL || mjson_parse_nan(text, len, &doc, &err) != MAG_OK || !json_is_object(doc)) {
-        if (x->run != NULL) {
-            run_fail(x->run, "program", "it broke the protocol on MAGPIE_FD: %s",
-                     text == NULL          ? "a line of more than 1 MiB"
-                     : err.text[0] != '\0' ? err.text
-                                           : "no JSON object");
-        }
-        json_decref(doc);
+    struct said said;
+    bool heard = x->run != NULL ? run_hear(x->run, text, len, &said)
+                                : text != NULL && said_parse(text, len, &said, NULL) == MAG_OK;
+    if (!heard) {
         return;
     }
-    const char *type = json_string_value(json_object_get(doc, "type"));
-    if (type != NULL && strcmp(type, "ready") == 0) {
-        on_ready(x, doc);
+    if (said.kind == SAID_READY) {
+        on_ready(x, &said);
     } else if (x->run != NULL && x->begun) {
-        run_message(x->run, doc);
+        run_said(x->run, &said);
     }
-    json_decref(doc);
+    said_fini(&said);
 }
 
 static void on_output(void *arg, const char *bytes, size_t n)
@@ -104,6 +103,25 @@ static void executor_free(struct executor *x)
     free(x);
 }
 
+static void on_over(void *arg, enum child_limit limit, const char *why)
+{
+    struct executor *x = arg;
+    if (x->run != NULL) {
+        run_over(x->run, limit, why);
+    } else {
+        log_warn("worker", "executor-over-limit", "between trials: %s", why);
+    }
+}
+
+/* A program that exits closes its channel a moment before; one that does not is of no more use. */
+static void on_closed(void *arg)
+{
+    struct executor *x = arg;
+    const struct timeval tv = {.tv_sec = CLOSED_GRACE_MS / 1000};
+    x->closed = true;
+    (void)event_add(x->start_limit, &tv);
+}
+
 static void on_ended(void *arg, int status)
 {
     struct executor *x = arg;
@@ -115,6 +133,7 @@ static void on_ended(void *arg, int status)
     }
     x->run = NULL;
     if (r != NULL) {
+        run_note_child(r);
         r->executor = NULL;
     }
     executor_free(x);
@@ -132,7 +151,9 @@ static void on_start_limit(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     struct executor *x = arg;
-    if (x->run != NULL) {
+    if (x->run != NULL && x->closed) {
+        run_fail(x->run, "program", "it closed its channel (MAGPIE_FD) and did not exit");
+    } else if (x->run != NULL) {
         run_fail(x->run, "timeout", "the executor did not say it is ready within %" PRId64 " s",
                  x->app->cfg.start_ms / 1000);
     } else {
@@ -153,18 +174,18 @@ static void attach(struct executor *x, struct run *r)
     run_begin(r);
 }
 
-static struct executor *spawn(struct run *r, char *const *argv, char *key_take, struct mag_err *err)
+static struct executor *spawn(struct run *r, const struct spawn_program *p, char *key_take,
+                              struct mag_err *err)
 {
     struct app *a = r->app;
-    char *fd = xasprintf("MAGPIE_FD=%d", CHILD_FD);
-    char *const more[] = {fd, NULL};
-    char **env = slots_env(r, more);
     struct executor *x = xcalloc(1, sizeof(*x));
-    const struct child_handler handler = {
-        .arg = x, .line = on_line, .output = on_output, .ended = on_ended};
-    enum mag_status st = child_start(&x->child, a->children, argv, env, &handler, err);
-    argv_free(env);
-    free(fd);
+    const struct child_handler handler = {.arg = x,
+                                          .line = on_line,
+                                          .output = on_output,
+                                          .closed = on_closed,
+                                          .over = on_over,
+                                          .ended = on_ended};
+    enum mag_status st = child_start(&x->child, a->children, p, &handler, err);
     if (st != MAG_OK) {
         free(key_take);
         free(x);
@@ -180,25 +201,24 @@ static struct executor *spawn(struct run *r, char *const *argv, char *key_take, 
                                .tv_usec = a->cfg.start_ms % 1000 * 1000};
     (void)event_add(x->start_limit, &tv);
     log_info("worker", "executor-started", "slot=%d pid=%d program=%s", r->slot->index,
-             (int)child_pid(x->child), log_quote(argv[0]));
+             (int)child_pid(x->child), log_quote(p->argv[0]));
     return x;
 }
 
-void executor_run(struct run *r, char **argv_take)
+void executor_run(struct run *r, const struct spawn_program *p)
 {
     struct mag_err err = {0};
-    char *key = executor_key(r, argv_take);
+    char *key = executor_key(r, p);
     struct executor *x = r->slot->executor;
     if (x != NULL && strcmp(x->key, key) != 0) {
         executor_retire(x);
         x = NULL;
     }
     if (x == NULL) {
-        x = spawn(r, argv_take, key, &err);
+        x = spawn(r, p, key, &err);
     } else {
         free(key);
     }
-    argv_free(argv_take);
     if (x == NULL) {
         run_fail(r, err.code == MAG_INVALID ? "configuration" : "program", "%s", err.text);
         return;
@@ -230,7 +250,7 @@ void executor_ask(struct run *r, const char *what)
     char *line = xasprintf("{\"type\":\"%s\",\"trial\":%" PRId64 "}\n", what, r->grant.trial);
     child_hold(c, false);
     child_send(c, line, strlen(line));
-    child_limit(c, r->app->cfg.grace_ms);
+    child_limit(c, run_grace_ms(r));
     free(line);
 }
 
@@ -238,7 +258,7 @@ void executor_kill(struct run *r)
 {
     struct child *c = r->executor != NULL ? r->executor->child : r->child;
     child_hold(c, false);
-    child_stop(c, r->app->cfg.grace_ms);
+    child_stop(c, run_grace_ms(r));
 }
 
 struct child *executor_child(const struct executor *x)

@@ -17,6 +17,7 @@ struct executor {
     struct run *run; /* NULL between trials */
     bool ready;
     bool begun; /* `start` of `run` was sent */
+    bool closed; /* its channel is */
     int trials; /* begun so far */
     json_t *versions;
     struct event *start_limit;
@@ -24,7 +25,7 @@ struct executor {
 
 /* Would the run find its program there, idle? */
 bool executor_suits(const struct executor *x, const struct run *r);
-/* "program\narguments…": what a run needs, but for its part of the machine. malloc'ed. */
-char *executor_key(const struct run *r, char *const *argv);
+/* "program\narguments…", limits, environment: all that makes one executor another. malloc'ed. */
+char *executor_key(const struct run *r, const struct spawn_program *p);
 
 #endif

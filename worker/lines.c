@@ -3,10 +3,10 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/pattern.h"
 
 #include <ctype.h>
 #include <math.h>
-#include <regex.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -23,11 +23,14 @@ struct lines {
     struct lines_handler handler;
     struct buf partial;
     bool skipping; /* inside a line that is too long */
+    bool returned; /* the last byte was a carriage return */
+    bool redrawn;  /* this line has had a carriage return in it */
     char *objective;
     struct pattern *patterns;
     size_t n_patterns;
     int64_t next_step;
     json_t *pending; /* metrics seen since the last step ended */
+    bool complete;   /* the objective is among them; the line may still be redrawn */
 };
 
 /* ---- values ---- */
@@ -70,21 +73,33 @@ json_t *lines_metrics(const json_t *object)
     return out;
 }
 
+bool lines_step(const json_t *v, int64_t *ret)
+{
+    double x = json_number_value(v); /* 0 when it is no number */
+    if (!json_is_number(v) || !(x >= 0 && x <= (double)LINES_STEP_MAX) || x > floor(x)) {
+        return false;
+    }
+    *ret = json_is_integer(v) ? json_integer_value(v) : (int64_t)x;
+    return *ret <= LINES_STEP_MAX;
+}
+
 /* ---- "::magpie" lines ---- */
 
-static bool get_step(const json_t *doc, const char *key, int64_t *ret)
-{
-    const json_t *v = json_object_get(doc, key);
-    bool ok = json_is_integer(v) && json_integer_value(v) >= 0;
-    if (ok) {
-        *ret = json_integer_value(v);
-    }
-    return ok;
-}
 
 static void bad(struct lines *l, const char *why)
 {
     l->handler.bad(l->handler.arg, why);
+}
+
+/* An objective that is there and is no number would be missed without a word. */
+static void check_objective(struct lines *l, const json_t *given, const json_t *taken)
+{
+    const json_t *v = json_object_get(given, l->objective);
+    if (v != NULL && json_object_get(taken, l->objective) == NULL) {
+        char *why = xasprintf("\"%.128s\" must be a number, not %s", l->objective, mjson_kind(v));
+        bad(l, why);
+        free(why);
+    }
 }
 
 static void use_metrics(struct lines *l, const json_t *doc)
@@ -95,12 +110,14 @@ static void use_metrics(struct lines *l, const json_t *doc)
         bad(l, "\"metrics\" must be an object of numbers");
         return;
     }
-    if (json_object_get(doc, "step") != NULL && !get_step(doc, "step", &step)) {
+    const json_t *own = json_object_get(doc, "step");
+    if (own != NULL && !lines_step(own, &step)) {
         bad(l, "\"step\" must be a whole number from 0 on");
         return;
     }
-    l->next_step = step + 1;
+    l->next_step = step < LINES_STEP_MAX ? step + 1 : step;
     json_t *metrics = lines_metrics(given);
+    check_objective(l, given, metrics);
     l->handler.metrics(l->handler.arg, step, metrics);
     json_decref(metrics);
 }
@@ -123,7 +140,7 @@ static void use_mark(struct lines *l, const char *text, size_t len)
     }
     if (json_object_get(doc, "checkpoint") != NULL) {
         used = true;
-        if (get_step(doc, "checkpoint", &step)) {
+        if (lines_step(json_object_get(doc, "checkpoint"), &step)) {
             l->handler.checkpoint(l->handler.arg, step);
         } else {
             bad(l, "\"checkpoint\" must be the step, a whole number");
@@ -131,6 +148,7 @@ static void use_mark(struct lines *l, const char *text, size_t len)
     }
     if (json_is_object(result)) {
         json_t *metrics = lines_metrics(result);
+        check_objective(l, result, metrics);
         l->handler.result(l->handler.arg, metrics);
         json_decref(metrics);
     } else if (!used) {
@@ -163,69 +181,188 @@ static json_t *matched_number(const struct pattern *p, const char *line)
 
 static void end_step(struct lines *l)
 {
-    json_t *step = json_object_get(l->pending, "step");
-    if (json_is_number(step)) {
-        l->next_step = (int64_t)llround(json_number_value(step));
+    int64_t step = l->next_step;
+    const json_t *own = json_object_get(l->pending, "step");
+    if (json_is_number(own)) {
+        double x = nearbyint(json_number_value(own));
+        step = x >= 0 && x <= (double)LINES_STEP_MAX ? (int64_t)x : step;
     }
     (void)json_object_del(l->pending, "step");
-    l->handler.metrics(l->handler.arg, l->next_step < 0 ? 0 : l->next_step, l->pending);
-    l->next_step++;
+    l->next_step = step < LINES_STEP_MAX ? step + 1 : step;
+    l->complete = false;
+    l->handler.metrics(l->handler.arg, step, l->pending);
     (void)json_object_clear(l->pending);
 }
 
-static void use_patterns(struct lines *l, const char *line)
+/* What the patterns find in a text; NULL = nothing. */
+static json_t *match_all(const struct lines *l, const char *text)
 {
-    bool ends = false;
+    json_t *found = NULL;
     for (size_t i = 0; i < l->n_patterns; i++) {
-        json_t *v = matched_number(&l->patterns[i], line);
+        json_t *v = matched_number(&l->patterns[i], text);
         if (v != NULL) {
-            (void)json_object_set_new(l->pending, l->patterns[i].name, v);
-            ends = ends || strcmp(l->patterns[i].name, l->objective) == 0;
+            found = found != NULL ? found : json_object();
+            (void)json_object_set_new(found, l->patterns[i].name, v);
         }
     }
-    if (ends) {
-        end_step(l);
+    return found;
+}
+
+static void use_patterns(struct lines *l, char *text, size_t len)
+{
+    if (len > LINES_MATCH_MAX) {
+        text[LINES_MATCH_MAX] = '\0';
+    }
+    json_t *found = match_all(l, text);
+    if (found == NULL) {
+        return;
+    }
+    const json_t *step = json_object_get(found, "step");
+    if (l->complete && step != NULL && !json_equal(step, json_object_get(l->pending, "step"))) {
+        end_step(l); /* a bar that went on to its next step */
+    }
+    l->complete = l->complete || json_object_get(found, l->objective) != NULL;
+    (void)json_object_update(l->pending, found);
+    json_decref(found);
+}
+
+/* ---- what a terminal would show ---- */
+
+/* Behind the escape sequence that begins at p (colours and movements end with a letter, titles with
+ * BEL or ESC \). */
+static const char *skip_escape(const char *p, const char *end)
+{
+    p++;
+    if (p < end && *p == '[') {
+        p++;
+        while (p < end && !(*p >= 0x40 && *p <= 0x7e)) {
+            p++;
+        }
+    } else if (p < end && *p == ']') {
+        while (p < end && *p != '\a' && *p != '\033') {
+            p++;
+        }
+        p += p < end && *p == '\033' && p + 1 < end ? 1 : 0;
+    }
+    return p < end ? p + 1 : end;
+}
+
+/* Takes escape sequences and control characters out, in place; the new length. */
+static size_t clean(char *text, size_t len)
+{
+    const char *end = text + len;
+    char *to = text;
+    for (const char *p = text; p < end;) {
+        if (*p == '\033') {
+            p = skip_escape(p, end);
+        } else {
+            unsigned char c = (unsigned char)*p++;
+            if (c >= ' ' || c == '\t') {
+                *to++ = (char)c;
+            }
+        }
+    }
+    *to = '\0';
+    return (size_t)(to - text);
+}
+
+void lines_clean(char *line)
+{
+    size_t n = strlen(line);
+    while (n > 0 && (line[n - 1] == '\r' || line[n - 1] == '\n')) {
+        line[--n] = '\0';
+    }
+    const char *last = strrchr(line, '\r');
+    if (last != NULL) {
+        n = strlen(last + 1);
+        memmove(line, last + 1, n + 1);
+    }
+    (void)clean(line, n);
+}
+
+/* A mark stands at the beginning of a line, or behind what a progress bar left there. */
+static const char *find_mark(const struct lines *l, const char *text)
+{
+    if (strncmp(text, MARK, strlen(MARK)) == 0) {
+        return text;
+    }
+    return l->redrawn ? strstr(text, MARK "{") : NULL;
+}
+
+static void use_text(struct lines *l)
+{
+    if (l->partial.len == 0) {
+        return;
+    }
+    char *text = l->partial.data;
+    size_t len = clean(text, l->partial.len);
+    const char *mark = find_mark(l, text);
+    if (mark != NULL) {
+        size_t skip = (size_t)(mark - text) + strlen(MARK);
+        use_mark(l, text + skip, len - skip);
+    } else if (l->n_patterns > 0) {
+        use_patterns(l, text, len);
     }
 }
 
 /* ---- bytes to lines ---- */
 
-static void use_line(struct lines *l, char *line, size_t len)
+/* The text up to here is over, at a carriage return or at the end of the line. */
+static void end_text(struct lines *l)
 {
-    if (len > 0 && line[len - 1] == '\r') {
-        line[--len] = '\0';
-    }
-    size_t mark = strlen(MARK);
-    if (len >= mark && memcmp(line, MARK, mark) == 0) {
-        use_mark(l, line + mark, len - mark);
-    } else if (l->n_patterns > 0 && memchr(line, '\0', len) == NULL) {
-        use_patterns(l, line);
-    }
-}
-
-static void end_line(struct lines *l)
-{
-    if (!l->skipping && l->partial.len > 0) {
-        use_line(l, l->partial.data, l->partial.len);
+    if (!l->skipping) {
+        use_text(l);
     }
     l->skipping = false;
     buf_reset(&l->partial);
 }
 
+static void end_line(struct lines *l)
+{
+    end_text(l);
+    if (l->complete) {
+        end_step(l);
+    }
+    l->redrawn = false;
+}
+
+static void add_text(struct lines *l, const char *bytes, size_t n)
+{
+    if (!l->skipping && l->partial.len + n > LINES_BYTES_MAX) {
+        l->skipping = true;
+        buf_reset(&l->partial);
+    }
+    if (!l->skipping) {
+        buf_add(&l->partial, bytes, n);
+    }
+}
+
+static size_t until_break(const char *bytes, size_t n)
+{
+    size_t i = 0;
+    while (i < n && bytes[i] != '\n' && bytes[i] != '\r') {
+        i++;
+    }
+    return i;
+}
+
 void lines_add(struct lines *l, const char *bytes, size_t n)
 {
     while (n > 0) {
-        const char *nl = memchr(bytes, '\n', n);
-        size_t part = nl != NULL ? (size_t)(nl - bytes) : n;
-        if (!l->skipping && l->partial.len + part > LINES_BYTES_MAX) {
-            l->skipping = true;
-            buf_reset(&l->partial);
+        size_t part = until_break(bytes, n);
+        if (part > 0 && l->returned) {
+            end_text(l); /* no line feed came: the line is drawn again */
+            l->redrawn = true;
         }
-        if (!l->skipping) {
-            buf_add(&l->partial, bytes, part);
+        if (part > 0) {
+            l->returned = false;
+            add_text(l, bytes, part);
         }
-        if (nl != NULL) {
-            end_line(l);
+        if (part < n) {
+            l->returned = bytes[part] == '\r';
+            if (!l->returned) {
+                end_line(l);
+            }
             part++;
         }
         bytes += part;
@@ -236,6 +373,7 @@ void lines_add(struct lines *l, const char *bytes, size_t n)
 void lines_end(struct lines *l)
 {
     end_line(l);
+    l->returned = false;
 }
 
 /* ---- life ---- */
@@ -252,17 +390,12 @@ static enum mag_status add_pattern(struct lines *l, const char *name, const json
                         "\"metrics\": \"%s\" must be a regular expression in a string", name);
     }
     struct pattern *p = &l->patterns[l->n_patterns++];
-    int rv = regcomp(&p->re, json_string_value(v), REG_EXTENDED);
-    p->compiled = rv == 0;
+    struct mag_err why = {0};
+    enum mag_status st = pattern_compile(json_string_value(v), &p->re, &why);
+    p->compiled = st == MAG_OK;
     p->name = xstrdup(name);
-    if (rv != 0) {
-        char why[128];
-        (void)regerror(rv, &p->re, why, sizeof(why));
-        return mag_fail(err, MAG_INVALID,
-                        "\"metrics\": \"%s\" is not a POSIX extended regular expression: %s", name,
-                        why);
-    }
-    return MAG_OK;
+    return st == MAG_OK ? MAG_OK
+                        : mag_fail(err, st, "\"metrics\": \"%s\" %s", name, why.text);
 }
 
 enum mag_status lines_create(struct lines **ret, const json_t *patterns, const char *objective,

@@ -3,6 +3,10 @@
  * A program's standard output as a source of metrics: lines that begin with "::magpie " and one
  * JSON object, and lines that match the experiment's regular expressions. Pure: bytes in, calls
  * out.
+ *
+ * A line is what a terminal would show: escape sequences (colours, cursor movements) are taken out,
+ * and text behind a carriage return replaces what stood before it. So of a progress bar that redraws
+ * itself the last state counts, or with a pattern named "step" the last one of each step.
  */
 #ifndef MAG_WORKER_LINES_H
 #define MAG_WORKER_LINES_H
@@ -15,7 +19,9 @@
 #include <stdint.h>
 
 #define LINES_BYTES_MAX (1 << 20) /* of one line; longer ones are passed over */
+#define LINES_MATCH_MAX 4096      /* bytes of a line that patterns see */
 #define LINES_PATTERNS_MAX 64
+#define LINES_STEP_MAX 9007199254740991 /* 2^53 - 1 */
 
 struct lines_handler {
     void *arg;
@@ -44,5 +50,10 @@ void lines_destroy(struct lines *l);
 json_t *lines_number(const json_t *v);
 /* An object of metrics with every value so read; entries that are no numbers are left out. */
 json_t *lines_metrics(const json_t *object);
+/* What a terminal shows of one line in the end: without escape sequences, control characters and
+ * what was drawn over. In place. */
+void lines_clean(char *line);
+/* A step as programs write it: a whole number (3.0 too) from 0 to LINES_STEP_MAX. */
+bool lines_step(const json_t *v, int64_t *ret);
 
 #endif

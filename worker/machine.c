@@ -129,26 +129,81 @@ static void look_at_versions(struct machine *m)
 
 /* ---- GPUs ---- */
 
-static enum mag_status add_gpus(struct machine *m, const char *list, struct mag_err *err)
+static bool same_gpu(const char *a, const char *b)
 {
+    /* UUIDs may be cut short: GPU-8932f937 names GPU-8932f937-d72c-…, as for CUDA itself. */
+    size_t n = strlen(a) < strlen(b) ? strlen(a) : strlen(b);
+    bool uuid = strncmp(a, "GPU-", 4) == 0 || strncmp(a, "MIG-", 4) == 0;
+    return strcmp(a, b) == 0 || (uuid && n >= 8 && strncmp(a, b, n) == 0);
+}
+
+static int find_gpu(const struct machine *m, const char *gpu)
+{
+    for (int i = 0; i < m->n_gpus; i++) {
+        if (same_gpu(m->gpus[i], gpu)) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static enum mag_status add_gpu(struct machine *m, const char *gpu, struct mag_err *err)
+{
+    bool plain =
+        strspn(gpu, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-/:.") ==
+        strlen(gpu);
+    if (!plain || gpu[0] == '-') {
+        return mag_fail(err, MAG_INVALID,
+                        "GPU \"%s\": expected numbers or UUIDs such as \"0,1\", or \"none\"", gpu);
+    }
+    if (m->n_gpus == MACHINE_GPUS_MAX) {
+        return mag_fail(err, MAG_LIMIT, "more than %d GPUs", MACHINE_GPUS_MAX);
+    }
+    if (find_gpu(m, gpu) < 0) {
+        m->gpus[m->n_gpus++] = xstrdup(gpu);
+    }
+    return MAG_OK;
+}
+
+/* "none", "NoDevFiles" and "void" are what schedulers and container runtimes write for no GPU. As for
+ * CUDA, a list ends at its first negative number. */
+enum mag_status machine_add_gpus(struct machine *m, const char *list, struct mag_err *err)
+{
+    static const char *const none[] = {"none", "NoDevFiles", "void"};
     char *copy = xstrdup(list);
     char *save = NULL;
     enum mag_status st = MAG_OK;
     for (char *g = strtok_r(copy, ", ", &save); g != NULL && st == MAG_OK;
          g = strtok_r(NULL, ", ", &save)) {
-        bool plain =
-            strspn(g, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-/:.") ==
-            strlen(g);
-        if (!plain || g[0] == '-') {
-            st = mag_fail(err, MAG_INVALID,
-                          "GPU \"%s\": expected numbers or UUIDs such as \"0,1\", or \"none\"", g);
-        } else if (m->n_gpus == MACHINE_GPUS_MAX) {
-            st = mag_fail(err, MAG_LIMIT, "more than %d GPUs", MACHINE_GPUS_MAX);
-        } else {
-            m->gpus[m->n_gpus++] = xstrdup(g);
+        bool ends = g[0] == '-' && isdigit((unsigned char)g[1]);
+        for (size_t i = 0; i < 3; i++) {
+            ends = ends || strcmp(g, none[i]) == 0;
         }
+        if (ends) {
+            break;
+        }
+        st = add_gpu(m, g, err);
     }
     free(copy);
+    return st;
+}
+
+enum mag_status machine_narrow_gpus(struct machine *m, const char *wanted, const char *visible,
+                                    struct mag_err *err)
+{
+    struct machine all = {0};
+    enum mag_status st = machine_add_gpus(&all, visible, err);
+    if (st == MAG_OK) {
+        st = machine_add_gpus(m, wanted, err);
+    }
+    for (int i = 0; i < m->n_gpus && st == MAG_OK; i++) {
+        if (find_gpu(&all, m->gpus[i]) < 0) {
+            st = mag_fail(err, MAG_INVALID,
+                          "--gpus %s: \"%s\" is not among CUDA_VISIBLE_DEVICES=%s; choose from those",
+                          wanted, m->gpus[i], visible);
+        }
+    }
+    machine_fini(&all);
     return st;
 }
 
@@ -185,12 +240,13 @@ static enum mag_status look_at_gpus(struct machine *m, const char *gpus, struct 
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     enum mag_status st = MAG_OK;
     if (gpus != NULL && strcmp(gpus, "none") == 0) {
+        m->hides_gpus = true;
         return MAG_OK;
     }
-    if (gpus != NULL) {
-        st = add_gpus(m, gpus, err);
-    } else if (visible != NULL) {
-        st = strcmp(visible, "-1") == 0 ? MAG_OK : add_gpus(m, visible, err);
+    if (gpus != NULL && visible != NULL) {
+        st = machine_narrow_gpus(m, gpus, visible, err);
+    } else if (gpus != NULL || visible != NULL) {
+        st = machine_add_gpus(m, gpus != NULL ? gpus : visible, err);
     } else {
         count_devices(m);
     }
@@ -222,6 +278,29 @@ void machine_fini(struct machine *m)
 }
 
 /* ---- use ---- */
+
+int64_t machine_free_mb(void)
+{
+    char line[128];
+    long long kb = 0;
+    long long limit = 0;
+    long long used = 0;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL &&
+           sscanf(line, "MemAvailable: %lld kB", &kb) != 1) {
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    int64_t mb = kb >> 10;
+    first_line("/sys/fs/cgroup/memory.max", line, sizeof(line));
+    if (sscanf(line, "%lld", &limit) == 1) {
+        first_line("/sys/fs/cgroup/memory.current", line, sizeof(line));
+        bool known = sscanf(line, "%lld", &used) == 1;
+        mb = known && (limit - used) >> 20 < mb ? (limit - used) >> 20 : mb;
+    }
+    return mb;
+}
 
 json_t *machine_use(void)
 {

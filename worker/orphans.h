@@ -9,8 +9,6 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define ORPHANS_VARIABLE "MAGPIE_RUN" /* names the program in the environment of all it starts */
-
 struct orphans_test {
     void *arg;
     bool (*is_leader)(void *arg, pid_t pid);       /* a program that we started and that lives */

@@ -9,10 +9,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <ctype.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <sysexits.h>
 
 static void set(struct run *r, const char *status, const char *cause, char *reason_take)
 {
@@ -22,22 +25,122 @@ static void set(struct run *r, const char *status, const char *cause, char *reas
     res->reason = reason_take;
 }
 
-/* "exit status 3; last line: …" */
-static char *end_text(const struct run *r, int status)
+void run_note_child(struct run *r)
 {
-    char *last = outlog_last_line(&r->log);
-    const char *sep = last != NULL ? "; last line: " : "";
-    const char *line = last != NULL ? last : "";
-    char *text = NULL;
+    const struct child *c = run_child(r);
+    if (c != NULL) {
+        r->peak_mb = child_peak_mb(c);
+        r->was_killed = child_was_killed(c);
+        r->saw_oom = child_saw_oom(c);
+    }
+}
+
+/* ---- for lack of memory? ---- */
+
+/* How programs of many languages say so, in lower case. */
+static bool names_memory(const char *line)
+{
+    static const char *const words[] = {
+        "memoryerror",           /* Python, NumPy */
+        "out of memory",         /* CUDA, Go, Rust, V8, PostgreSQL, … */
+        "outofmemory",           /* Java, .NET, PyTorch */
+        "std::bad_alloc",        /* C++ */
+        "cannot allocate",       /* errno, R ("cannot allocate vector"), perl */
+        "memory allocation of",  /* Rust */
+        "memory exhausted",      /* awk, GNU programs */
+        "not enough memory",     /* PyTorch on the CPU, Lua */
+        "resource_exhausted",    /* TensorFlow, JAX */
+        "unable to allocate",    /* NumPy, Java */
+    };
+    char low[512];
+    size_t n = 0;
+    for (; line[n] != '\0' && n + 1 < sizeof(low); n++) {
+        low[n] = (char)tolower((unsigned char)line[n]);
+    }
+    low[n] = '\0';
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strstr(low, words[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool lacked_memory(const struct run *r, int status, const char *line)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !r->was_killed) {
+        return r->saw_oom;
+    }
+    return line != NULL && names_memory(line);
+}
+
+/* ---- in words ---- */
+
+/* The last line, as a terminal would show it. */
+static char *last_line(const struct run *r)
+{
+    char *line = outlog_last_line(&r->log);
+    if (line == NULL) {
+        return NULL;
+    }
+    lines_clean(line);
+    if (line[0] == '\0') {
+        free(line);
+        return NULL;
+    }
+    return line;
+}
+
+static void add_sizes(const struct run *r, struct buf *b)
+{
+    int64_t limit = json_integer_value(json_object_get(r->grant.limits, "memory_mb"));
+    if (r->peak_mb > 0) {
+        buf_addf(b, "; it used up to %" PRId64 " MB", r->peak_mb);
+    }
+    if (limit > 0) {
+        buf_addf(b, "; limits.memory allows %" PRId64 " MB", limit);
+    } else {
+        buf_addf(b, "; this worker's machine has %" PRId64 " MB", r->app->machine.memory_mb);
+    }
+}
+
+/* "exit status 3; last line: …" */
+static char *end_text(const struct run *r, int status, const char *line, bool memory)
+{
+    struct buf b = {0};
     if (WIFSIGNALED(status)) {
         int sig = WTERMSIG(status);
-        const char *hint = sig == 9 ? ", perhaps for lack of memory" : "";
-        text = xasprintf("killed by signal %d (%s%s)%s%s", sig, strsignal(sig), hint, sep, line);
+        bool kernel = sig == SIGKILL && memory;
+        bool somebody = sig == SIGKILL && !r->was_killed && !memory;
+        buf_addf(&b, "killed by signal %d (%s%s)", sig, strsignal(sig),
+                 kernel     ? ", by the kernel for lack of memory"
+                 : somebody ? ", not by magpie"
+                            : "");
     } else {
-        text = xasprintf("exit status %d%s%s", WEXITSTATUS(status), sep, line);
+        buf_addf(&b, "exit status %d", WEXITSTATUS(status));
     }
-    free(last);
-    return text;
+    if (memory) {
+        add_sizes(r, &b);
+    }
+    if (line != NULL) {
+        buf_addf(&b, "; last line: %s", line);
+    }
+    return buf_take(&b);
+}
+
+/* A program that died by itself. Two exit statuses of sysexits.h say more than "no". */
+static void decide_died(struct run *r, int status)
+{
+    char *line = last_line(r);
+    bool memory = lacked_memory(r, status, line);
+    int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    const char *cause = memory                ? "out-of-memory"
+                        : code == EX_CONFIG   ? "configuration"
+                        : WIFSIGNALED(status) ? "signal"
+                                              : "program";
+    set(r, "failed", cause, end_text(r, status, line, memory));
+    r->result.retry = code == EX_TEMPFAIL;
+    free(line);
 }
 
 static char *no_metric_text(const struct run *r)
@@ -79,6 +182,7 @@ static void decide(struct run *r, int status)
 {
     if (r->failure != NULL && r->ordered == ORDER_NONE && !r->give_back) {
         set(r, "failed", r->failure_cause, xstrdup(r->failure));
+        r->result.retry = r->failure_retry;
     } else if (decide_ordered(r)) {
         return;
     } else if (r->final_status != NULL && strcmp(r->final_status, "completed") != 0) {
@@ -88,7 +192,7 @@ static void decide(struct run *r, int status)
     } else if (r->final_status != NULL || (WIFEXITED(status) && WEXITSTATUS(status) == 0)) {
         decide_completed(r);
     } else {
-        set(r, "failed", WIFSIGNALED(status) ? "signal" : "program", end_text(r, status));
+        decide_died(r, status);
     }
 }
 
@@ -100,7 +204,10 @@ static void fill_detail(struct run *r, int status)
     } else if (status >= 0 && WIFSIGNALED(status)) {
         (void)json_object_set_new(d, "signal", json_integer(WTERMSIG(status)));
     }
-    char *last = outlog_last_line(&r->log);
+    if (r->peak_mb > 0) {
+        (void)json_object_set_new(d, "peak_mb", json_integer(r->peak_mb));
+    }
+    char *last = last_line(r);
     if (last != NULL) {
         json_t *text = json_string(last);
         if (text != NULL) {
@@ -141,7 +248,9 @@ void run_finish(struct run *r, int status)
     bool began = r->state != RUN_FETCHING && r->state != RUN_WAITING;
     r->state = RUN_PUBLISHING;
     (void)event_del(r->time_limit);
+    (void)event_del(r->verdict);
     r->ended_ms = clock_wall_ms();
+    run_note_child(r);
     executor_leave(r);
     slots_release(r);
     slots_fill(a); /* the next one starts before this one is written down */

@@ -13,7 +13,6 @@
 
 #define OUTLOG_HEAD_MAX (4 << 20)    /* bytes kept from the start */
 #define OUTLOG_TAIL_MAX (64 << 10)   /* bytes kept from the end */
-#define OUTLOG_FLOOD_MAX (256 << 20) /* bytes after which the program is stopped */
 #define OUTLOG_SHOWN_MAX 4096        /* bytes of the last lines in a report */
 
 struct outlog {

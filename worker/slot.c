@@ -7,11 +7,17 @@
 #include "worker/executor.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/fault.h"
+#include "base/log.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define MEMORY_WAIT_MAX_MS 300000 /* then it is tried, whatever is free */
+#define MEMORY_CHECK_MS 500
 
 static int count_free(const struct app *a)
 {
@@ -60,13 +66,71 @@ static bool take_slots(struct run *r)
     return true;
 }
 
+/* ---- memory for a trial that ran out of it ---- */
+
+static bool runs_alone(const struct run *r)
+{
+    const struct app *a = r->app;
+    for (int i = 0; i < a->n_slots; i++) {
+        if (a->slots[i].run != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The attempt before failed for lack of memory: it begins when there is as much as that one used, when
+ * nothing else runs here, or when it has waited long. */
+static bool lacks_memory(struct run *r)
+{
+    int64_t now = clock_mono_ns();
+    if (r->grant.wait_mb <= 0 || runs_alone(r)) {
+        return false;
+    }
+    int64_t free_mb = fault_hit("worker.memory") ? 0 : machine_free_mb();
+    if (free_mb >= r->grant.wait_mb) {
+        return false;
+    }
+    if (r->memory_wait_ns == 0) {
+        r->memory_wait_ns = now;
+        outlog_note(&r->log,
+                    "the attempt before ran out of memory: waiting for %" PRId64
+                    " MB, %" PRId64 " MB are free",
+                    r->grant.wait_mb, free_mb);
+        r->tail_untold = true;
+        log_info("worker", "trial-waits",
+                 "experiment=%" PRId64 " trial=%" PRId64 " for=memory want_mb=%" PRId64
+                 " free_mb=%" PRId64,
+                 r->grant.experiment, r->grant.trial, r->grant.wait_mb, free_mb);
+    }
+    return now - r->memory_wait_ns < MEMORY_WAIT_MAX_MS * MAG_NS_PER_MS;
+}
+
+/* True when one of those that were granted waits for memory: it is asked again soon. */
+static bool memory_is_awaited(struct app *a)
+{
+    bool any = false;
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &a->runs)
+    {
+        const struct run *r = container_of(n, struct run, node);
+        any = any || (r->state == RUN_WAITING && r->memory_wait_ns > 0);
+    }
+    if (any && !evtimer_pending(a->memory_check, NULL)) {
+        const struct timeval soon = {.tv_usec = MEMORY_CHECK_MS * 1000};
+        (void)event_add(a->memory_check, &soon);
+    }
+    return any;
+}
+
 static void fill(struct app *a, bool reserved)
 {
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &a->runs)
     {
         struct run *r = container_of(n, struct run, node);
-        if (r->state == RUN_WAITING && r->reserved == reserved && take_slots(r)) {
+        if (r->state == RUN_WAITING && r->reserved == reserved && !lacks_memory(r) &&
+            take_slots(r)) {
             (void)fault_hit("worker.start");
             run_start(r);
         }
@@ -79,6 +143,9 @@ void slots_fill(struct app *a)
         return;
     }
     fill(a, false);
+    if (memory_is_awaited(a)) {
+        return; /* the places that come free are for those */
+    }
     /* Out of touch for long, a reservation may be another's by now: it waits for the driver's word.
      */
     if (session_is_fresh(a->session)) {
@@ -120,17 +187,7 @@ static void add_gpus(const struct run *r, struct buf *out)
     }
 }
 
-static bool overrides(char *const *more, const char *entry)
-{
-    size_t n = strcspn(entry, "=") + 1;
-    for (size_t i = 0; more[i] != NULL; i++) {
-        if (strncmp(more[i], entry, n) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
+/* What the program needs to know of its part of the machine, beneath what it is told otherwise. */
 static void add_own(const struct run *r, char **own, size_t *n)
 {
     const struct app *a = r->app;
@@ -139,41 +196,25 @@ static void add_own(const struct run *r, char **own, size_t *n)
     if (getenv("OMP_NUM_THREADS") == NULL) {
         own[(*n)++] = xasprintf("OMP_NUM_THREADS=%d", threads > 1 ? threads : 1);
     }
-    if (a->machine.n_gpus > 0) {
+    if (a->machine.n_gpus > 0 || a->machine.hides_gpus) {
         struct buf gpus = {0};
         add_gpus(r, &gpus);
         own[(*n)++] = xasprintf("CUDA_VISIBLE_DEVICES=%s", gpus.data != NULL ? gpus.data : "");
         buf_fini(&gpus);
     }
+    own[(*n)++] = xstrdup("MAGPIE_TOKEN"); /* the worker's secret is not the programs' */
 }
 
-char **slots_env(const struct run *r, char *const *more)
+char **slots_env(const struct run *r, char *const *own, char *const *more)
 {
-    char *own[4] = {NULL};
-    size_t n_own = 0;
-    size_t n_env = 0;
-    size_t n_more = 0;
-    add_own(r, own, &n_own);
-    while (environ[n_env] != NULL) {
-        n_env++;
-    }
-    while (more[n_more] != NULL) {
-        n_more++;
-    }
-    char **env = xcalloc(n_env + n_own + n_more + 1, sizeof(char *));
+    char *part[5] = {NULL};
     size_t n = 0;
-    for (size_t i = 0; i < n_env; i++) {
-        /* The worker's secret is not the programs'. */
-        bool secret = strncmp(environ[i], "MAGPIE_TOKEN=", 13) == 0;
-        if (!secret && !overrides(more, environ[i]) && !overrides(own, environ[i])) {
-            env[n++] = xstrdup(environ[i]);
-        }
-    }
-    for (size_t i = 0; i < n_own; i++) {
-        env[n++] = own[i];
-    }
-    for (size_t i = 0; i < n_more; i++) {
-        env[n++] = xstrdup(more[i]);
+    add_own(r, part, &n);
+    char **base = argv_merge(environ, part, own);
+    char **env = argv_merge(base, more, NULL);
+    argv_free(base);
+    for (size_t i = 0; i < n; i++) {
+        free(part[i]);
     }
     return env;
 }

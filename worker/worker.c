@@ -81,7 +81,7 @@ static void give_back(struct app *a, int level)
     {
         struct run *r = container_of(n, struct run, node);
         bool begun = r->state == RUN_STARTING || r->state == RUN_RUNNING;
-        if (level >= DRAIN_PAUSE || !begun) {
+        if (level >= DRAIN_PAUSE || !begun || run_awaits_verdict(r)) {
             run_give_back(r, level >= DRAIN_KILL);
         }
     }
@@ -112,13 +112,34 @@ static bool is_orphan(const struct app *a)
     return a->cfg.parent > 0 && getppid() != (pid_t)a->cfg.parent;
 }
 
+/* Batch systems take the machine away soon after SIGTERM, however long a trial still has. */
+static bool term_means_checkpoint(const struct app *a)
+{
+    static const char *const jobs[] = {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID"};
+    bool job = false;
+    for (size_t i = 0; i < sizeof(jobs) / sizeof(jobs[0]); i++) {
+        job = job || getenv(jobs[i]) != NULL;
+    }
+    return a->cfg.on_term == TERM_CHECKPOINT || (a->cfg.on_term == TERM_AUTO && job);
+}
+
+/* A notice (SIGUSR1) and the SIGTERM after it ask for the same: only a further one kills. */
 static void on_signal(evutil_socket_t sig, short what, void *arg)
 {
-    (void)sig;
     (void)what;
     struct app *a = arg;
-    int level = a->drain + 1;
-    app_drain(a, level < DRAIN_PAUSE && is_orphan(a) ? DRAIN_PAUSE : level);
+    bool soon = sig == SIGUSR1 || is_orphan(a) || (sig == SIGTERM && term_means_checkpoint(a));
+    int level = soon && a->drain < DRAIN_PAUSE ? DRAIN_PAUSE : a->drain + 1;
+    bool repeats = a->drain >= DRAIN_PAUSE && (sig == SIGUSR1 || a->noticed);
+    a->noticed = sig == SIGUSR1;
+    app_drain(a, repeats ? a->drain : level);
+}
+
+static void on_memory_check(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    slots_fill(arg);
 }
 
 static void on_drain_check(evutil_socket_t fd, short what, void *arg)
@@ -209,15 +230,16 @@ static void open_loop(struct app *a)
     a->base = event_base_new();
     MAG_ASSERT(a->base != NULL, "event_base_new");
     (void)event_base_priority_init(a->base, 3);
-    static const int numbers[2] = {SIGTERM, SIGINT};
-    for (int i = 0; i < 2; i++) {
+    static const int numbers[3] = {SIGTERM, SIGINT, SIGUSR1};
+    for (int i = 0; i < 3; i++) {
         a->signals[i] = evsignal_new(a->base, numbers[i], on_signal, a);
         MAG_ASSERT(a->signals[i] != NULL, "evsignal_new");
         (void)event_priority_set(a->signals[i], 0);
         (void)event_add(a->signals[i], NULL);
     }
     a->drain_check = event_new(a->base, -1, EV_PERSIST, on_drain_check, a);
-    MAG_ASSERT(a->drain_check != NULL, "event_new");
+    a->memory_check = evtimer_new(a->base, on_memory_check, a);
+    MAG_ASSERT(a->drain_check != NULL && a->memory_check != NULL, "event_new");
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -258,13 +280,14 @@ static void close_parts(struct app *a)
     storage_close(a->storage);
     folders_fini(&a->folders);
     scratch_close(a->scratch, a->scratch_lock);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         if (a->signals[i] != NULL) {
             event_free(a->signals[i]);
         }
     }
     if (a->drain_check != NULL) {
         event_free(a->drain_check);
+        event_free(a->memory_check);
     }
     if (a->base != NULL) {
         event_base_free(a->base);

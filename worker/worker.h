@@ -9,6 +9,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+enum worker_term {
+    TERM_AUTO = 0,       /* checkpoint in a job of a batch system, else finish */
+    TERM_FINISH = 1,     /* running trials end by themselves */
+    TERM_CHECKPOINT = 2, /* they stop at a checkpoint and are given back */
+};
+
 struct worker_config {
     const char *driver_urls; /* comma-separated nng URLs, tried in turn: one driver is active */
     int slots;               /* 0 = one for each GPU, else one for each core */
@@ -20,11 +26,13 @@ struct worker_config {
     int64_t grace_ms;    /* between SIGTERM and SIGKILL; 0 = 10 s */
     int64_t start_ms;    /* a program's time to say `ready`; 0 = 2 min */
     bool quiet;          /* no start and stop lines on the log (embedded workers) */
+    enum worker_term on_term; /* what SIGTERM means */
     int64_t parent;      /* pid of the parent that this worker and its driver end with; 0 = none */
 };
 
 /* Runs until drained (SIGTERM or SIGINT; a second one stops the trials at a checkpoint, a third
- * kills them; once `parent` is gone the first one does what the second does) or told to go. Returns
+ * kills them; once `parent` is gone, or as `on_term` says, the first one does what the second does;
+ * SIGUSR1 does that always, and no more when it comes again) or told to go. Returns
  * the process's exit status: 0 drained, 1 an error while running, 2 a wrong configuration or a
  * driver of another protocol version (said on standard error). */
 int worker_run(const struct worker_config *cfg);

@@ -85,3 +85,43 @@ Test(argv, a_value_is_one_argument_whatever_it_holds)
     json_decref(list);
     json_decref(params);
 }
+
+/* ---- environments ---- */
+
+static char *joined(char **list)
+{
+    static char text[512];
+    argv_text(list, text, sizeof(text));
+    argv_free(list);
+    return text;
+}
+
+Test(argv, variables_take_parameters_and_go_without_absent_ones)
+{
+    json_t *params = parse(PARAMS);
+    json_t *env = parse("{\"A\":\"x\",\"B\":\"${n}/${opt}\",\"C\":\"${momentum}\",\"D\":null,\"E\":\"\"}");
+    char **list = NULL;
+    cr_assert_eq(argv_env(env, params, &list, NULL), MAG_OK);
+    cr_assert_str_eq(joined(list), "A=x B=64/adam D E=");
+    cr_assert_eq(argv_env(NULL, params, &list, NULL), MAG_OK);
+    cr_assert_str_eq(joined(list), "");
+    json_decref(env);
+    json_decref(params);
+}
+
+Test(argv, later_environments_go_over_earlier_ones)
+{
+    static char a1[] = "PATH=/bin", a2[] = "HOME=/me", a3[] = "TOKEN=s", b1[] = "PATH=/usr/bin",
+                b2[] = "TOKEN", b3[] = "PATHS=1", c1[] = "HOME=", c2[] = "GONE";
+    char *const a[] = {a1, a2, a3, NULL};
+    char *const b[] = {b1, b2, b3, NULL};
+    char *const c[] = {c1, c2, NULL};
+    char *text = joined(argv_merge(a, b, c));
+    cr_assert_not_null(strstr(text, "PATH=/usr/bin"), "%s", text);
+    cr_assert_not_null(strstr(text, "PATHS=1"), "%s", text);
+    cr_assert_not_null(strstr(text, "HOME="), "%s", text);
+    cr_assert_null(strstr(text, "/me"), "%s", text);
+    cr_assert_null(strstr(text, "TOKEN"), "%s", text);
+    cr_assert_null(strstr(text, "GONE"), "%s", text);
+    cr_assert_str_eq(joined(argv_merge(NULL, NULL, NULL)), "");
+}

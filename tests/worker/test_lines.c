@@ -106,6 +106,8 @@ Test(lines, unusable_lines_are_named_and_passed_over)
         {"::magpie {\"step\":1.5,\"metrics\":{}}", "\"step\""},
         {"::magpie {\"step\":1,\"metrics\":[1]}", "\"metrics\""},
         {"::magpie {\"checkpoint\":\"x\"}", "\"checkpoint\""},
+        {"::magpie {\"metrics\":{\"acc\":\"0.5\"}}", "\"acc\" must be a number, not a string"},
+        {"::magpie {\"result\":{\"acc\":true}}", "\"acc\" must be a number, not true"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct lines *l = make(NULL);
@@ -134,9 +136,69 @@ Test(lines, regular_expressions_find_metrics)
     struct mag_err err = {0};
     json_t *bad = json_pack("{s:s}", "acc", "([0-9]");
     cr_assert_eq(lines_create(&l, bad, "acc", 1, &h, &err), MAG_INVALID);
-    cr_assert_not_null(strstr(err.text, "\"acc\" is not a POSIX extended regular expression"), "%s",
+    cr_assert_not_null(strstr(err.text, "\"acc\" is no POSIX extended regular expression"), "%s",
                        err.text);
     json_decref(bad);
+}
+
+/* tqdm draws on standard error, without a line feed, before what else the script prints. */
+Test(lines, progress_bars_count_by_what_they_show_last)
+{
+    const char *p = "{\"acc\":\"acc=([0-9.]+)\",\"step\":\"epoch ([0-9]+)\"}";
+    const char *counted = "{\"acc\":\"acc=([0-9.]+)\"}";
+    /* One bar over all epochs: the last state of each. */
+    expect(p, "\repoch 1: 10% acc=0.1\repoch 1: 90% acc=0.2\repoch 2: 5% acc=0.3\repoch 2 acc=0.4",
+           "m1{\"acc\":0.20000000000000001} m2{\"acc\":0.40000000000000002} ");
+    /* A bar for each epoch, without a number to go by. */
+    expect(counted, "\r  0%\r 50% acc=0.5\r100% acc=0.25\n\r  0% acc=1\r100% acc=0.75\n",
+           "m1{\"acc\":0.25} m2{\"acc\":0.75} ");
+    /* The value was drawn over before the line ended. */
+    expect(counted, "acc=0.5\rdone   \n", "m1{\"acc\":0.5} ");
+    expect(counted, "acc=0.5\r\nacc=0.75\r\r\n", "m1{\"acc\":0.5} m2{\"acc\":0.75} ");
+    expect(counted, "acc=0.5\r", "m1{\"acc\":0.5} ");
+    /* A line of ours behind a bar. */
+    expect(NULL, "\r 45%|####  | 3/7::magpie {\"step\":4,\"metrics\":{\"acc\":1}}\n", "m4{\"acc\":1} ");
+    expect(NULL, "45%::magpie {\"step\":4,\"metrics\":{\"acc\":1}}\n", "");
+    expect(NULL, "::magpie {\"checkpoint\":4}\r 50%\n::magpie {\"checkpoint\":5}\n", "c4 c5 ");
+}
+
+Test(lines, colours_and_movements_of_the_cursor_are_not_seen)
+{
+    const char *p = "{\"acc\":\"^acc: ([0-9.]+)$\"}";
+    expect(p, "\033[1;32macc\033[0m: \033[38;5;10m0.5\033[0m\n", "m1{\"acc\":0.5} ");
+    expect(p, "\033]0;a title\aacc: 0.5\n\033]0;a title\033\\acc: 0.25\n",
+           "m1{\"acc\":0.5} m2{\"acc\":0.25} ");
+    expect(p, "\033[2K\033[1Aacc: 0.5\b\n", "m1{\"acc\":0.5} ");
+    expect(NULL, "\033[0m::magpie {\"checkpoint\":3}\033[0m\n", "c3 ");
+    expect(p, "\033[\nacc: 0.5\n\033", "m1{\"acc\":0.5} ");
+}
+
+Test(lines, steps_are_whole_and_have_a_limit)
+{
+    const char *p = "{\"acc\":\"acc=([0-9.]+)\",\"step\":\"epoch ([-0-9.e+]+)\"}";
+    expect(p, "epoch 1e300 acc=1\nepoch -7 acc=2\nepoch 4.0 acc=3\n",
+           "m1{\"acc\":1.0} m2{\"acc\":2.0} m4{\"acc\":3.0} ");
+    expect(NULL, "::magpie {\"step\":9007199254740991,\"metrics\":{\"acc\":1}}\n::magpie {\"metrics\":{}}\n",
+           "m9007199254740991{\"acc\":1} m9007199254740991{} ");
+    expect(NULL, "::magpie {\"step\":9007199254740992,\"metrics\":{\"acc\":1}}\n",
+           "!\"step\" must be a whole number from 0 on ");
+    expect(NULL, "::magpie {\"step\":3.0,\"metrics\":{\"acc\":1}}\n", "m3{\"acc\":1} ");
+}
+
+Test(lines, patterns_see_the_first_part_of_a_long_line)
+{
+    struct lines *l = make("{\"acc\":\"acc=([0-9.]+)\"}");
+    char *line = xmalloc(LINES_MATCH_MAX + 9);
+    memset(line, 'x', LINES_MATCH_MAX + 9);
+    memcpy(line + LINES_MATCH_MAX - 5, "acc=7", 5);
+    line[LINES_MATCH_MAX + 8] = '\n';
+    lines_add(l, line, LINES_MATCH_MAX + 9);
+    memset(line, 'x', LINES_MATCH_MAX);
+    memcpy(line + LINES_MATCH_MAX - 4, "acc=8", 5);
+    lines_add(l, line, LINES_MATCH_MAX + 9);
+    lines_destroy(l);
+    free(line);
+    cr_assert_str_eq(seen.data, "m1{\"acc\":7.0} ");
 }
 
 Test(lines, a_line_without_end_is_passed_over_whole)

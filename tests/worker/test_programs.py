@@ -62,7 +62,7 @@ class Programs(harness.Case):
                 "no_metric": ("failed", 'never reported "value"'), "nan": ("failed", None),
                 "bad_line": ("failed", "could not be used: line 1"),
                 "hang": ("failed", "limits.trial_time"), "flood": ("failed", "MiB of output")}
-        x = d.submit(spec(list(want), COMMAND, limits={"trial_time": "2s"}))
+        x = d.submit(spec(list(want), COMMAND, limits={"trial_time": "2s", "output": "30MB"}))
         trials = self.outcomes(d, x)
         self.check(trials, want)
         self.assertEqual(trials["quick"]["value"], 0.5)
@@ -76,7 +76,7 @@ class Programs(harness.Case):
                 "no_metric": ("failed", 'never reported "value"'), "nan": ("failed", None),
                 "error": ("failed", "the shapes 3 and 4 do not fit"), "hang": ("failed", "limits.trial_time"),
                 "flood": ("failed", "MiB of output"), "gone": ("failed", 'never reported "value"')}
-        x = d.submit(spec(list(want), EXECUTOR, limits={"trial_time": "2s"}))
+        x = d.submit(spec(list(want), EXECUTOR, limits={"trial_time": "2s", "output": "30MB"}))
         trials = self.outcomes(d, x)
         self.check(trials, want)
         self.assertEqual(trials["result_only"]["value"], 0.25)
