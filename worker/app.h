@@ -66,6 +66,7 @@ struct run {
     struct slot *slot;   /* the first of its slots, while it has any */
     struct child *child; /* a command's own process; an executor's belongs to the executor */
     struct executor *executor;
+    bool speaks;         /* a command that said `ready`: it hears orders on MAGPIE_FD */
     struct lines *lines; /* a command's output */
     struct outlog log;
     struct buf metrics; /* lines of metrics.jsonl not yet written */

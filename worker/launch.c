@@ -85,6 +85,7 @@ static void send_start(struct run *r);
 static void on_child_ready(struct run *r)
 {
     static const char leave[] = "{\"type\":\"exit\"}\n";
+    r->speaks = true;
     if (r->final_status == NULL) {
         send_start(r);
     } else {

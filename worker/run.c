@@ -263,7 +263,7 @@ static void end_program(struct run *r, const char *ask)
         run_finish(r, -1);
     } else if (run_child(r) == NULL) {
         run_finish(r, -1);
-    } else if (r->executor != NULL && ask != NULL) {
+    } else if ((r->executor != NULL || r->speaks) && ask != NULL) {
         executor_ask(r, ask);
     } else {
         executor_kill(r);

@@ -35,6 +35,7 @@ import urllib.parse
 ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.abspath(os.environ.get("MAGPIE_BUILD", os.path.join(ROOT, "build")))
 MAGPIE = os.path.join(BUILD, "magpie")
+CLIENT = os.path.join(ROOT, "clients", "python")  # for PYTHONPATH: import magpie_hpo
 DEADLINE = 30.0 * float(os.environ.get("MAGPIE_TEST_PATIENCE", "1"))
 
 _libc = ctypes.CDLL(None, use_errno=True)
