@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/alloc.h"
+#include "bridges/mlflow.h"
+#include "bridges/optuna.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/commands.h"
@@ -170,20 +172,79 @@ static int write_out(const char *path, const struct buf *b)
                           strerror(errno));
 }
 
+struct export
+{
+    struct client client;
+    const char *format, *to, *output;
+    bool metrics;
+};
+
+/* For another tool: always with the curves, always to a place of its own. */
+static int export_to(const struct export *o, const json_t *experiment, const json_t *trials)
+{
+    struct mag_err err = {0};
+    enum mag_status st = strcmp(o->to, "optuna") == 0
+                             ? optuna_write(o->output, experiment, trials, &err)
+                             : mlflow_write(o->output, experiment, trials, &err);
+    if (st != MAG_OK) {
+        return cmd_failf(st == MAG_CONFLICT ? CMD_USAGE : CMD_FAILED, "%s",
+                         err.text);
+    }
+    (void)printf("%s: %zu trials of \"%s\"\n", o->output, json_array_size(trials),
+                 format_string(experiment, "name"));
+    return CMD_OK;
+}
+
+static int export_text(const struct export *o, json_t *experiment, json_t *trials)
+{
+    struct buf b = {0};
+    if (o->client.json || strcmp(o->format, "json") == 0) {
+        json_t *all = json_pack("{s:O, s:O}", "experiment", experiment, "trials", trials);
+        char *text = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
+        buf_addf(&b, "%s\n", text);
+        free(text);
+        json_decref(all);
+    } else if (o->metrics) {
+        csv_metrics(trials, &b);
+    } else {
+        csv_trials(json_object_get(json_object_get(experiment, "spec"), "searchspace"), trials, &b);
+    }
+    int status = write_out(o->output, &b);
+    buf_fini(&b);
+    return status;
+}
+
+static int run(struct export *o, const char *key)
+{
+    struct mag_err err = {0};
+    json_t *experiment = NULL;
+    json_t *trials = NULL;
+    enum mag_status st = client_open(&o->client, &err);
+    if (st == MAG_OK) {
+        st = fetch(&o->client, key, o->metrics || o->to != NULL, &experiment, &trials, &err);
+    }
+    client_close(&o->client);
+    int status = st != MAG_OK    ? cmd_fail(&err)
+                 : o->to != NULL ? export_to(o, experiment, trials)
+                                 : export_text(o, experiment, trials);
+    json_decref(experiment);
+    json_decref(trials);
+    return status;
+}
+
 int cmd_export(int argc, char **argv)
 {
     static const char *const formats[] = {"csv", "json", NULL};
-    struct client c = {0};
-    const char *format = NULL;
-    const char *output = NULL;
-    bool metrics = false;
+    static const char *const tools[] = {"optuna", "mlflow", NULL};
+    struct export o = {0};
     const struct flag flags[] = {
-        CLIENT_FLAGS(&c),
-        FLAG(FLAG_TEXT, "format", &format, "FORMAT", "of the export", .fallback = "csv",
+        CLIENT_FLAGS(&o.client),
+        FLAG(FLAG_TEXT, "format", &o.format, "FORMAT", "of the export", .fallback = "csv",
              .choices = formats),
-        FLAG(FLAG_BOOL, "metrics", &metrics, NULL,
+        FLAG(FLAG_BOOL, "metrics", &o.metrics, NULL,
              "the metric curves (CSV: one row a step and metric)"),
-        FLAG(FLAG_TEXT, "output", &output, "FILE", "where to [standard output]", .letter = 'o'),
+        FLAG(FLAG_TEXT, "to", &o.to, "TOOL", "for another tool, with the curves", .choices = tools),
+        FLAG(FLAG_TEXT, "output", &o.output, "FILE", "where to [standard output]", .letter = 'o'),
         {0},
     };
     const struct flags_usage u = {
@@ -192,41 +253,20 @@ int cmd_export(int argc, char **argv)
         .flags = flags,
         .min_args = 1,
         .max_args = 1,
-        .summary = "Writes an experiment's trials as CSV or JSON.",
-        .detail = "ID is an experiment's number or its name. --json is --format json."};
+        .summary = "Writes an experiment's trials as CSV or JSON, or for Optuna or MLflow.",
+        .detail =
+            "ID is an experiment's number or its name. --json is --format json.\n"
+            "--to optuna --output FILE.db: a new study file for optuna.load_study. --to mlflow "
+            "--output DIR: adds the\nexperiment to an MLflow file store. What is there already "
+            "is never overwritten by these two."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
         return status;
     }
-    struct mag_err err = {0};
-    json_t *experiment = NULL;
-    json_t *trials = NULL;
-    enum mag_status st = client_open(&c, &err);
-    if (st == MAG_OK) {
-        st = fetch(&c, args.items[0], metrics, &experiment, &trials, &err);
+    if (o.to != NULL && o.output == NULL) {
+        return cmd_failf(CMD_USAGE, "--to %s needs --output %s", o.to,
+                         strcmp(o.to, "optuna") == 0 ? "FILE.db" : "DIR");
     }
-    client_close(&c);
-    if (st == MAG_OK) {
-        struct buf b = {0};
-        if (c.json || strcmp(format, "json") == 0) {
-            json_t *all = json_pack("{s:O, s:O}", "experiment", experiment, "trials", trials);
-            char *text = json_dumps(all, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
-            buf_addf(&b, "%s\n", text);
-            free(text);
-            json_decref(all);
-        } else if (metrics) {
-            csv_metrics(trials, &b);
-        } else {
-            csv_trials(json_object_get(json_object_get(experiment, "spec"), "searchspace"), trials,
-                       &b);
-        }
-        status = write_out(output, &b);
-        buf_fini(&b);
-    } else {
-        status = cmd_fail(&err);
-    }
-    json_decref(experiment);
-    json_decref(trials);
-    return status;
+    return run(&o, args.items[0]);
 }

@@ -82,7 +82,7 @@ static int run_export(const char *folder, const char *output)
 {
     char *trainer = program_find("magpie-trainer");
     if (trainer == NULL) {
-        return cmd_failf(CMD_FAILED, "magpie model: this installation has no magpie-trainer");
+        return cmd_failf(CMD_FAILED, "this installation has no magpie-trainer");
     }
     const char *const line[] = {trainer, "--export", folder, "--output", output, NULL};
     char *said = NULL;
@@ -104,13 +104,13 @@ static int export_trial(json_t *trial, const char *experiment, struct client *c,
     }
     if (uri == NULL) {
         return cmd_failf(CMD_FAILED,
-                         "magpie model: trial %" PRId64 " of %s has no checkpoint (yet)", id,
+                         "trial %" PRId64 " of %s has no checkpoint (yet)", id,
                          experiment);
     }
     char scratch[] = "/tmp/magpie-model-XXXXXX";
     char *folder = NULL;
     if (mkdtemp(scratch) == NULL) {
-        return cmd_failf(CMD_FAILED, "magpie model: cannot make a folder below /tmp");
+        return cmd_failf(CMD_FAILED, "cannot make a folder below /tmp");
     }
     int status = fetch_checkpoint(uri, scratch, &folder, &err) == MAG_OK
                      ? run_export(folder, output)
@@ -155,7 +155,7 @@ int cmd_model(int argc, char **argv)
         return status;
     }
     if (output == NULL) {
-        return cmd_failf(CMD_USAGE, "magpie model: say where to: --output NAME.onnx or "
+        return cmd_failf(CMD_USAGE, "say where to: --output NAME.onnx or "
                                     "--output NAME.safetensors");
     }
     json_t *trial = NULL;

@@ -41,7 +41,7 @@ int cmd_predict(int argc, char **argv)
     }
     char *trainer = program_find("magpie-trainer");
     if (trainer == NULL) {
-        return cmd_failf(CMD_FAILED, "magpie predict: this installation has no magpie-trainer");
+        return cmd_failf(CMD_FAILED, "this installation has no magpie-trainer");
     }
     const char *line[10] = {trainer, "--predict", args.items[0], "--data", args.items[1]};
     int n = 5;
@@ -56,7 +56,7 @@ int cmd_predict(int argc, char **argv)
         line[n++] = "--json";
     }
     (void)execv(trainer, (char *const *)(uintptr_t)line);
-    status = cmd_failf(CMD_FAILED, "magpie predict: %s: %s", trainer, strerror(errno));
+    status = cmd_failf(CMD_FAILED, "%s: %s", trainer, strerror(errno));
     free(trainer);
     return status;
 }

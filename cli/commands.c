@@ -16,6 +16,7 @@ const struct command commands[] = {
     {"submit", "give an experiment file to a running driver", SEARCH, cmd_submit},
 
     {"validate", "check an experiment file; every fault with line and column", FILES, cmd_validate},
+    {"import", "make an experiment of a study of Optuna", FILES, cmd_import},
     {"plan", "what a search will do before anything is spent", FILES, cmd_plan},
     {"simulate", "play a search in virtual time: how many workers pay off?", FILES, cmd_simulate},
 
@@ -25,7 +26,7 @@ const struct command commands[] = {
     {"best", "an experiment's best trial", LOOK, cmd_best},
     {"logs", "what a trial printed", LOOK, cmd_logs},
     {"watch", "follow an experiment to its end", LOOK, cmd_watch},
-    {"export", "trials as CSV or JSON", LOOK, cmd_export},
+    {"export", "trials as CSV or JSON, or for Optuna or MLflow", LOOK, cmd_export},
     {"model", "write a trained model as ONNX or safetensors", LOOK, cmd_model},
     {"verify", "derive every decision again from the record", LOOK, cmd_verify},
 

@@ -17,6 +17,7 @@ int cmd_submit(int argc, char **argv);
 int cmd_fork(int argc, char **argv);
 int cmd_repeat(int argc, char **argv);
 
+int cmd_import(int argc, char **argv);
 int cmd_list(int argc, char **argv);
 int cmd_model(int argc, char **argv);
 int cmd_predict(int argc, char **argv);

@@ -148,3 +148,77 @@ char *format_objectives(const json_t *object)
     }
     return b.data;
 }
+
+/* ---- files ---- */
+
+static void add_value(struct buf *b, const json_t *v, int level, int depth);
+
+static void add_break(struct buf *b, bool lines, int level)
+{
+    if (!lines) {
+        return;
+    }
+    buf_addc(b, '\n');
+    for (int i = 0; i < level; i++) {
+        buf_adds(b, "  ");
+    }
+}
+
+static void add_members(struct buf *b, const json_t *v, int level, int depth)
+{
+    bool lines = level < depth;
+    const char *key = NULL;
+    json_t *item = NULL;
+    const char *between = "";
+    buf_addc(b, '{');
+    json_object_foreach((json_t *)(uintptr_t)v, key, item)
+    {
+        buf_adds(b, between);
+        add_break(b, lines, level + 1);
+        buf_add_json_string(b, key);
+        buf_adds(b, ": ");
+        add_value(b, item, level + 1, depth);
+        between = lines ? "," : ", ";
+    }
+    add_break(b, lines, level);
+    buf_addc(b, '}');
+}
+
+/* A list of objects takes a line for each. */
+static void add_items(struct buf *b, const json_t *v, int level, int depth)
+{
+    bool lines = json_is_object(json_array_get(v, 0)) && level < depth;
+    size_t i = 0;
+    json_t *item = NULL;
+    buf_addc(b, '[');
+    json_array_foreach(v, i, item)
+    {
+        buf_adds(b, i == 0 ? "" : lines ? "," : ", ");
+        add_break(b, lines, level + 1);
+        add_value(b, item, lines ? depth : level + 1, depth);
+    }
+    add_break(b, lines, level);
+    buf_addc(b, ']');
+}
+
+static void add_value(struct buf *b, const json_t *v, int level, int depth)
+{
+    if (json_is_object(v)) {
+        add_members(b, v, level, depth);
+    } else if (json_is_array(v)) {
+        add_items(b, v, level, depth);
+    } else if (json_is_real(v)) {
+        buf_add_json_number(b, json_real_value(v));
+    } else {
+        char *text = mjson_dump(v);
+        buf_adds(b, text);
+        free(text);
+    }
+}
+
+char *format_file(const json_t *value, int depth)
+{
+    struct buf b = {0};
+    add_value(&b, value, 0, depth);
+    return buf_take(&b);
+}

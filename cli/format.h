@@ -29,6 +29,9 @@ char *format_objectives(const json_t *object);
 enum term_colour format_state_colour(const char *state);
 /* The sentence of a "why" ({"code", "text"}, a string or null), "" when there is none; borrowed. */
 const char *format_why(const json_t *object);
+/* A file as a person would write it, malloc'ed: objects down to `depth` on lines of their own, what is
+ * below on one line, numbers in their shortest form. */
+char *format_file(const json_t *value, int depth);
 /* "a, b, c" of an array of strings, malloc'ed. */
 char *format_join(const json_t *strings);
 
