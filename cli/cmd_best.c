@@ -23,8 +23,20 @@ static void print_params(const json_t *params)
 static void print_text(const json_t *best)
 {
     char *values = format_values(best);
-    (void)printf("trial %" PRId64 ": %s at step %" PRId64 " (%s)\n", format_int(best, "trial"),
-                 values, format_int(best, "step"), format_string(best, "state"));
+    char *spread = format_spread(best);
+    bool whole = spread[0] != '\0'; /* a point of several folds has no step of its own */
+    (void)printf("%s %" PRId64 ": %s%s", whole ? "point" : "trial", format_int(best, "trial"),
+                 values, spread);
+    if (!whole) {
+        (void)printf(" at step %" PRId64, format_int(best, "step"));
+    }
+    (void)printf(" (%s)\n", format_string(best, whole ? "point_state" : "state"));
+    free(spread);
+    char *refit = format_refit(best);
+    if (refit != NULL) {
+        (void)printf("  %s\n", refit);
+    }
+    free(refit);
     const json_t *violation = json_object_get(best, "violation");
     if (json_number_value(violation) > 0) {
         char number[32];

@@ -52,6 +52,9 @@ static void add_cell(struct buf *b, const json_t *value)
 
 /* The parameters in the order of the search space, then what trials measure when that is more than
  * the objective. */
+static const char *const fold_columns[] = {"point", "fold", "mean", "deviation"};
+#define N_FOLD_COLUMNS (sizeof(fold_columns) / sizeof(fold_columns[0]))
+
 static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
 {
     const char *name = NULL;
@@ -59,6 +62,10 @@ static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
     const json_t *measures = json_object_get(json_array_get(trials, 0), "values");
     for (size_t c = 0; c < N_COLUMNS; c++) {
         buf_addf(b, "%s%s", c > 0 ? "," : "", columns[c]);
+    }
+    size_t n_fold = json_object_get(json_array_get(trials, 0), "point") != NULL ? N_FOLD_COLUMNS : 0;
+    for (size_t c = 0; c < n_fold; c++) {
+        buf_addf(b, ",%s", fold_columns[c]);
     }
     json_object_foreach((json_t *)(uintptr_t)space, name, value)
     {
@@ -82,6 +89,10 @@ static void csv_trials(const json_t *space, const json_t *trials, struct buf *b)
         for (size_t c = 0; c < N_COLUMNS; c++) {
             buf_adds(b, c > 0 ? "," : "");
             add_cell(b, json_object_get(trial, columns[c]));
+        }
+        for (size_t c = 0; c < n_fold; c++) {
+            buf_adds(b, ",");
+            add_cell(b, json_object_get(trial, fold_columns[c]));
         }
         json_object_foreach((json_t *)(uintptr_t)space, name, value)
         {

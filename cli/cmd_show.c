@@ -102,8 +102,10 @@ static void print_best(const json_t *x)
     }
     char *values = format_values(best);
     char *params = format_params(json_object_get(best, "params"));
-    (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n%-11s %s\n", "best",
-                 format_int(best, "trial"), values, format_int(best, "step"), "", params);
+    char *spread = format_spread(best);
+    (void)printf("%-11s trial %" PRId64 ": %s%s at step %" PRId64 "\n%-11s %s\n", "best",
+                 format_int(best, "trial"), values, spread, format_int(best, "step"), "", params);
+    free(spread);
     free(values);
     free(params);
     if (json_object_get(x, "pareto") != NULL) {
@@ -130,10 +132,15 @@ static void print_text(const json_t *x)
     row_members("optimizer", json_object_get(spec, "optimizer"));
     row_members("resource", json_object_get(spec, "resource"));
     row_members("limits", json_object_get(x, "limits"));
+    row_members("validation", json_object_get(spec, "validation"));
     print_constraints(json_object_get(spec, "constraints"));
     print_warm_start(json_object_get(x, "warm_start"));
     (void)printf("%-11s %" PRId64 "\n", "seed", format_int(spec, "seed"));
     row("trials", counts);
+    if (format_int(x, "folds") > 1) {
+        (void)printf("%-11s %" PRId64 ", %" PRId64 " ended\n", "points", format_int(x, "points"),
+                     format_int(x, "points_ended"));
+    }
     print_best(x);
     row("tags", tags);
     row("notes", format_string(x, "notes"));

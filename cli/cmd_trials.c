@@ -9,7 +9,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void add_row(struct table *t, const json_t *trial)
+/* The trial's place in its point, and what its point's folds say so far. */
+static void add_fold(struct table *t, const json_t *trial)
+{
+    char mean[32];
+    char *spread = format_spread(trial);
+    table_addf(t, "%" PRId64, format_int(trial, "point"));
+    if (json_is_true(json_object_get(trial, "refit"))) {
+        table_add(t, "refit");
+    } else {
+        table_addf(t, "%" PRId64 "/%" PRId64, format_int(trial, "fold"), format_int(trial, "folds"));
+    }
+    table_addf(t, "%s%s", format_number(json_object_get(trial, "mean"), mean), spread);
+    free(spread);
+}
+
+static void add_row(struct table *t, const json_t *trial, bool folds)
 {
     const char *state = format_string(trial, "state");
     char *values = format_values(trial);
@@ -22,6 +37,9 @@ static void add_row(struct table *t, const json_t *trial)
     table_add(t, strcmp(step, "null") == 0 ? "-" : step);
     table_add(t, strcmp(budget, "null") == 0 ? "-" : budget);
     table_add(t, values);
+    if (folds) {
+        add_fold(t, trial);
+    }
     table_add(t, params);
     table_add(t, format_string(trial, "worker"));
     const char *reason = format_string(trial, "reason");
@@ -36,13 +54,19 @@ static void print_table(const json_t *all)
 {
     static const char *const heads[] = {">TRIAL", "STATE",      ">ATTEMPT", ">STEP", ">BUDGET",
                                         ">VALUE", "PARAMETERS", "WORKER",   "WHY"};
+    static const char *const fold_heads[] = {
+        ">TRIAL", "STATE", ">ATTEMPT", ">STEP",      ">BUDGET", ">VALUE",
+        ">POINT", ">FOLD", "MEAN",     "PARAMETERS", "WORKER",  "WHY"};
     struct table t;
-    table_init(&t, heads, sizeof(heads) / sizeof(heads[0]));
+    bool folds = json_object_get(json_array_get(all, 0), "point") != NULL;
+    table_init(&t, folds ? fold_heads : heads,
+               folds ? sizeof(fold_heads) / sizeof(fold_heads[0])
+                     : sizeof(heads) / sizeof(heads[0]));
     size_t i = 0;
     const json_t *trial = NULL;
     json_array_foreach(all, i, trial)
     {
-        add_row(&t, trial);
+        add_row(&t, trial, folds);
     }
     table_print(&t, stdout);
     table_fini(&t);
@@ -60,7 +84,9 @@ static enum mag_status order_of(struct client *c, const char *key, const char *s
     char *path = client_experiment(c, key, "");
     enum mag_status st = client_call(c, "GET", path, NULL, 0, &x, err);
     const char *direction = format_string(json_object_get(x, "objective"), "direction");
-    *ret = strcmp(direction, "min") == 0 ? "value" : "-value";
+    bool folds = format_int(x, "folds") > 1;
+    bool down = strcmp(direction, "min") == 0;
+    *ret = folds ? (down ? "mean" : "-mean") : down ? "value" : "-value";
     free(path);
     json_decref(x);
     return st;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/format.h"
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/json.h"
 
@@ -132,6 +133,31 @@ char *format_values(const json_t *trial)
         }
     }
     return b.data;
+}
+
+char *format_spread(const json_t *best)
+{
+    char number[32];
+    const json_t *deviation = json_object_get(best, "deviation");
+    if (!json_is_number(deviation)) {
+        return xstrdup("");
+    }
+    return xasprintf(" ± %s over %" PRId64 " folds", format_number(deviation, number),
+                     format_int(best, "folds_done"));
+}
+
+char *format_refit(const json_t *best)
+{
+    const json_t *refit = json_object_get(best, "refit");
+    if (!json_is_object(refit)) {
+        return NULL;
+    }
+    const char *state = format_string(refit, "state");
+    const char *uri = format_string(json_object_get(refit, "checkpoint"), "uri");
+    bool done = strcmp(state, "completed") == 0;
+    return xasprintf("%s as trial %" PRId64 "%s%s%s%s", done ? "refitted" : "refit",
+                     format_int(refit, "trial"), done ? "" : ", ", done ? "" : state,
+                     uri[0] != '\0' ? ": " : "", uri);
 }
 
 char *format_objectives(const json_t *object)

@@ -24,6 +24,10 @@ double format_time(const char *rfc3339);
 char *format_params(const json_t *params);
 /* "0.93" of a trial, or "0.93 ms=12" where it measured more than the objective; malloc'ed. */
 char *format_values(const json_t *trial);
+/* What follows a best trial's value: " ± 0.02 over 5 folds", or "" without folds; malloc'ed. */
+char *format_spread(const json_t *best);
+/* "refitted as trial 13: file:/…/1-1" of a best trial, NULL where it was not refitted; malloc'ed. */
+char *format_refit(const json_t *best);
 /* "maximize acc, minimize ms" of an experiment, its file or a plan; malloc'ed. */
 char *format_objectives(const json_t *object);
 enum term_colour format_state_colour(const char *state);

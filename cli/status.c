@@ -47,6 +47,27 @@ static void add_best(struct buf *b, const json_t *experiment)
     }
 }
 
+/* "3/20 points", "3 of 7 trials": points where a point is several trials. */
+static void add_done(struct buf *b, const json_t *experiment, bool bar, int64_t done,
+                     int64_t created)
+{
+    bool folds = format_int(experiment, "folds") > 1;
+    int64_t limit = format_int(json_object_get(experiment, "limits"), "trials");
+    const char *what = folds ? "points" : "trials";
+    done = folds ? format_int(experiment, "points_ended") : done;
+    created = folds ? format_int(experiment, "points") : created;
+    if (bar && limit > 0) {
+        char *drawn = term_bar((double)done / (double)limit, 22);
+        buf_addf(b, "%s ", drawn);
+        free(drawn);
+    }
+    if (limit > 0) {
+        buf_addf(b, "%" PRId64 "/%" PRId64 " %s", done, limit, what);
+    } else {
+        buf_addf(b, "%" PRId64 " of %" PRId64 " %s", done, created, what);
+    }
+}
+
 char *status_line(const json_t *experiment, bool bar)
 {
     const json_t *counts = json_object_get(experiment, "counts");
@@ -59,18 +80,8 @@ char *status_line(const json_t *experiment, bool bar)
     }
     /* A trial that waits at a rung has run as far as it was asked to: it counts as done here. */
     int64_t done = ended + format_int(counts, "paused");
-    int64_t limit = format_int(json_object_get(experiment, "limits"), "trials");
     struct buf b = {0};
-    if (bar && limit > 0) {
-        char *drawn = term_bar((double)done / (double)limit, 22);
-        buf_addf(&b, "%s ", drawn);
-        free(drawn);
-    }
-    if (limit > 0) {
-        buf_addf(&b, "%" PRId64 "/%" PRId64 " trials", done, limit);
-    } else {
-        buf_addf(&b, "%" PRId64 " of %" PRId64 " trials", done, created);
-    }
+    add_done(&b, experiment, bar, done, created);
     buf_addf(&b, ", %" PRId64 " running", format_int(counts, "running"));
     int64_t failed = format_int(counts, "failed");
     if (failed > 0) {
@@ -114,10 +125,19 @@ static void print_best(struct client *c, const json_t *experiment, FILE *f)
     (void)fprintf(f, "%sbest: trial %" PRId64 ", %s %s%s", term_on(f, TERM_BOLD), trial,
                   metric_of(experiment), format_number(json_object_get(best, "value"), number),
                   term_off(f));
-    if (format_int(best, "step") > 0) {
+    char *spread = format_spread(best);
+    char *refit = format_refit(best);
+    if (spread[0] != '\0') {
+        (void)fprintf(f, "%s", spread);
+    } else if (format_int(best, "step") > 0) {
         (void)fprintf(f, " at %s %" PRId64, unit[0] != '\0' ? unit : "step",
                       format_int(best, "step"));
     }
+    if (refit != NULL) {
+        (void)fprintf(f, "\n  %s", refit);
+    }
+    free(spread);
+    free(refit);
     char *params = format_params(json_object_get(best, "params"));
     (void)fprintf(f, "\n  %s\n", params);
     free(params);

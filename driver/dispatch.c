@@ -376,7 +376,7 @@ static void fill_measures(struct event *ev, struct worker *w, const struct wire_
     const struct experiment *x = driver_experiment(w->pool->driver, r->experiment);
     const struct trial *t = x != NULL && x->study != NULL ? study_trial(x->study, r->trial) : NULL;
     const struct spec *spec = t != NULL ? study_spec(x->study) : NULL;
-    for (int i = 1; spec != NULL && i < spec->n_measures; i++) {
+    for (int i = 1; spec != NULL && !trial_is_refit(t) && i < spec->n_measures; i++) {
         const char *name = spec->measures[i].name;
         const json_t *v = json_object_get(r->metrics, name);
         if (v != NULL) {

@@ -152,6 +152,7 @@ void event_clear_decision(struct event *ev)
     ev->state = TRIAL_WAITING;
     ev->state_attempt = 0;
     ev->created_trial = 0;
+    ev->refit = 0;
     ev->moves = NULL;
     ev->n_moves = 0;
     ev->study = STUDY_RUNNING;
@@ -415,6 +416,7 @@ void event_encode(const struct event *ev, int dims, struct buf *out)
     put_moves(out, ev);
     put_points(out, ev);
     put_text(out, "reason", ev->reason);
+    put_int(out, "refit", ev->refit, 0);
     put_text(out, "request", ev->request);
     put_flag(out, "retry", ev->retry);
     put_int(out, "state", (int64_t)ev->state, TRIAL_WAITING);

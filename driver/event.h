@@ -155,6 +155,7 @@ struct event {
     enum trial_state state;  /* the trial's state afterwards */
     int64_t state_attempt;   /* the trial's attempt afterwards */
     int64_t created_trial;   /* ENQUEUE, TRIAL_RETRY: the new id */
+    int64_t refit;           /* the point that runs once more, on all data: its trial is created; 0 = none */
     struct event_move *moves;
     int n_moves;
     enum study_state study;  /* the study's state afterwards */

@@ -292,6 +292,7 @@ static const struct key_row keys[] = {
     {"moves", K_OTHER, 0, 0, 0, get_moves},
     {"points", K_OTHER, 0, 0, 0, get_points},
     {"reason", K_TEXT, AT(reason), 0, 0, NULL},
+    {"refit", K_INT, AT(refit), 0, INT64_MAX, NULL},
     {"request", K_TEXT, AT(request), 0, 0, NULL},
     {"retry", K_FLAG, AT(retry), 0, 0, NULL},
     {"state", K_ENUM, AT(state), 0, TRIAL_STATES - 1, NULL},

@@ -237,6 +237,9 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .gpus = spec->requires_.gpus,
         .limits = grant_limits(x),
         .wait_mb = grant_wait_mb(x, t),
+        .folds = spec->validation.present ? spec->validation.folds : 0,
+        .fold = t->fold,
+        .split = spec_split_json(spec),
     };
     if (h->resume_uri != NULL) {
         g->resume_uri = xstrdup(h->resume_uri);

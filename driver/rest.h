@@ -24,6 +24,9 @@ void rest_fail_begun(struct driver *d, struct experiment *x);
 /* ---- JSON (rest_json.c) ---- */
 /* The parts of a trial or experiment as design says. `full` adds the resolved spec and limits. */
 void rest_add_experiment(struct buf *out, struct driver *d, const struct experiment *x, bool full);
+/* As rest_add_trial, by what its point counts: with folds `value` is their mean. */
+void rest_add_best(struct buf *out, struct driver *d, const struct experiment *x,
+                   const struct trial *t);
 void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
                     const struct trial *t);
 void rest_add_params(struct buf *out, const struct space *s, const double *point);

@@ -63,6 +63,18 @@ static void add_resume(struct buf *out, int64_t step, const char *uri)
     buf_addc(out, '}');
 }
 
+/* Which part of the data it is for. */
+static void add_fold(struct buf *out, const struct experiment *x, const struct trial *t)
+{
+    json_t *split = spec_split_json(study_spec(x->study));
+    if (split != NULL) {
+        buf_addf(out, ",\"fold\":%d,\"folds\":%d,\"split\":", (int)t->fold,
+                 study_folds(x->study));
+        rest_add_json(out, split);
+        json_decref(split);
+    }
+}
+
 static void add_given(struct buf *out, const struct experiment *x, const struct trial *t,
                       int64_t attempt, int64_t budget, int64_t resume_step, const char *resume_uri)
 {
@@ -80,6 +92,7 @@ static void add_given(struct buf *out, const struct experiment *x, const struct 
     }
     buf_adds(out, ",\"resume_from\":");
     add_resume(out, resume_step, resume_uri);
+    add_fold(out, x, t);
     buf_addc(out, '}');
 }
 

@@ -173,15 +173,17 @@ void rest_experiment_fork(struct http_call *c)
     free(request);
 }
 
-/* The k best completed trials by value, ties by id. */
+/* The k best completed points by value, ties by id. */
 static int best_trials(const struct experiment *x, int k, int64_t *ids)
 {
     struct page p = {.limit = k, .down = study_spec(x->study)->maximize};
     p.items = xcalloc((size_t)k + 1, sizeof(*p.items));
     for (int64_t id = 1; id <= study_trials(x->study); id++) {
         const struct trial *t = study_trial(x->study, id);
-        if (t->state == TRIAL_COMPLETED && !isnan(t->value) && trial_violation(x->study, t) == 0) {
-            page_offer(&p, t->value, id);
+        double v = study_measure(x->study, t, 0);
+        if (t->id == t->point_of && study_point_state(x->study, t) == TRIAL_COMPLETED && !isnan(v) &&
+            trial_violation(x->study, t) == 0) {
+            page_offer(&p, v, id);
         }
     }
     for (int i = 0; i < p.n; i++) {
@@ -211,6 +213,9 @@ static json_t *repeat_of(const struct experiment *x, const int64_t *ids, int k, 
     (void)json_object_set(doc, "limits", limits);
     (void)json_object_set_new(limits, "trials", json_integer(k));
     (void)json_object_del(limits, "target");
+    if (json_is_object(json_object_get(doc, "validation"))) {
+        (void)json_object_set_new(json_object_get(doc, "validation"), "refit", json_false());
+    }
     const char *name = study_spec(x->study)->name;
     char *label = xasprintf("%s-repeat-%llu", name != NULL && *name != '\0' ? name : "experiment",
                             (unsigned long long)seed);
@@ -393,7 +398,7 @@ void rest_experiment_best(struct http_call *c)
         http_problem(c, 404, "experiment %lld has no trial with a value yet", (long long)c->x->id);
         return;
     }
-    rest_add_trial(&c->out, c->d, c->x, t);
+    rest_add_best(&c->out, c->d, c->x, t);
     http_reply(c);
 }
 
@@ -409,7 +414,7 @@ void rest_experiment_result(struct http_call *c)
     buf_adds(&c->out, ",\"metric\":");
     buf_add_json_string(&c->out, spec->metric);
     buf_adds(&c->out, ",\"value\":");
-    buf_add_json_number(&c->out, t != NULL ? t->value : NAN);
+    buf_add_json_number(&c->out, t != NULL ? study_measure(c->x->study, t, 0) : NAN);
     buf_adds(&c->out, ",\"params\":");
     if (t != NULL) {
         rest_add_params(&c->out, spec->space, t->point);
@@ -418,7 +423,7 @@ void rest_experiment_result(struct http_call *c)
     }
     buf_adds(&c->out, ",\"best\":");
     if (t != NULL) {
-        rest_add_trial(&c->out, c->d, c->x, t);
+        rest_add_best(&c->out, c->d, c->x, t);
     } else {
         buf_adds(&c->out, "null");
     }
@@ -449,7 +454,7 @@ void rest_experiment_pareto(struct http_call *c)
     buf_adds(&c->out, ",\"trials\":[");
     for (int i = 0; i < (one ? 1 : n); i++) {
         buf_adds(&c->out, i > 0 ? "," : "");
-        rest_add_trial(&c->out, c->d, c->x, one ? best : study_trial(c->x->study, front[i]));
+        rest_add_best(&c->out, c->d, c->x, one ? best : study_trial(c->x->study, front[i]));
     }
     buf_adds(&c->out, "]}");
     http_reply(c);

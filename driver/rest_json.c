@@ -197,7 +197,8 @@ static void add_trial_origin(struct buf *out, const struct trial *t)
 }
 
 /* Every measure by name, and whether they keep the outcome constraints. */
-static void add_measures(struct buf *out, const struct experiment *x, const struct trial *t)
+static void add_measures(struct buf *out, const struct experiment *x, const struct trial *t,
+                         bool of_point)
 {
     const struct spec *spec = study_spec(x->study);
     if (spec->n_measures < 2 && spec->n_bounds == 0) {
@@ -208,7 +209,8 @@ static void add_measures(struct buf *out, const struct experiment *x, const stru
         buf_addc(out, i == 0 ? '{' : ',');
         buf_add_json_string(out, spec->measures[i].name);
         buf_addc(out, ':');
-        buf_add_json_number(out, trial_measure(t, i));
+        buf_add_json_number(out,
+                            of_point ? study_measure(x->study, t, i) : trial_measure(t, i));
     }
     buf_addc(out, '}');
     if (spec->n_bounds > 0) {
@@ -217,8 +219,53 @@ static void add_measures(struct buf *out, const struct experiment *x, const stru
     }
 }
 
-void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
-                    const struct trial *t)
+/* What the folds of its point say together; each fold's own value stands in the first one. */
+static void add_point(struct buf *out, const struct experiment *x, const struct trial *t)
+{
+    const struct study *s = x->study;
+    if (!study_spec(s)->validation.present) {
+        return;
+    }
+    add_int(out, "point", t->point_of);
+    add_int(out, "fold", t->fold);
+    add_int(out, "folds", study_folds(s));
+    if (trial_is_refit(t)) {
+        buf_adds(out, ",\"refit\":true");
+    }
+    if (trial_stands_alone(s, t)) {
+        return;
+    }
+    struct point_stat stat = study_point_stat(s, t, 0);
+    add_text(out, "point_state", trial_state_name(study_point_state(s, t)));
+    key(out, "mean");
+    buf_add_json_number(out, stat.mean);
+    key(out, "deviation");
+    buf_add_json_number(out, stat.deviation);
+    add_int(out, "folds_done", stat.n);
+    const struct trial *f;
+    for (int i = 0; t->fold == 1 && (f = study_point_fold(s, t, i)) != NULL; i++) {
+        buf_adds(out, i == 0 ? ",\"fold_values\":[" : ",");
+        buf_add_json_number(out, f->value);
+    }
+    buf_adds(out, t->fold == 1 ? "]" : "");
+}
+
+/* The last trial, on all data: what is to be used of the search. */
+static void add_refit(struct buf *out, const struct experiment *x, const struct trial *best)
+{
+    const struct trial *t = study_refit(x->study);
+    if (t != NULL && t->point_of == best->point_of) {
+        key(out, "refit");
+        buf_adds(out, "{\"trial\":");
+        buf_add_int(out, t->id);
+        add_text(out, "state", trial_state_name(t->state));
+        add_checkpoint(out, t);
+        buf_addc(out, '}');
+    }
+}
+
+static void add_whole_trial(struct buf *out, struct driver *d, const struct experiment *x,
+                            const struct trial *t, bool best)
 {
     buf_adds(out, "{\"trial\":");
     buf_add_int(out, t->id);
@@ -230,8 +277,8 @@ void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *
     add_int_from(out, "budget", t->budget, 1);
     add_int_from(out, "step", t->step, 0);
     key(out, "value");
-    buf_add_json_number(out, t->value);
-    add_measures(out, x, t);
+    buf_add_json_number(out, best ? study_measure(x->study, t, 0) : t->value);
+    add_measures(out, x, t, best);
     add_int(out, "failures", t->failures);
     add_int(out, "losses", t->losses);
     add_int(out, "late", t->late);
@@ -239,13 +286,29 @@ void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *
         add_int(out, "memory_mb", t->peak_mb);
     }
     add_trial_origin(out, t);
+    add_point(out, x, t);
     add_checkpoint(out, t);
     add_time(out, "created", t->created_ms);
     add_time(out, "started", t->started_ms);
     add_time(out, "ended", t->ended_ms);
     key(out, "where");
     rest_add_json(out, t->where);
+    if (best) {
+        add_refit(out, x, t);
+    }
     buf_addc(out, '}');
+}
+
+void rest_add_trial(struct buf *out, struct driver *d, const struct experiment *x,
+                    const struct trial *t)
+{
+    add_whole_trial(out, d, x, t, false);
+}
+
+void rest_add_best(struct buf *out, struct driver *d, const struct experiment *x,
+                   const struct trial *t)
+{
+    add_whole_trial(out, d, x, t, true);
 }
 
 /* ---- an experiment ---- */
@@ -260,6 +323,11 @@ static void add_counts(struct buf *out, const struct experiment *x)
                  (long long)counts[i]);
     }
     buf_addc(out, '}');
+    if (study_spec(x->study)->validation.present) {
+        add_int(out, "folds", study_folds(x->study));
+        add_int(out, "points", study_points(x->study));
+        add_int(out, "points_ended", study_points_ended(x->study));
+    }
 }
 
 static void add_limits(struct buf *out, const struct experiment *x)
@@ -290,7 +358,7 @@ static void add_progress(struct buf *out, struct driver *d, const struct experim
     const struct trial *best = study_best(x->study);
     key(out, "best");
     if (best != NULL) {
-        rest_add_trial(out, d, x, best);
+        rest_add_best(out, d, x, best);
     } else {
         buf_adds(out, "null");
     }

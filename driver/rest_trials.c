@@ -34,6 +34,8 @@ NUMBER(losses, (double)t->losses)
 NUMBER(created, or_nan(t->created_ms, 1))
 NUMBER(started, or_nan(t->started_ms, 1))
 NUMBER(ended, or_nan(t->ended_ms, 1))
+NUMBER(point, (double)t->point_of)
+NUMBER(fold, (double)t->fold)
 NUMBER(duration, t->ended_ms > 0 && t->started_ms > 0 ? (double)(t->ended_ms - t->started_ms) : NAN)
 
 static const char *get_state(const struct trial *t)
@@ -53,6 +55,7 @@ struct field {
     const struct param *param; /* with its place in a point */
     int index;
     bool measure; /* `index` is that of a measure */
+    bool mean, deviation; /* over the folds of its point */
 };
 
 static const struct field fields[] = {
@@ -63,7 +66,8 @@ static const struct field fields[] = {
     {"losses", get_losses, NULL, NULL, 0},     {"created", get_created, NULL, NULL, 0},
     {"started", get_started, NULL, NULL, 0},   {"ended", get_ended, NULL, NULL, 0},
     {"duration", get_duration, NULL, NULL, 0}, {"state", NULL, get_state, NULL, 0},
-    {"worker", NULL, get_worker, NULL, 0},
+    {"worker", NULL, get_worker, NULL, 0},     {"point", get_point, NULL, NULL, 0},
+    {"fold", get_fold, NULL, NULL, 0},
 };
 
 static bool find_field(const struct experiment *x, const char *name, struct field *ret)
@@ -79,6 +83,10 @@ static bool find_field(const struct experiment *x, const char *name, struct fiel
         *ret = (struct field){.name = name, .param = i >= 0 ? &s->params[i] : NULL, .index = i};
         return i >= 0;
     }
+    if (strcmp(name, "mean") == 0 || strcmp(name, "deviation") == 0) {
+        *ret = (struct field){.name = name, .mean = name[0] == 'm', .deviation = name[0] == 'd'};
+        return true;
+    }
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
         if (strcmp(fields[i].name, name) == 0) {
             *ret = fields[i];
@@ -88,10 +96,15 @@ static bool find_field(const struct experiment *x, const char *name, struct fiel
     return false;
 }
 
-static struct filter_value read_field(const struct field *f, const struct trial *t)
+static struct filter_value read_field(const struct study *s, const struct field *f,
+                                      const struct trial *t)
 {
     struct filter_value v = {.number = NAN};
-    if (f->number != NULL) {
+    if (f->mean) {
+        v.number = study_measure(s, t, 0);
+    } else if (f->deviation) {
+        v.number = trial_stands_alone(s, t) ? NAN : study_point_stat(s, t, 0).deviation;
+    } else if (f->number != NULL) {
         v.number = f->number(t);
     } else if (f->text != NULL) {
         v.text = f->text(t);
@@ -123,7 +136,8 @@ static void find_fields(const struct experiment *x, const char *sort, struct que
         mjson_issue(is, "",
                     "sort '%s': trials are sorted by trial, value, step, budget, attempt, bracket, "
                     "rung, failures, "
-                    "losses, created, started, ended, duration, values.METRIC or param.NAME",
+                    "losses, created, started, ended, duration, point, fold, mean, deviation, "
+                    "values.METRIC or param.NAME",
                     sort);
     }
     for (int i = 0; i < q->filter.n; i++) {
@@ -133,10 +147,10 @@ static void find_fields(const struct experiment *x, const char *sort, struct que
     }
 }
 
-static bool passes(const struct trial *t, const struct query *q)
+static bool passes(const struct study *s, const struct trial *t, const struct query *q)
 {
     for (int i = 0; i < q->filter.n; i++) {
-        struct filter_value v = read_field(&q->by[i], t);
+        struct filter_value v = read_field(s, &q->by[i], t);
         if (!filter_holds(&q->filter.items[i], &v)) {
             return false;
         }
@@ -150,7 +164,7 @@ static void collect_by_id(const struct experiment *x, const struct query *q, str
     int64_t n = study_trials(x->study);
     int64_t id = p->has_cursor ? p->cursor.id + (p->down ? -1 : 1) : p->down ? n : 1;
     for (; id >= 1 && id <= n && !p->more; id += p->down ? -1 : 1) {
-        if (passes(study_trial(x->study, id), q)) {
+        if (passes(x->study, study_trial(x->study, id), q)) {
             page_offer(p, (double)id, id);
         }
     }
@@ -164,8 +178,8 @@ static void collect(const struct experiment *x, const struct query *q, struct pa
     }
     for (int64_t id = 1; id <= study_trials(x->study); id++) {
         const struct trial *t = study_trial(x->study, id);
-        if (passes(t, q)) {
-            page_offer(p, read_field(&q->sort, t).number, id);
+        if (passes(x->study, t, q)) {
+            page_offer(p, read_field(x->study, &q->sort, t).number, id);
         }
     }
 }

@@ -159,19 +159,30 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
     l->target = json_number_value(target);
 }
 
+/* The optimizer sees points; what runs at a time are their folds. */
 struct opt_setup spec_opt_setup(const struct spec *s)
 {
+    int folds = s->validation.folds;
+    int64_t units = s->limits.parallel;
     return (struct opt_setup){.space = s->space,
                               .seed = s->seed,
                               .resource = s->resource,
                               .trials = s->limits.trials,
-                              .parallel = s->limits.parallel,
-                              .objectives = s->n_objectives};
+                              .parallel = units > 0 ? (units + folds - 1) / folds : 0,
+                              .objectives = s->n_objectives,
+                              .folds = folds};
 }
 
 struct early_setup spec_early_setup(const struct spec *s)
 {
-    return (struct early_setup){.resource = s->resource, .seed = s->seed, .maximize = s->maximize};
+    struct early_setup setup = {.resource = s->resource,
+                                .seed = s->seed,
+                                .maximize = s->maximize,
+                                .folds = s->validation.folds};
+    if (setup.folds > 1) { /* its steps are the folds that have ended */
+        setup.resource = (struct opt_resource){.present = true, .min = 1, .max = setup.folds};
+    }
+    return setup;
 }
 
 /* Builds both once: only they know their options. The resolved forms go into the spec's. */
@@ -181,7 +192,7 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
     json_t *rule = json_object_get(doc, "early_stopping");
     json_t *optimizer = json_object_get(doc, "optimizer");
     struct early_setup early = spec_early_setup(s);
-    if (!s->resource.present && json_object_get(doc, "resource") != NULL) {
+    if (early.folds == 1 && !s->resource.present && json_object_get(doc, "resource") != NULL) {
         /* It is faulty, and said so; the rule's own faults show all the same. */
         early.resource = (struct opt_resource){.present = true, .min = 1, .max = 1000000};
     }
@@ -215,9 +226,10 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
                                        "early_stopping", "points", "requires", "metrics", "project",
                                        "tags", "notes", "notify", "simulation", "objectives",
                                        "outcome_constraints", "constraints", "warm_start",
+                                       "validation",
                                        /* known, but not yet */
-                                       "validation", "distribution", NULL};
-    static const char *const later[] = {"validation", "distribution", NULL};
+                                       "distribution", NULL};
+    static const char *const later[] = {"distribution", NULL};
     for (int i = 0; later[i] != NULL; i++) {
         if (json_object_get(doc, later[i]) != NULL) {
             mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
@@ -303,6 +315,7 @@ static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rul
     if (s->warm_start != NULL) {
         (void)json_object_set(o, "warm_start", s->warm_start);
     }
+    spec_write_validation(s, o);
     spec_write_extra(s, o);
     return o;
 }
@@ -341,6 +354,7 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     }
     read_resource(s, doc, is);
     read_limits(&s->limits, doc, is);
+    spec_read_validation(s, doc, is);
     spec_read_points(s, doc, is);
     spec_read_warm(s, doc, is);
     read_search(s, doc, is, &optimizer, &rule);
@@ -385,6 +399,7 @@ void spec_destroy(struct spec *s)
         free(s->measures[i].name);
     }
     free(s->resource_unit);
+    free(s->validation.column);
     free(s->notes);
     free(s->project);
     free(s->auto_why);

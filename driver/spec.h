@@ -64,6 +64,18 @@ struct spec_observation {
     int64_t budget;   /* 0 = the end of a trial */
 };
 
+#define SPEC_FOLDS_MAX 100
+
+/* How a point is judged. Without "validation" a point is one trial, and `folds` is 1. */
+struct spec_validation {
+    bool present;
+    int folds;          /* trials of a point, each on another split; 1 with a ratio */
+    double train_ratio; /* 0 = by folds */
+    char *column;       /* where the data say which fold a row is of, NULL = drawn */
+    uint64_t seed;
+    bool stratified, refit;
+};
+
 #define SPEC_OBSERVATIONS_MAX 10000
 #define SPEC_WARM_LIMIT_MAX 5000 /* trials of earlier experiments */
 
@@ -79,6 +91,7 @@ struct spec {
     struct opt_resource resource;
     char *resource_unit; /* "epoch"; NULL without a resource */
     struct spec_limits limits;
+    struct spec_validation validation;
     struct spec_requires requires_;
     uint64_t seed; /* 0 .. 2^53 */
     enum spec_program program;
@@ -114,6 +127,10 @@ json_t *spec_objectives_json(const struct spec *s);
 /* What the spec tells its optimizer and its early-stopping rule; borrows the spec. */
 struct opt_setup spec_opt_setup(const struct spec *s);
 struct early_setup spec_early_setup(const struct spec *s);
+
+/* How a program has to split its data: {"seed", "stratified", "train_ratio"?, "fold_column"?}, new
+ * reference; NULL without "validation". */
+json_t *spec_split_json(const struct spec *s);
 
 /* Does it name earlier experiments that were not read yet? */
 bool spec_warm_pending(const struct spec *s);

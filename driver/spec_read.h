@@ -40,6 +40,10 @@ void spec_read_points(struct spec *s, const json_t *doc, struct mjson_issues *is
 /* spec_warm.c: "warm_start"; after space, resource and goals. */
 void spec_read_warm(struct spec *s, const json_t *doc, struct mjson_issues *is);
 
+/* spec_validation.c: "validation"; after seed and limits, before the search. */
+void spec_read_validation(struct spec *s, const json_t *doc, struct mjson_issues *is);
+void spec_write_validation(const struct spec *s, json_t *out);
+
 /* spec_trial.c: "trial"; s->space may be NULL when it had faults. */
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is);
 

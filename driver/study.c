@@ -108,6 +108,10 @@ void study_destroy(struct study *s)
     free(s->best_partial);
     free(s->touched);
     free(s->front);
+    free(s->points);
+    free(s->refit_code);
+    free(s->refit_why);
+    free(s->fold_why);
     spec_destroy(s->spec);
     free(s);
 }
@@ -212,8 +216,8 @@ void event_after(struct event *ev, const struct trial *t, bool changed)
 
 bool study_may_create(const struct study *s)
 {
-    int64_t limit = s->limits.trials > 0 ? s->limits.trials : SPEC_TRIALS_MAX;
-    return s->n_trials < limit;
+    int64_t limit = s->limits.trials > 0 ? s->limits.trials : SPEC_TRIALS_MAX / study_folds(s);
+    return s->n_points < limit && !study_is_refitting(s);
 }
 
 bool study_is_idle(const struct study *s)
@@ -299,9 +303,10 @@ static enum mag_status check_event(const struct event *ev, struct mag_err *err)
 
 /* ---- consequences ---- */
 
-static void decide_stop(struct event *ev, const struct trial *t)
+static void decide_stop(const struct study *s, struct event *ev, const struct trial *t)
 {
-    bool ran = t->step >= 0 || t->state == TRIAL_RUNNING;
+    bool ran = t->step >= 0 || t->state == TRIAL_RUNNING ||
+               study_point_state(s, t) == TRIAL_RUNNING; /* another fold of its point did */
     event_add_move(ev, t->id, ran ? TRIAL_STOPPED : TRIAL_CANCELLED);
 }
 
@@ -310,11 +315,11 @@ void study_decide_stop_all(struct study *s, struct event *ev)
     struct list_node *pos, *tmp;
     list_foreach(pos, tmp, &s->open)
     {
-        decide_stop(ev, container_of(pos, struct trial, link));
+        decide_stop(s, ev, container_of(pos, struct trial, link));
     }
     list_foreach(pos, tmp, &s->queue)
     {
-        decide_stop(ev, container_of(pos, struct trial, link));
+        decide_stop(s, ev, container_of(pos, struct trial, link));
     }
 }
 
@@ -326,7 +331,7 @@ static void decide_target(struct study *s, struct event *ev)
     }
     study_decide(ev, STUDY_COMPLETED, "target-reached",
                  "trial %lld reached the target %.10g with %.10g", (long long)t->id,
-                 s->limits.target, t->value);
+                 s->limits.target, study_measure(s, t, 0));
     study_decide_stop_all(s, ev);
 }
 
@@ -348,7 +353,10 @@ static void decide_failures(const struct study *s, struct event *ev)
  * the decision is a function of the record. */
 static void decide_completed(const struct study *s, struct event *ev)
 {
-    if (study_state_is_final(ev->study) || !study_is_idle(s)) {
+    if (study_state_is_final(ev->study) || !study_is_idle(s) || ev->refit != 0) {
+        return;
+    }
+    if (refit_decide_end(s, ev)) {
         return;
     }
     bool asked = ev->kind == EV_ASK || ev->kind == EV_RESERVE;
@@ -363,8 +371,8 @@ static void decide_completed(const struct study *s, struct event *ev)
             (void)snprintf(tail, sizeof(tail), "; %lld rest, no rung promotes them any more",
                            (long long)resting);
         }
-        study_decide(ev, STUDY_COMPLETED, "trials-done", "all %lld trials have run%s",
-                     (long long)s->n_trials, tail);
+        study_decide(ev, STUDY_COMPLETED, "trials-done", "all %lld %s have run%s",
+                     (long long)s->n_points, study_folds(s) > 1 ? "points" : "trials", tail);
     } else {
         study_decide(ev, STUDY_COMPLETED, next->why_code != NULL ? next->why_code : "search-done",
                      "%s", next->why[0] != '\0' ? next->why : "the search is exhausted");
@@ -381,7 +389,9 @@ static enum mag_status enact_moves(struct study *s, const struct event *ev, stru
             return event_corrupt(ev, err, "it moves trial %lld to %s",
                                  (long long)ev->moves[i].trial, trial_state_name(to));
         }
-        trial_set_reason(t, ev->study_why != NULL ? ev->study_why : ev->why);
+        char buf[1024];
+        const char *kin = fold_move_reason(s, ev, t, buf, sizeof(buf));
+        trial_set_reason(t, kin != NULL ? kin : ev->study_why != NULL ? ev->study_why : ev->why);
         trial_end(s, t, to);
     }
     return MAG_OK;
@@ -392,11 +402,14 @@ static void enter_state(struct study *s, const struct event *ev)
     bool was_final = study_state_is_final(s->state);
     bool moved = s->state != ev->study;
     s->state = ev->study;
-    if (moved || ev->study_why_code != NULL) {
+    if (moved || (ev->study_why_code != NULL && ev->refit == 0)) {
         free(s->why_code);
         free(s->why);
         s->why_code = ev->study_why_code != NULL ? xstrdup(ev->study_why_code) : NULL;
         s->why = ev->study_why != NULL ? xstrdup(ev->study_why) : NULL;
+    }
+    if (study_state_is_final(s->state)) {
+        refit_forget(s);
     }
     if (!study_state_is_final(s->state)) {
         s->ended_ms = 0;
@@ -414,6 +427,7 @@ static void enter_state(struct study *s, const struct event *ev)
 static enum mag_status settle(struct study *s, struct event *ev, struct mag_err *err)
 {
     if (!ev->decided) {
+        folds_decide(s, ev);
         decide_target(s, ev);
         decide_failures(s, ev);
     }
@@ -423,9 +437,10 @@ static enum mag_status settle(struct study *s, struct event *ev, struct mag_err 
     }
     if (!ev->decided) {
         decide_completed(s, ev);
+        refit_decide(s, ev);
     }
     enter_state(s, ev);
-    return MAG_OK;
+    return refit_enact(s, ev, err);
 }
 
 /* ---- the way in ---- */
@@ -469,6 +484,8 @@ static void begin(struct study *s, struct event *ev, int64_t now_ns)
     s->turn++;
     s->answered = false;
     s->target_trial = 0;
+    s->ended_fold = 0;
+    s->fold_stops = false;
     s->wall_ms = ev->wall_ms;
     s->now_ns = ev->decided ? 0 : now_ns;
     if (!ev->decided) {

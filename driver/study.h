@@ -63,6 +63,9 @@ struct trial {
     struct trial_attempt *attempts;
     int32_t n_attempts;
     int64_t rerun_of; /* trial that this one runs again, 0 = none */
+    int64_t point_of; /* the first trial of its point: itself where a point is one trial */
+    int64_t ordinal;  /* number of its point, which is what the optimizer knows; 0 = a refit */
+    int32_t fold;     /* with "validation": 1 .. folds; 0 = a refit */
     char *notes;
     struct list_node link; /* in study->queue while WAITING and not reserved; in study->open while
                               RUNNING or reserved; in none otherwise */
@@ -121,13 +124,36 @@ const struct trial *study_trial(const struct study *s, int64_t id); /* NULL = no
 struct trial *study_trial_mut(struct study *s, int64_t id);         /* shell: `delivered` only */
 int64_t study_trials(const struct study *s);                        /* ids are 1..n */
 void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
-/* The best completed trial, else the best at the highest step; NULL = none. O(1). */
+/* The best completed trial, else the best at the highest step; NULL = none. O(1). With folds: the
+ * first trial of the best completed point. */
 const struct trial *study_best(const struct study *s);
+/* ---- points and folds (study_fold.c, study_refit.c); without "validation" a point is one trial --- */
+struct point_stat {
+    int n; /* folds that have completed */
+    double mean, deviation; /* of those, NaN = none; of a sample, 0 for one */
+};
+int study_folds(const struct study *s);    /* trials of a point */
+int64_t study_points(const struct study *s);       /* created so far */
+int64_t study_points_ended(const struct study *s); /* of those */
+/* Is it the last trial, on all data, that nobody judges? */
+bool trial_is_refit(const struct trial *t);
+/* It is judged by its own value: there are no folds, or it is a refit. */
+bool trial_stands_alone(const struct study *s, const struct trial *t);
+/* Measure i (0: the objective) over the folds of `t`'s point; user's sign. */
+struct point_stat study_point_stat(const struct study *s, const struct trial *t, int measure);
+/* What `t` counts by: the mean over the folds of its point, or its own measure. NaN = none. */
+double study_measure(const struct study *s, const struct trial *t, int i);
+enum trial_state study_point_state(const struct study *s, const struct trial *t);
+/* Fold i (from 0) of the point that begins with `first`; NULL beyond the last. */
+const struct trial *study_point_fold(const struct study *s, const struct trial *first, int i);
+/* The newest refit, NULL = none yet. */
+const struct trial *study_refit(const struct study *s);
+
 /* With several objectives: the completed feasible trials that no other dominates, in the order they
  * came; none with one objective. */
 const int64_t *study_front(const struct study *s, int *ret_n);
-/* Measure i of a trial (0: its value), NaN = none; and how far it breaks the outcome constraints in
- * all, relative to their bounds; 0 = feasible as far as is known. */
+/* Measure i of a trial itself (0: its value), NaN = none; and how far it (its point) breaks the
+ * outcome constraints in all, relative to their bounds; 0 = feasible as far as is known. */
 double trial_measure(const struct trial *t, int i);
 double trial_violation(const struct study *s, const struct trial *t);
 /* Limits in force: the spec's as changed by extend. */

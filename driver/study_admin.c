@@ -162,10 +162,10 @@ static enum mag_status check_limits(const struct study *s, const struct spec_lim
 {
     const struct trial *best = study_best(s);
     int64_t up_ms = s->up_ns / MAG_NS_PER_MS;
-    if (limits->trials > 0 && limits->trials < s->n_trials) {
+    if (limits->trials > 0 && limits->trials < s->n_points) {
         return mag_fail(err, MAG_INVALID,
-                        "/trials: is the new total; the experiment has created %lld trials already",
-                        (long long)s->n_trials);
+                        "/trials: is the new total; the experiment has created %lld %s already",
+                        (long long)s->n_points, study_folds(s) > 1 ? "points" : "trials");
     }
     if (limits->time_ms > 0 && limits->time_ms <= up_ms) {
         return mag_fail(err, MAG_INVALID,
@@ -174,12 +174,12 @@ static enum mag_status check_limits(const struct study *s, const struct spec_lim
                         (double)up_ms / 1000);
     }
     bool met = limits->has_target && best != NULL && best->state == TRIAL_COMPLETED &&
-               !study_is_better(s, limits->target, best->value);
+               !study_is_better(s, limits->target, study_measure(s, best, 0));
     if (met) {
         return mag_fail(
             err, MAG_INVALID,
             "/target: trial %lld has reached %.10g already; give a target beyond that, or null",
-            (long long)best->id, best->value);
+            (long long)best->id, study_measure(s, best, 0));
     }
     return MAG_OK;
 }
@@ -216,6 +216,7 @@ enum mag_status handle_extend(struct study *s, struct event *ev, struct mag_err 
         return st;
     }
     s->limits = limits;
+    refit_forget(s);
     study_unpeek(s);
     if (!ev->decided) {
         ev->changed = true;

@@ -63,9 +63,9 @@ static void decide_created(const struct study *s, struct event_grant *g,
     g->point = copy_point(s, o->point);
     g->bracket = o->bracket;
     g->rung = o->rung;
-    const struct trial *parent = trial_at(s, o->parent);
+    const struct trial *parent = point_at(s, o->parent);
     if (parent != NULL) {
-        g->parent = o->parent;
+        g->parent = parent->id;
         g->parent_step = o->parent_step;
         decide_checkpoint(g, parent->checkpoint_step, parent->checkpoint_uri);
     }
@@ -85,13 +85,18 @@ static bool decide_grant(struct study *s, struct event *ev)
         decide_known(event_add_grant(ev), t, t->budget);
         return true;
     }
+    if (study_is_refitting(s)) {
+        event_why(ev, "refit", "the search is over; trial %lld refits its best point",
+                  (long long)s->refit);
+        return false;
+    }
     const struct opt_suggestion *o = study_peek(s);
     if (o->answer == OPT_TRIAL) {
         decide_created(s, event_add_grant(ev), o);
         return true;
     }
     if (o->answer == OPT_RESUME) {
-        const struct trial *t = trial_at(s, o->trial);
+        const struct trial *t = point_at(s, o->trial);
         MAG_ASSERT(t != NULL && t->state == TRIAL_PAUSED, "%s resumes trial %lld",
                    optimizer_ops_of(s->opt)->name, (long long)o->trial);
         struct event_grant *g = event_add_grant(ev);
@@ -101,8 +106,9 @@ static bool decide_grant(struct study *s, struct event *ev)
         return true;
     }
     if (!study_may_create(s)) {
-        event_why(ev, "trials-limit", "all %lld trials are created, %lld still running",
-                  (long long)s->n_trials, (long long)s->counts[TRIAL_RUNNING]);
+        event_why(ev, "trials-limit", "all %lld %s are created, %lld still running",
+                  (long long)s->n_points, study_folds(s) > 1 ? "points" : "trials",
+                  (long long)s->counts[TRIAL_RUNNING]);
     } else {
         event_why(ev, o->why_code != NULL ? o->why_code : "optimizer-waits", "%s",
                   o->why[0] != '\0' ? o->why : "the optimizer waits for results of running trials");
@@ -115,10 +121,10 @@ static bool decide_grant(struct study *s, struct event *ev)
 static void adopt_created(struct study *s, const struct trial *t, const struct event_grant *g)
 {
     struct opt_suggestion o = {.answer = OPT_TRIAL,
-                               .trial = t->id,
+                               .trial = t->ordinal,
                                .point = t->point,
                                .budget = g->budget,
-                               .parent = g->parent,
+                               .parent = point_ordinal(s, g->parent),
                                .parent_step = g->parent_step,
                                .bracket = g->bracket,
                                .rung = g->rung};
@@ -129,7 +135,7 @@ static void adopt_created(struct study *s, const struct trial *t, const struct e
 static void adopt_resumed(struct study *s, const struct event_grant *g)
 {
     struct opt_suggestion o = {.answer = OPT_RESUME,
-                               .trial = g->trial,
+                               .trial = point_ordinal(s, g->trial),
                                .budget = g->budget,
                                .bracket = g->bracket,
                                .rung = g->rung};
@@ -165,13 +171,17 @@ static enum mag_status check_grant(const struct study *s, const struct event *ev
 
 static struct trial *enact_created(struct study *s, const struct event_grant *g)
 {
-    struct trial *t = trial_create(s, g->point);
+    struct trial *t = point_create(s, g->point);
     t->parent = g->parent;
     t->parent_step = g->parent_step;
     if (g->parent > 0 && g->resume_step >= 0) {
         t->checkpoint_step = g->resume_step; /* it goes on from there until it has one of its own */
         t->checkpoint_uri = g->resume_uri != NULL ? xstrdup(g->resume_uri) : NULL;
     }
+    t->budget = g->budget;
+    t->bracket = g->bracket;
+    t->rung = g->rung;
+    point_share(s, t);
     adopt_created(s, t, g);
     return t;
 }

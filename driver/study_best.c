@@ -15,7 +15,9 @@ static bool is_better(const struct study *s, const struct trial *a, const struct
     if (x != y) {
         return x < y;
     }
-    return a->value == b->value ? a->id < b->id : study_is_better(s, a->value, b->value);
+    x = study_measure(s, a, 0);
+    y = study_measure(s, b, 0);
+    return x == y ? a->id < b->id : study_is_better(s, x, y);
 }
 
 void best_completed(struct study *s, const struct trial *t)
@@ -26,9 +28,9 @@ void best_completed(struct study *s, const struct trial *t)
     }
 }
 
-static bool counts(const struct trial *t)
+static bool counts(const struct study *s, const struct trial *t)
 {
-    return !isnan(t->value) && t->state != TRIAL_FAILED && t->state != TRIAL_CANCELLED;
+    return !isnan(t->value) && study_folds(s) == 1 && !trial_is_refit(t) && t->state != TRIAL_FAILED && t->state != TRIAL_CANCELLED;
 }
 
 static bool is_ahead(const struct study *s, const struct trial *a, const struct trial *b)
@@ -41,7 +43,7 @@ static bool is_ahead(const struct study *s, const struct trial *a, const struct 
 
 void best_reported(struct study *s, const struct trial *t)
 {
-    if (s->best_completed != 0 || *s->best_partial < 0 || !counts(t)) {
+    if (s->best_completed != 0 || *s->best_partial < 0 || !counts(s, t)) {
         return;
     }
     const struct trial *best = trial_at(s, *s->best_partial);
@@ -63,7 +65,7 @@ static void look_for_partial(const struct study *s)
     const struct trial *best = NULL;
     for (int64_t id = 1; id <= s->n_trials; id++) {
         const struct trial *t = trial_at(s, id);
-        if (counts(t) && (best == NULL || is_ahead(s, t, best))) {
+        if (counts(s, t) && (best == NULL || is_ahead(s, t, best))) {
             best = t;
         }
     }

@@ -62,8 +62,8 @@ static void add_trial(uint64_t *h, const struct trial *t, int dims, int extras)
                               t->parent,      t->parent_step,   t->bracket,    t->rung,
                               t->from_worker, t->reserved,      t->lost,       t->enqueued,
                               t->lease_ms,    t->created_ms,    t->started_ms, t->ended_ms,
-                              t->rerun_of,    t->value_step,
-                              t->attempt_step};
+                              t->rerun_of,    t->value_step,      t->attempt_step, t->point_of,
+                              t->ordinal,     t->fold};
     add(h, fields, sizeof(fields));
     for (int i = 0; i < dims; i++) {
         add_double(h, t->point[i]);
@@ -105,13 +105,16 @@ uint64_t study_digest(const struct study *s)
     const int64_t fields[] = {s->state,       s->stop_at_checkpoint, s->seq,
                               s->created_ms,  s->started_ms,         s->ended_ms,
                               s->n_trials,    s->n_reserved,         s->failures_in_row,
-                              s->last_failed, s->best_completed,     best != NULL ? best->id : 0};
+                              s->last_failed, s->best_completed,     best != NULL ? best->id : 0,
+                              s->n_points,    s->n_points_ended,     s->refit,              s->refitted};
     add(&h, fields, sizeof(fields));
     add(&h, s->counts, sizeof(s->counts));
     add_text(&h, s->recorded_maker);
     add_text(&h, s->why_code);
     add_text(&h, s->why);
     add_text(&h, s->notes);
+    add_text(&h, s->refit_code);
+    add_text(&h, s->refit_why);
     add_json(&h, s->tags);
     add_limits(&h, &s->limits);
     for (int64_t id = 1; id <= s->n_trials; id++) {

@@ -14,20 +14,24 @@
 
 static struct trial *add_trial(struct study *s, const double *point, int64_t budget)
 {
-    struct trial *t = trial_create(s, point);
+    struct trial *t = point_create(s, point);
     t->enqueued = true;
     t->budget = budget;
+    point_share(s, t);
     struct opt_suggestion o = {
-        .answer = OPT_TRIAL, .trial = t->id, .point = t->point, .budget = budget};
+        .answer = OPT_TRIAL, .trial = t->ordinal, .point = t->point, .budget = budget};
     optimizer_adopt(s->opt, &o);
     study_unpeek(s);
     return t;
 }
 
-static void waits_because(struct study *s, struct trial *t, const char *why)
+static void waits_because(struct study *s, const struct trial *first, const char *why)
 {
-    study_text_set(s, &t->why_code, "enqueued");
-    study_text_set(s, &t->why, why);
+    struct trial *t;
+    for (int i = 0; (t = point_fold(s, first, i)) != NULL; i++) {
+        study_text_set(s, &t->why_code, "enqueued");
+        study_text_set(s, &t->why, why);
+    }
 }
 
 void study_enqueue_points(struct study *s)
@@ -78,10 +82,16 @@ static enum mag_status check_may_add(const struct study *s, struct mag_err *err)
                         study_state_name(s->state), s->why != NULL ? s->why : code,
                         s->state == STUDY_COMPLETED ? " unless it is extended" : "");
     }
+    if (study_is_refitting(s)) {
+        return mag_fail(err, MAG_CONFLICT,
+                        "the search is over and trial %lld refits its best point; extend the "
+                        "experiment to add more",
+                        (long long)s->refit);
+    }
     if (!study_may_create(s)) {
         return mag_fail(err, MAG_LIMIT,
                         "the limit of %lld trials is reached; extend the experiment first",
-                        (long long)s->n_trials);
+                        (long long)s->n_points);
     }
     return MAG_OK;
 }
@@ -164,19 +174,44 @@ enum mag_status handle_enqueue(struct study *s, struct event *ev, struct mag_err
     return MAG_OK;
 }
 
+static enum mag_status decide_retry(struct study *s, struct event *ev, const struct trial *old,
+                                    struct mag_err *err)
+{
+    if (!trial_state_is_final(study_point_state(s, old))) {
+        return mag_fail(err, MAG_CONFLICT,
+                        "trial %lld is %s; only a trial that has ended can be run again%s",
+                        (long long)old->id, trial_state_name(old->state),
+                        trial_stands_alone(s, old) ? "" : ", with all folds of its point");
+    }
+    if (trial_is_refit(old)) {
+        return refit_decide_again(s, ev, old, err);
+    }
+    enum mag_status st = check_may_add(s, err);
+    if (st == MAG_OK) {
+        decide_added(s, ev, old->point);
+    }
+    return st;
+}
+
+/* All folds of the new point, each of its counterpart. */
+static void note_rerun(const struct study *s, const struct trial *first, const struct trial *old)
+{
+    struct trial *t;
+    for (int i = 0; (t = point_fold(s, first, i)) != NULL; i++) {
+        t->rerun_of = old->point_of + i;
+    }
+}
+
 enum mag_status handle_trial_retry(struct study *s, struct event *ev, struct mag_err *err)
 {
     struct trial *old = NULL, *t = NULL;
     enum mag_status st = event_trial(s, ev, &old, err);
     if (st == MAG_OK && !ev->decided) {
-        st = trial_state_is_final(old->state)
-                 ? check_may_add(s, err)
-                 : mag_fail(err, MAG_CONFLICT,
-                            "trial %lld is %s; only a trial that has ended can be run again",
-                            (long long)old->id, trial_state_name(old->state));
-        if (st == MAG_OK) {
-            decide_added(s, ev, old->point);
-        }
+        st = decide_retry(s, ev, old, err);
+    }
+    if (st == MAG_OK && trial_is_refit(old)) {
+        event_after(ev, old, true);
+        return MAG_OK; /* refit_enact makes it */
     }
     if (st == MAG_OK) {
         st = enact_added(s, ev, &t, err);
@@ -184,7 +219,7 @@ enum mag_status handle_trial_retry(struct study *s, struct event *ev, struct mag
     if (st != MAG_OK) {
         return st;
     }
-    t->rerun_of = old->id;
+    note_rerun(s, t, old);
     waits_because(s, t, "asked to be run again; it is given before any new suggestion");
     event_after(ev, t, true);
     return MAG_OK;

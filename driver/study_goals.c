@@ -37,7 +37,7 @@ double trial_violation(const struct study *s, const struct trial *t)
     double sum = 0;
     for (int i = 0; i < s->spec->n_bounds; i++) {
         const struct spec_bound *b = &s->spec->bounds[i];
-        double v = trial_measure(t, b->measure);
+        double v = study_measure(s, t, b->measure);
         sum += isnan(v) ? 0 : spec_excess(b, v);
     }
     return fmin(sum, 1e300);
@@ -49,7 +49,7 @@ bool study_result(const struct study *s, const struct trial *t, double value,
     const struct spec *spec = s->spec;
     ret->values[0] = study_minimised(s, value);
     for (int i = 1; i < spec->n_objectives; i++) {
-        double v = t->extras[i - 1];
+        double v = study_measure(s, t, i);
         if (isnan(v)) {
             return false;
         }
@@ -80,14 +80,26 @@ void study_observe(struct study *s)
     }
 }
 
-bool trial_meets_target(const struct study *s, const struct trial *t, double value)
+static bool is_whole(const struct study *s, const struct trial *t)
 {
-    for (int i = 0; i < s->spec->n_measures - 1; i++) {
-        if (isnan(t->extras[i])) {
+    for (int i = 1; i < s->spec->n_measures; i++) {
+        if (isnan(study_measure(s, t, i))) {
             return false;
         }
     }
-    return study_meets_target(s, value) && trial_violation(s, t) == 0;
+    return true;
+}
+
+bool trial_meets_target(const struct study *s, const struct trial *t, double value)
+{
+    bool judged = trial_stands_alone(s, t) && !trial_is_refit(t);
+    return judged && study_meets_target(s, value) && is_whole(s, t) && trial_violation(s, t) == 0;
+}
+
+bool point_meets_target(const struct study *s, const struct trial *first)
+{
+    return study_meets_target(s, study_measure(s, first, 0)) && is_whole(s, first) &&
+           trial_violation(s, first) == 0;
 }
 
 /* ---- the front ---- */
@@ -97,7 +109,7 @@ static int dominance(const struct study *s, const struct trial *a, const struct 
 {
     bool better = false, worse = false;
     for (int i = 0; i < s->spec->n_objectives; i++) {
-        double x = trial_measure(a, i), y = trial_measure(b, i);
+        double x = study_measure(s, a, i), y = study_measure(s, b, i);
         bool up = s->spec->measures[i].maximize;
         better = better || (up ? x > y : x < y);
         worse = worse || (up ? x < y : x > y);

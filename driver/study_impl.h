@@ -50,6 +50,12 @@ struct study {
 
     struct trial_chunk **chunks;
     int64_t n_trials;
+    int64_t n_points, n_points_ended;
+    int64_t *points; /* with "validation": the first trial of each point; NULL without */
+    int64_t refit;   /* trial that is the running refit, 0 = none: with it the search is over */
+    int64_t last_refit;           /* trial, 0 = none yet */
+    int64_t refitted;             /* point whose refit completed last, 0 = none */
+    char *refit_code, *refit_why; /* why the search was over */
     int64_t counts[TRIAL_STATES];
     int64_t n_reserved;
     struct list_node queue; /* WAITING and not reserved, next to be given first */
@@ -60,6 +66,9 @@ struct study {
     int64_t failures_in_row;
     int64_t last_failed;    /* trial of the newest failure, 0 = none */
     int64_t target_trial;   /* in this event: the trial that reached the target, 0 = none */
+    int64_t ended_fold;     /* in this event: the fold whose own end it is, 0 = none */
+    bool fold_stops;        /* in this event, live: its point goes no further than that fold */
+    char *fold_why;         /* and the rule's sentence */
     int64_t best_completed; /* trial, 0 = none */
     int64_t
         *best_partial; /* trial, 0 = none, -1 = to be looked for; a cache behind a const study */
@@ -185,7 +194,7 @@ void trial_give(struct study *s, struct trial *t, const struct event *ev, bool r
 void trial_start(struct study *s, struct trial *t);
 /* Back to the head of the queue: nothing happened to it. */
 void trial_return(struct study *s, struct trial *t);
-/* Ends for good: moves, tells optimizer and rule, keeps the best. */
+/* Ends for good: moves, and has its point judged (study_fold.c). */
 void trial_end(struct study *s, struct trial *t, enum trial_state to);
 /* To WAITING or PAUSED, with the reason. */
 void trial_hold(struct study *s, struct trial *t, enum trial_state to, const char *code,
@@ -193,6 +202,38 @@ void trial_hold(struct study *s, struct trial *t, enum trial_state to, const cha
 void trial_set_reason(struct trial *t, const char *reason);
 struct trial_attempt *trial_attempt_at(struct trial *t, int64_t attempt);
 void trial_fini(struct trial *t);
+
+/* ---- study_fold.c: points and their folds ---- */
+/* A new point: its trials, WAITING. Returns the first one. */
+struct trial *point_create(struct study *s, const double *point);
+/* Its further folds get the budget and origin of the first one. */
+void point_share(struct study *s, const struct trial *first);
+struct trial *point_fold(const struct study *s, const struct trial *first, int i);
+/* Between the optimizer's numbers and trials: the first trial of a point, NULL = none; the number
+ * of a trial's point, 0 = none. */
+struct trial *point_at(const struct study *s, int64_t ordinal);
+int64_t point_ordinal(const struct study *s, int64_t trial);
+/* `t` has just ended: whoever judges it hears what that means for its point. */
+void trial_judge_end(struct study *s, struct trial *t, enum trial_state to);
+/* Live: the other folds of a point that has just ended end too; fills ev->moves. */
+void folds_decide(const struct study *s, struct event *ev);
+/* Why the event moved `t`, where that is another fold's end; NULL = it is not. */
+const char *fold_move_reason(const struct study *s, const struct event *ev, const struct trial *t,
+                             char *buf, size_t size);
+
+/* ---- study_refit.c ---- */
+bool study_is_refitting(const struct study *s);
+/* Live, where the event would complete the experiment: the refit comes first. */
+void refit_decide(const struct study *s, struct event *ev);
+/* Live, with nothing running: completes the experiment when its refit has ended. */
+bool refit_decide_end(const struct study *s, struct event *ev);
+/* Live: a refit that ended is asked to run again. */
+enum mag_status refit_decide_again(const struct study *s, struct event *ev, const struct trial *old,
+                                   struct mag_err *err);
+enum mag_status refit_enact(struct study *s, const struct event *ev, struct mag_err *err);
+void refit_ended(struct study *s, const struct trial *t);
+/* The experiment is over, or the search goes on. */
+void refit_forget(struct study *s);
 
 /* ---- leases.c ---- */
 void lease_arm(struct study *s, struct trial *t, int64_t now_ns);
@@ -212,8 +253,9 @@ void study_observe(struct study *s);
 /* Keeps what of `values` is a measure; false when one is not finite (its index in *ret_bad). */
 bool measures_note(const struct study *s, struct trial *t, const struct event_value *values, int n,
                    int *ret_bad) MAG_MUSTCHECK;
-/* The target is for trials that keep the outcome constraints. */
+/* The target is for trials that keep the outcome constraints, and with folds for whole points. */
 bool trial_meets_target(const struct study *s, const struct trial *t, double value);
+bool point_meets_target(const struct study *s, const struct trial *first);
 void front_completed(struct study *s, const struct trial *t);
 
 /* ---- study_best.c ---- */

@@ -57,6 +57,21 @@ const struct spec_limits *study_limits(const struct study *s)
     return &s->limits;
 }
 
+int64_t study_points(const struct study *s)
+{
+    return s->n_points;
+}
+
+int64_t study_points_ended(const struct study *s)
+{
+    return s->n_points_ended;
+}
+
+const struct trial *study_point_fold(const struct study *s, const struct trial *first, int i)
+{
+    return point_fold(s, first, i);
+}
+
 const int64_t *study_touched(const struct study *s, int *ret_n)
 {
     *ret_n = s->n_touched;
@@ -103,6 +118,9 @@ bool study_has_work(const struct study *s)
     if (!list_is_empty(&s->queue)) {
         return true;
     }
+    if (study_is_refitting(s)) {
+        return false;
+    }
     const struct opt_suggestion *o = study_outlook(s);
     if (o->answer == OPT_TRIAL || o->answer == OPT_RESUME) {
         return true;
@@ -113,7 +131,7 @@ bool study_has_work(const struct study *s)
 bool study_next_is_new(const struct study *s)
 {
     return s->state == STUDY_RUNNING && !is_full(s) && list_is_empty(&s->queue) &&
-           study_outline(s)->answer == OPT_TRIAL;
+           !study_is_refitting(s) && study_outline(s)->answer == OPT_TRIAL;
 }
 
 static const char *say(char *buf, size_t size, const char *code, const char *text)
@@ -140,13 +158,19 @@ const char *study_why(const struct study *s, char *buf, size_t size)
                        (long long)n);
         return "no-taker";
     }
+    if (study_is_refitting(s)) {
+        (void)snprintf(buf, size, "the search is over; trial %lld refits its best point",
+                       (long long)s->refit);
+        return "refit";
+    }
     const struct opt_suggestion *o = study_outlook(s);
     if (o->answer == OPT_TRIAL || o->answer == OPT_RESUME) {
         return say(buf, size, "no-taker", "the next trial waits to be taken");
     }
     if (!study_may_create(s)) {
-        (void)snprintf(buf, size, "all %lld trials are created, %lld still running",
-                       (long long)s->n_trials, (long long)s->counts[TRIAL_RUNNING]);
+        (void)snprintf(buf, size, "all %lld %s are created, %lld still running",
+                       (long long)s->n_points, study_folds(s) > 1 ? "points" : "trials",
+                       (long long)s->counts[TRIAL_RUNNING]);
         return "trials-limit";
     }
     return say(buf, size, o->why_code != NULL ? o->why_code : "optimizer-waits",
@@ -184,8 +208,8 @@ double study_eta_s(const struct study *s, int64_t now_ns)
         return 0;
     }
     int64_t done = s->n_trials - s->counts[TRIAL_WAITING] - s->counts[TRIAL_RUNNING];
-    double size = space_size(s->spec->space);
-    double total = s->limits.trials > 0 ? (double)s->limits.trials : -1;
+    double size = space_size(s->spec->space) * study_folds(s);
+    double total = s->limits.trials > 0 ? (double)s->limits.trials * study_folds(s) : -1;
     bool finite = (optimizer_ops_of(s->opt)->caps & OPT_CAP_FINITE) != 0;
     if (finite && isfinite(size) && (total < 0 || size < total)) {
         total = size;

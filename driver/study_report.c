@@ -160,12 +160,16 @@ enum report_action show_value(struct study *s, struct trial *t, int64_t step, do
                               char **ret_why)
 {
     struct study_result result;
+    if (!trial_stands_alone(s, t) || trial_is_refit(t)) {
+        t->seen_step = step; /* a fold is judged when it has ended, a refit never */
+        return ACT_CONTINUE;
+    }
     if (!study_result(s, t, value, &result)) {
         return ACT_CONTINUE; /* an objective is missing still: the step cannot be judged */
     }
     t->seen_step = step;
     study_unpeek(s);
-    enum opt_action action = optimizer_report(s->opt, t->id, step, &result.r);
+    enum opt_action action = optimizer_report(s->opt, t->ordinal, step, &result.r);
     bool stop = s->rule != NULL && early_stop_report(s->rule, t->id, step, result.r.value, ret_why);
     if (stop || action == OPT_STOP) {
         return ACT_STOP;
@@ -257,7 +261,7 @@ static bool take_point(struct study *s, struct event *ev, struct trial *t,
         }
         action = show_value(s, t, p->step, value, &rule_why);
     }
-    if (!ev->decided) {
+    if (!ev->decided && !(isnan(value) && trial_is_refit(t))) {
         decide_point(s, ev, t, p->step, value, bad, action, rule_why);
     }
     free(rule_why);
@@ -337,8 +341,10 @@ enum mag_status end_attempt(struct study *s, const struct event *ev, struct tria
         trial_end(s, t, to);
         return MAG_OK;
     case TRIAL_COMPLETED:
-        s->failures_in_row = 0;
         complete(s, t);
+        if (study_point_state(s, t) == TRIAL_COMPLETED) {
+            s->failures_in_row = 0; /* one fold that always fails is a failure each time */
+        }
         return MAG_OK;
     case TRIAL_FAILED:
         enact_failure(s, t, to, FAIL_OBJECTIVE, ev->why);

@@ -60,6 +60,9 @@ static enum mag_status check_value(const struct study *s, const struct event *ev
                                    const struct trial *t, struct mag_err *err)
 {
     double ignored;
+    if (trial_is_refit(t)) {
+        return MAG_OK; /* on all data there is nothing left to measure by */
+    }
     enum mag_status st = check_measures(s, ev, t, err);
     if (st != MAG_OK) {
         return st;
@@ -91,7 +94,7 @@ static bool is_report(const struct event *ev, const struct trial *t)
 static void decide_told(struct study *s, struct event *ev, struct trial *t, double value, int bad,
                         enum report_action action, const char *rule_why)
 {
-    if (isnan(value)) {
+    if (isnan(value) && !trial_is_refit(t)) {
         ev->state = TRIAL_FAILED;
         event_why(ev, "objective", "%s \"%s\" was told as a number that is not finite",
                   bad < s->spec->n_objectives ? "the objective" : "the constrained metric",

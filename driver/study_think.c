@@ -35,7 +35,7 @@ bool study_is_slow(const struct study *s)
 
 static struct opt_ask next_ask(const struct study *s)
 {
-    return (struct opt_ask){.next_trial = s->n_trials + 1, .may_create = study_may_create(s)};
+    return (struct opt_ask){.next_trial = s->n_points + 1, .may_create = study_may_create(s)};
 }
 
 const struct opt_suggestion *study_peek(const struct study *s)
@@ -79,7 +79,7 @@ void study_unpeek(struct study *s)
 
 bool study_must_think(const struct study *s)
 {
-    return s->slow && !s->peek->valid && study_has_work(s) && list_is_empty(&s->queue) &&
+    return s->slow && !s->peek->valid && !study_is_refitting(s) && study_has_work(s) && list_is_empty(&s->queue) &&
            study_outline(s)->answer == OPT_TRIAL;
 }
 

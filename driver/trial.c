@@ -98,6 +98,7 @@ struct trial *trial_create(struct study *s, const double *point)
                         .value_step = -1,
                         .checkpoint_step = -1,
                         .created_ms = s->wall_ms};
+    t->point_of = t->id;
     memcpy(t->point, point, dims * sizeof(double));
     for (size_t i = 0; i < extras; i++) {
         t->extras[i] = NAN;
@@ -225,45 +226,12 @@ void trial_set_reason(struct trial *t, const char *reason)
     t->reason = copy;
 }
 
-static enum opt_outcome outcome_of(enum trial_state to)
-{
-    switch (to) {
-    case TRIAL_COMPLETED:
-        return OPT_COMPLETED;
-    case TRIAL_STOPPED:
-        return OPT_STOPPED;
-    case TRIAL_FAILED:
-        return OPT_FAILED;
-    case TRIAL_CANCELLED:
-    case TRIAL_WAITING:
-    case TRIAL_RUNNING:
-    case TRIAL_PAUSED:
-    case TRIAL_STATES:
-        break;
-    }
-    return OPT_CANCELLED;
-}
-
 void trial_end(struct study *s, struct trial *t, enum trial_state to)
 {
     move(s, t, to);
     clear_why(s, t);
     t->ended_ms = s->wall_ms;
-    enum opt_outcome outcome = outcome_of(to);
-    struct study_result result;
-    bool has_value = (to == TRIAL_COMPLETED || to == TRIAL_STOPPED) && !isnan(t->value) &&
-                     study_result(s, t, t->value, &result);
-    optimizer_finish(s->opt, t->id, outcome, has_value ? &result.r : NULL);
-    if (s->rule != NULL) {
-        early_stop_finish(s->rule, t->id, outcome, has_value ? &result.r : NULL);
-    }
-    study_unpeek(s);
-    if (to == TRIAL_COMPLETED) {
-        best_completed(s, t);
-        front_completed(s, t);
-    } else if (to != TRIAL_STOPPED) {
-        best_gone(s, t);
-    }
+    trial_judge_end(s, t, to);
 }
 
 void trial_fini(struct trial *t)

@@ -39,12 +39,12 @@ static double measure_of(const struct spec *spec, const struct study *other, con
     const struct spec *theirs = study_spec(other);
     int k = spec_measure_find(theirs, spec->measures[i].name);
     if (k >= 0) {
-        return trial_measure(t, k);
+        return study_measure(other, t, k);
     }
     if (i > 0) {
         return NAN;
     }
-    double v = trial_measure(t, 0);
+    double v = study_measure(other, t, 0);
     return theirs->maximize != spec->maximize ? 0.0 - v : v;
 }
 
@@ -52,9 +52,10 @@ static void add_candidates(struct reading *r, const struct study *study, int64_t
 {
     for (int64_t id = 1; id <= study_trials(study); id++) {
         const struct trial *t = study_trial(study, id);
+        enum trial_state state = study_point_state(study, t);
         double v = measure_of(r->spec, study, t, 0);
-        if (isnan(v) || t->state == TRIAL_FAILED || t->state == TRIAL_CANCELLED ||
-            (t->state != TRIAL_COMPLETED && !r->all)) {
+        if (t->id != t->point_of || isnan(v) || state == TRIAL_FAILED || state == TRIAL_CANCELLED ||
+            (state != TRIAL_COMPLETED && !r->all)) {
             continue;
         }
         if (r->n == r->cap) {

@@ -25,7 +25,7 @@ static struct facts facts_of(const struct opt_setup *setup)
     const struct opt_resource *r = &setup->resource;
     struct facts f = {.size = space_size(setup->space),
                       .exact = space_size_is_exact(setup->space),
-                      .rungs = r->present && r->max > r->min,
+                      .rungs = r->present && r->max > r->min && setup->folds <= 1,
                       .least = r->min,
                       .most = r->max,
                       .trials = setup->trials,

@@ -211,6 +211,7 @@ const struct early_rule early_curve = {
     .paper = "Domhan et al., Speeding up Automatic Hyperparameter Optimization of Deep Neural "
              "Networks by Extrapolation of Learning Curves, IJCAI 2015",
     .options = curve_options,
+    .of_curve = true,
     .needs_resource = true,
     .state_size = sizeof(struct curve_rule),
     .init = init,

@@ -24,6 +24,8 @@ struct early_rule {
     const char *paper;
     const struct opt_option *options; /* ends with a NULL name */
     bool needs_resource;
+    bool of_curve; /* follows a trial's own learning curve: of no use where steps are folds */
+    bool paired;   /* see early_stop_is_paired */
     size_t state_size; /* zeroed */
     /* May be NULL, as fini and finish may. */
     enum mag_status (*init)(void *self, const struct early_config *cfg, const char **ret_pointer,

@@ -148,6 +148,7 @@ const struct early_rule early_patience = {
     .version = 1,
     .summary = "stops a trial that no longer improves on itself",
     .options = patience_options,
+    .of_curve = true,
     .state_size = sizeof(struct patience),
     .fini = patience_fini,
     .report = patience_report,

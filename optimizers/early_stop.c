@@ -88,7 +88,13 @@ static void init_rule(struct early_stop *e, const struct early_setup *setup, con
                                    .resource = setup->resource,
                                    .seed = setup->seed,
                                    .sign = setup->maximize ? -1 : 1};
-    if (e->rule->needs_resource && !setup->resource.present) {
+    if (e->rule->of_curve && setup->folds > 1) {
+        mjson_issue_at(is, pointer, "rule",
+                       "\"%s\" follows one learning curve, and \"validation\" by folds compares "
+                       "points by the mean of their folds: use median, percentile, threshold, "
+                       "wilcoxon or hyperband",
+                       e->rule->name);
+    } else if (e->rule->needs_resource && !setup->resource.present) {
         mjson_issue_at(is, pointer, "rule",
                        "\"%s\" needs a resource: add \"resource\": {\"unit\": \"epoch\", "
                        "\"min\": 1, \"max\": 27}",
@@ -133,6 +139,11 @@ bool early_stop_may_combine(const struct early_stop *e)
         }
     }
     return true;
+}
+
+bool early_stop_is_paired(const struct early_stop *e)
+{
+    return e->rule->paired;
 }
 
 json_t *early_stop_resolved(const struct early_stop *e)

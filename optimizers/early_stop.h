@@ -17,6 +17,7 @@ struct early_setup {
     struct opt_resource resource;
     uint64_t seed;
     bool maximize; /* the user's direction: options and sentences are in the user's units */
+    int folds;     /* above 1: steps count the folds of a point that have ended; 0 is read as 1 */
 };
 
 /* NULL exactly when issues were added. */
@@ -26,6 +27,9 @@ void early_stop_destroy(struct early_stop *e);
 json_t *early_stop_resolved(const struct early_stop *e);
 /* "combine": true, the leave to work beside a multi-fidelity algorithm. */
 bool early_stop_may_combine(const struct early_stop *e);
+/* It compares trials fold by fold: then what it is told is each fold's own value, its step being
+ * the fold's number, in whatever order folds end; not the mean so far. */
+bool early_stop_is_paired(const struct early_stop *e);
 /* First value of an increasing step. True = stop; *ret_why (may be NULL) gets a malloc'ed sentence
  * with the figures that decided. */
 bool early_stop_report(struct early_stop *e, int64_t trial, int64_t step, double value,

@@ -140,7 +140,11 @@ static void keep(struct folds *f, int64_t step, double value)
         f->cap = f->cap > 0 ? 2 * f->cap : 8;
         f->at = xreallocarray(f->at, (size_t)f->cap, sizeof(*f->at));
     }
-    f->at[f->n++] = (struct fold){step, value};
+    int i = f->n++; /* folds that run side by side end in any order */
+    for (; i > 0 && f->at[i - 1].step > step; i--) {
+        f->at[i] = f->at[i - 1];
+    }
+    f->at[i] = (struct fold){step, value};
     f->sum += value;
 }
 
@@ -222,6 +226,7 @@ const struct early_rule early_wilcoxon = {
     .summary = "stops a trial that is worse than the best one, step by step, beyond chance",
     .paper = "Wilcoxon, Individual Comparisons by Ranking Methods, Biometrics Bulletin 1 (1945)",
     .options = wilcoxon_options,
+    .paired = true,
     .state_size = sizeof(struct wilcoxon),
     .fini = fini,
     .report = report,

@@ -70,13 +70,20 @@ static const struct optimizer_ops *choose(const json_t *object, const char *poin
     return optimizer_find(json_string_value(json_object_get(*ret_auto, "algorithm")));
 }
 
-static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg,
+static void check_caps(const struct optimizer_ops *ops, const struct opt_config *cfg, int folds,
                        const char *pointer, struct mjson_issues *is)
 {
     if ((ops->caps & OPT_CAP_RESOURCE) != 0 && !cfg->resource.present) {
         mjson_issue_at(is, pointer, "algorithm",
                        "\"%s\" needs a resource: add \"resource\": {\"unit\": \"epoch\", "
                        "\"min\": 1, \"max\": 27}",
+                       ops->name);
+    }
+    if ((ops->caps & OPT_CAP_RESOURCE) != 0 && folds > 1) {
+        mjson_issue_at(is, pointer, "algorithm",
+                       "\"%s\" gives trials shares of a budget, which does not go with "
+                       "\"validation\" by folds: use tpe, gp, random, … (early_stopping then ends "
+                       "poor points after some of their folds), or validate by \"train_ratio\"",
                        ops->name);
     }
     if (cfg->objectives > 1 && (ops->caps & OPT_CAP_MULTI) == 0) {
@@ -113,7 +120,7 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
                              .objectives = o->objectives,
                              .values = o->values};
     int parsed = is->total;
-    check_caps(ops, &cfg, pointer, is);
+    check_caps(ops, &cfg, setup->folds, pointer, is);
     if (is->total == parsed) { /* a faulty option holds its default: init's own faults show too */
         struct mag_err err = {0};
         const char *where = NULL;

@@ -176,6 +176,8 @@ struct opt_setup {
     int64_t trials;   /* limits.trials, 0 = none */
     int64_t parallel; /* limits.parallel, 0 = unknown */
     int objectives;   /* 0 is read as 1 */
+    int folds;        /* trials of one point, whose mean it gets as the point's value; 0 is read as
+                         1. With more a report's step is the number of folds that have ended */
 };
 
 /* Parses the "optimizer" object ({"algorithm": …, options}); NULL = {"algorithm": "auto"}. "auto"

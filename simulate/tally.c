@@ -73,11 +73,12 @@ void tally_best(struct sim *m)
 {
     struct sim_result *r = m->r;
     const struct trial *best = study_best(m->study);
-    if (best == NULL || (best->id == m->best_seen && best->value == m->best_value)) {
+    double value = best != NULL ? study_measure(m->study, best, 0) : NAN;
+    if (best == NULL || (best->id == m->best_seen && value == m->best_value)) {
         return;
     }
     m->best_seen = best->id;
-    m->best_value = best->value;
+    m->best_value = value;
     if (r->n_moments == m->cap_moments) {
         m->cap_moments = m->cap_moments > 0 ? m->cap_moments * 2 : 32;
         r->moments = xreallocarray(r->moments, (size_t)m->cap_moments, sizeof(*r->moments));
@@ -86,7 +87,7 @@ void tally_best(struct sim *m)
         (struct sim_moment){.ns = m->now_ns,
                             .trials = study_trials(m->study),
                             .steps = r->steps,
-                            .value = best->value,
+                            .value = value,
                             .truth = objective_truth(m->objective, best->point)};
 }
 
@@ -135,7 +136,7 @@ void tally_end(struct sim *m)
     r->best = r->truth = NAN;
     if (best != NULL) {
         r->best_trial = best->id;
-        r->best = best->value;
+        r->best = study_measure(m->study, best, 0);
         r->truth = objective_truth(m->objective, best->point);
         r->best_params = space_point_to_json(m->spec->space, best->point);
     }

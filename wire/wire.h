@@ -90,7 +90,10 @@
     F(INT, trial_time_ms, false, 0, WIRE_ID_NUM_MAX, none)                                          \
     F(INT, gpus, false, 0, 1024, none)                                                              \
     F(OBJECT, limits, false, 0, 0, none) /* {"memory_mb", "files", "processes", "output_mb", … */   \
-    F(INT, wait_mb, false, 0, WIRE_ID_NUM_MAX, none) /* failed for want of so much memory */
+    F(INT, wait_mb, false, 0, WIRE_ID_NUM_MAX, none) /* failed for want of so much memory */        \
+    F(INT, folds, false, 0, 1000000, none) /* with "validation": folds of a point, … */             \
+    F(INT, fold, false, 0, 1000000, none)  /* … this one, from 1; absent = the refit */             \
+    F(OBJECT, split, false, 0, 0, none)    /* {"seed", "stratified", "train_ratio", "fold_column"} */
 
 /* What a worker is to do with a trial that it runs; absent means go on. */
 #define WIRE_ORDER(F)                                                                               \

@@ -16,11 +16,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Which part of the data this trial is for. */
+static void fold_variables(const struct wire_grant *g, char **v)
+{
+    size_t n = 0;
+    const json_t *ratio = json_object_get(g->split, "train_ratio");
+    const json_t *column = json_object_get(g->split, "fold_column");
+    if (g->folds == 0) {
+        return;
+    }
+    v[n++] = xasprintf("MAGPIE_FOLD=%" PRId64, g->fold);
+    v[n++] = xasprintf("MAGPIE_FOLDS=%" PRId64, g->folds);
+    v[n++] = xasprintf("MAGPIE_FOLD_SEED=%" JSON_INTEGER_FORMAT,
+                       json_integer_value(json_object_get(g->split, "seed")));
+    v[n++] = xasprintf("MAGPIE_FOLD_STRATIFIED=%d",
+                       json_is_true(json_object_get(g->split, "stratified")));
+    if (json_is_number(ratio)) {
+        v[n++] = xasprintf("MAGPIE_TRAIN_RATIO=%.17g", json_number_value(ratio));
+    }
+    if (json_is_string(column)) {
+        v[n] = xasprintf("MAGPIE_FOLD_COLUMN=%s", json_string_value(column));
+    }
+}
+
 /* What the program must know; an executor gets the trial's part in `start`. */
 static char **variables(const struct run *r, bool command)
 {
     const struct wire_grant *g = &r->grant;
-    char **v = xcalloc(16, sizeof(char *));
+    char **v = xcalloc(24, sizeof(char *));
     size_t n = 0;
     v[n++] = xasprintf("MAGPIE_FD=%d", CHILD_FD);
     if (!command) {
@@ -40,6 +63,7 @@ static char **variables(const struct run *r, bool command)
     if (g->budget > 0) {
         v[n++] = xasprintf("MAGPIE_BUDGET=%" PRId64, g->budget);
     }
+    fold_variables(g, v + n);
     return v;
 }
 
@@ -291,8 +315,15 @@ static void add_start_fields(const struct run *r, struct buf *b)
     buf_add_json_string(b, g->metric);
     buf_addf(b,
              ",\"direction\":\"%s\",\"checkpoint\":{\"every\":%" PRId64 ",\"keep\":%" PRId64
-             "},\"spec\":%s}\n",
+             "},\"spec\":%s",
              g->direction, g->checkpoint_every, g->checkpoint_keep, spec);
+    if (g->folds > 0) {
+        char *split = mjson_dump(g->split);
+        buf_addf(b, ",\"fold\":%" PRId64 ",\"folds\":%" PRId64 ",\"split\":%s", g->fold, g->folds,
+                 split);
+        free(split);
+    }
+    buf_adds(b, "}\n");
     free(spec);
     free(params);
 }

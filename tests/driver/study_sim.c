@@ -25,7 +25,14 @@ struct model {
     bool open; /* given and not ended, given back or expired */
     bool final;
     enum trial_state end;
-    int adopted, finished; /* calls of the optimizer */
+};
+
+/* What the optimizer was told of a point. */
+struct told {
+    int adopted, finished;
+    enum opt_outcome outcome;
+    bool has_value;
+    double value;
 };
 
 struct world {
@@ -36,6 +43,7 @@ struct world {
     struct hold holds[HOLDS_MAX];
     int n_holds;
     struct model trials[TRIALS_MAX];
+    struct told points[TRIALS_MAX];
     int64_t limit, parallel;
     int request;
     struct sim_result r;
@@ -68,7 +76,7 @@ void __wrap_optimizer_suggest(const struct optimizer *o, const struct opt_ask *a
 void __wrap_optimizer_adopt(struct optimizer *o, const struct opt_suggestion *s)
 {
     if (counting && watched != NULL && s->answer == OPT_TRIAL && s->trial < TRIALS_MAX) {
-        watched->trials[s->trial].adopted++;
+        watched->points[s->trial].adopted++;
     }
     __real_optimizer_adopt(o, s);
 }
@@ -77,7 +85,11 @@ void __wrap_optimizer_finish(struct optimizer *o, int64_t trial, enum opt_outcom
                              const struct opt_result *r)
 {
     if (counting && watched != NULL && trial < TRIALS_MAX) {
-        watched->trials[trial].finished++;
+        struct told *p = &watched->points[trial];
+        p->finished++;
+        p->outcome = outcome;
+        p->has_value = r != NULL;
+        p->value = r != NULL ? r->value : 0;
     }
     MAG_ASSERT(r == NULL || isfinite(r->value), "trial %lld finished with no number", (long long)trial);
     __real_optimizer_finish(o, trial, outcome, r);
@@ -99,6 +111,38 @@ static bool chance(struct world *w, double p)
     return pcg64_double(&w->g) < p;
 }
 
+/* The optimizer hears of a point's end once, by the mean of its folds. */
+static void check_point(struct world *w, const struct trial *t)
+{
+    const struct told *p = &w->points[t->ordinal];
+    enum trial_state state = study_point_state(w->l.s, t);
+    bool final = trial_state_is_final(state);
+    const struct trial *f;
+    double sum = 0;
+    int n = 0;
+    int open = 0;
+    for (int i = 0; (f = study_point_fold(w->l.s, study_trial(w->l.s, t->point_of), i)) != NULL; i++) {
+        CHECK(w, f->point_of == t->point_of && f->id == t->point_of + i, "fold %d of trial %lld",
+              i + 1, (long long)t->id);
+        n += f->state == TRIAL_COMPLETED;
+        sum += f->state == TRIAL_COMPLETED ? f->value : 0;
+        open += !trial_state_is_final(f->state);
+    }
+    CHECK(w, p->adopted == 1, "trial %lld was adopted %d times", (long long)t->id, p->adopted);
+    CHECK(w, p->finished == (final ? 1 : 0), "the point of trial %lld was finished %d times when %s",
+          (long long)t->id, p->finished, trial_state_name(state));
+    CHECK(w, !final || open == 0, "the point of trial %lld ended and %d folds go on",
+          (long long)t->id, open);
+    if (final && p->has_value && study_folds(w->l.s) > 1) {
+        double mean = sum / n;
+        double told = study_spec(w->l.s)->maximize ? -p->value : p->value;
+        CHECK(w, n > 0 && fabs(told - mean) < 1e-12, "point of trial %lld: told %.17g, mean %.17g",
+              (long long)t->id, told, mean);
+        CHECK(w, p->outcome != OPT_COMPLETED || n == study_folds(w->l.s),
+              "trial %lld: %d folds are a whole point", (long long)t->id, n);
+    }
+}
+
 static void check_trial(struct world *w, int64_t id)
 {
     const struct trial *t = study_trial(w->l.s, id);
@@ -117,9 +161,9 @@ static void check_trial(struct world *w, int64_t id)
         m->final = true;
         m->end = t->state;
     }
-    CHECK(w, m->adopted == 1, "trial %lld was adopted %d times", (long long)id, m->adopted);
-    CHECK(w, m->finished == (m->final ? 1 : 0), "trial %lld was finished %d times in state %s",
-          (long long)id, m->finished, trial_state_name(t->state));
+    if (!trial_is_refit(t)) {
+        check_point(w, t);
+    }
 }
 
 static void check_world(struct world *w)
@@ -131,7 +175,8 @@ static void check_world(struct world *w)
         sum += counts[i];
     }
     CHECK(w, sum == n, "counts add up to %lld of %lld", (long long)sum, (long long)n);
-    CHECK(w, n <= w->limit, "%lld trials, %lld allowed", (long long)n, (long long)w->limit);
+    CHECK(w, study_points(w->l.s) <= w->limit, "%lld points, %lld allowed",
+          (long long)study_points(w->l.s), (long long)w->limit);
     /* Whoever comes back may be one too many for a while; nothing is given then. */
     bool gave = w->l.ev.kind == EV_ASK && w->l.ev.n_grants > 0;
     CHECK(w, !gave || w->parallel == 0 || counts[TRIAL_RUNNING] <= w->parallel,
@@ -549,7 +594,8 @@ static void finish(struct world *w)
         }
         bool work = study_has_work(w->l.s);
         do_ask(w, false);
-        CHECK(w, work == (w->l.ev.n_grants > 0) || w->l.ev.seq == 0, "work was promised: %d", work);
+        CHECK(w, work == (w->l.ev.n_grants > 0) || w->l.ev.seq == 0 || w->l.ev.refit > 0,
+              "work was promised: %d", work);
         while (w->n_holds > 0) {
             struct hold h = w->holds[0];
             struct event *ev = lab_event(&w->l, EV_TELL, h.trial, h.attempt);
@@ -573,6 +619,7 @@ static void make_spec(struct world *w, char *out, size_t size)
     bool resource = (ops->caps & OPT_CAP_RESOURCE) != 0;
     bool finite = (ops->caps & OPT_CAP_FINITE) != 0;
     bool rule = !resource && chance(w, 0.3);
+    char validation[80] = "";
     w->limit = 4 + (int64_t)below(w, chance(w, 0.2) ? 200 : 40);
     w->parallel = chance(w, 0.5) ? 0 : 1 + (int64_t)below(w, 5);
     char parallel[40] = "", target[40] = "";
@@ -582,18 +629,24 @@ static void make_spec(struct world *w, char *out, size_t size)
     if (chance(w, 0.15)) {
         (void)snprintf(target, sizeof(target), ", 'target': 0.97");
     }
+    if (w->o.folds && resource) {
+        (void)snprintf(validation, sizeof(validation), ", 'validation': {'train_ratio': 0.75}");
+    } else if (w->o.folds) {
+        (void)snprintf(validation, sizeof(validation), ", 'validation': {'folds': %d, 'refit': %s}",
+                       2 + (int)below(w, 3), chance(w, 0.8) ? "true" : "false");
+    }
     (void)snprintf(
         out, size,
         "{'objective': {'metric': 'm', 'direction': '%s'}, 'searchspace': {"
         "'x': %s, 'k': {'type': 'INTEGER', 'range': [1, 5]}, 'c': ['CATEGORICAL', ['a', 'b', "
         "'c']]},"
-        "'optimizer': {'algorithm': '%s'}, 'seed': %llu %s %s, 'limits': {'trials': %lld, %s"
+        "'optimizer': {'algorithm': '%s'}, 'seed': %llu %s %s %s, 'limits': {'trials': %lld, %s"
         "'retries': %d, 'losses': %d, 'failures': %d %s}}",
         chance(w, 0.5) ? "max" : "min", finite ? "['INTEGER', [1, 4]]" : "['DOUBLE', [0, 1]]",
         w->o.algorithm, (unsigned long long)w->o.seed,
         resource ? ", 'resource': {'min': 1, 'max': 9}" : "",
-        rule ? ", 'early_stopping': {'rule': 'median', 'min_trials': 2}" : "", (long long)w->limit,
-        parallel, (int)below(w, 3), 1 + (int)below(w, 3), chance(w, 0.5) ? 0 : 4, target);
+        rule ? ", 'early_stopping': {'rule': 'median', 'min_trials': 2}" : "", validation,
+        (long long)w->limit, parallel, (int)below(w, 3), 1 + (int)below(w, 3), chance(w, 0.5) ? 0 : 4, target);
 }
 
 static uint64_t digest_rows(const struct lab *l)
@@ -605,6 +658,18 @@ static uint64_t digest_rows(const struct lab *l)
         }
     }
     return h;
+}
+
+static void count_points(struct world *w)
+{
+    for (int64_t id = 1; id <= study_trials(w->l.s); id++) {
+        const struct trial *t = study_trial(w->l.s, id);
+        bool whole = study_point_state(w->l.s, t) == TRIAL_COMPLETED;
+        w->r.refits += trial_is_refit(t);
+        w->r.whole += t->fold == 1 && whole;
+        w->r.cut += t->fold == 1 && !whole;
+    }
+    w->r.points = study_points(w->l.s);
 }
 
 void sim_run(const struct sim_options *o, struct sim_result *ret)
@@ -625,6 +690,7 @@ void sim_run(const struct sim_options *o, struct sim_result *ret)
     }
     finish(w);
     w->r.trials = study_trials(w->l.s);
+    count_points(w);
     w->r.events = w->l.n_rows;
     w->r.record = digest_rows(&w->l);
     lab_close(&w->l);

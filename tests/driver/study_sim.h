@@ -16,12 +16,14 @@ struct sim_options {
     bool shadow;   /* compare a replayed study after each event */
     bool restarts; /* rebuild the live study from the record at random moments */
     bool leases;   /* leases run out by time; otherwise only by events that the seed picks */
+    bool folds;    /* points of two to four folds, and mostly a refit */
 };
 
 struct sim_result {
     uint64_t record; /* digest of the record's texts */
     int events;
     int64_t trials, late, losses, retries, restarts, repeats, resumed, reserved;
+    int64_t points, whole, cut, refits; /* points: all folds completed; ended before that */
 };
 
 /* Aborts with the seed in the text when anything is wrong. */
