@@ -51,22 +51,28 @@ static int largest(const float *row, int width)
     return best;
 }
 
-/* loss = log(sum(exp(z - max))) - (z[label] - max);  dloss/dz = softmax(z) - onehot */
-static double cross_entropy_row(const float *z, float *g, int width, int label, float scale)
+/* loss = log(sum(exp(z - max))) - sum of t (z - max);  dloss/dz = softmax(z) - t, with targets t of
+ * 1 - smoothing for the label and smoothing / width for every class. */
+static double cross_entropy_row(const float *z, float *g, int width, int label, float smoothing,
+                                float scale)
 {
+    const float off = smoothing / (float)width;
+    const float on = 1 - smoothing + off;
     float max = z[largest(z, width)];
     float sum = 0;
+    float spread = 0; /* of all classes, where they are targets */
     for (int k = 0; k < width; k++) {
         float e = expf(z[k] - max);
         sum += e;
+        spread += smoothing > 0 ? z[k] - max : 0;
         if (g != NULL) {
             g[k] = e;
         }
     }
     for (int k = 0; g != NULL && k < width; k++) {
-        g[k] = (g[k] / sum - (k == label ? 1.0f : 0.0f)) * scale;
+        g[k] = (g[k] / sum - (k == label ? on : off)) * scale;
     }
-    return (double)(logf(sum) - (z[label] - max));
+    return (double)(logf(sum) - (1 - smoothing) * (z[label] - max) - off * spread);
 }
 
 /* loss = mean over the outputs of (z - target)^2 */
@@ -84,8 +90,32 @@ static double mse_row(const float *z, float *g, int width, int label, float targ
     return loss / width;
 }
 
+static void count_row(struct tally *t, const float *z, int width, int label, int said, float target,
+                      int64_t row)
+{
+    if (label < 0) {
+        t->targets += (double)target;
+        t->squares += (double)target * (double)target;
+        return;
+    }
+    int above = 0;
+    for (int k = 0; k < width; k++) {
+        above += z[k] > z[label];
+    }
+    t->top5 += above < 5;
+    if (t->hits != NULL) {
+        t->hits[label] += said == label;
+        t->said[said]++;
+        t->are[label]++;
+    }
+    if (t->margin != NULL && width == 2) {
+        t->margin[row] = z[1] - z[0];
+        t->positive[row] = label == 1;
+    }
+}
+
 void backend_score(const float *out, float *grad, int width, const struct dataset *d,
-                   const uint32_t *rows, int n, enum loss_kind loss, struct score *add)
+                   const uint32_t *rows, int n, struct loss loss, struct score *add)
 {
     const float scale = 1.0f / (float)n;
     for (int i = 0; i < n; i++) {
@@ -93,9 +123,14 @@ void backend_score(const float *out, float *grad, int width, const struct datase
         float *g = grad != NULL ? grad + (size_t)i * (size_t)width : NULL;
         int label = d->labels != NULL ? d->labels[rows[i]] : -1;
         float target = d->targets != NULL ? d->targets[rows[i]] : 0;
-        add->loss += loss == LOSS_CROSS_ENTROPY ? cross_entropy_row(z, g, width, label, scale)
-                                                : mse_row(z, g, width, label, target, scale);
-        add->correct += label >= 0 && largest(z, width) == label;
+        add->loss += loss.kind == LOSS_CROSS_ENTROPY
+                         ? cross_entropy_row(z, g, width, label, loss.smoothing, scale)
+                         : mse_row(z, g, width, label, target, scale);
+        int said = largest(z, width);
+        add->correct += label >= 0 && said == label;
+        if (add->tally != NULL) {
+            count_row(add->tally, z, width, label, said, target, add->rows + i);
+        }
     }
     add->rows += n;
 }

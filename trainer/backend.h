@@ -46,16 +46,36 @@ enum op_slot {
 };
 #define OP_SLOTS 4
 
-enum optimizer_kind { OPTIMIZER_SGD = 0, OPTIMIZER_ADAM = 1 };
+enum optimizer_kind {
+    OPTIMIZER_SGD = 0,
+    OPTIMIZER_ADAM = 1,
+    OPTIMIZER_RMSPROP = 2,
+    OPTIMIZER_ADAGRAD = 3,
+    OPTIMIZER_LAMB = 4,
+};
+#define OPTIMIZERS 5
 enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_MSE = 1 };
 
-/* One optimizer step. SGD: v = momentum v + g, w -= lr v. Adam: Kingma and Ba 2015, algorithm 1.
- * Weight decay is decoupled (Loshchilov and Hutter 2019): w -= lr decay w, weights only, no biases.
+struct loss {
+    enum loss_kind kind;
+    float smoothing; /* cross-entropy: part of the target spread evenly over all classes */
+};
+
+/* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay w).
+ * Weight decay is decoupled (Loshchilov and Hutter 2019) and for weights only, no biases.
+ *   SGD      v = momentum v + g; s = v, or with Nesterov's look ahead s = g + momentum v
+ *   Adam     Kingma and Ba 2015, algorithm 1: s = m' / (sqrt(v') + epsilon), both bias-corrected
+ *   RMSprop  v = beta2 v + (1 - beta2) g g; m = momentum m + g / (sqrt(v) + epsilon); s = m
+ *   Adagrad  v += g g; s = g / (sqrt(v) + epsilon)
+ *   LAMB     You et al. 2020: Adam's step and the decay, for weights times |w| / |step|
  */
 struct update {
     enum optimizer_kind kind;
     float lr, momentum, weight_decay;
     float beta1, beta2, epsilon;
+    bool nesterov;   /* SGD */
+    float clip;      /* greatest norm of all gradients together, 0 = none; net_train sets `scale` */
+    float scale;     /* of the gradients; 0 is read as 1 */
     int64_t count; /* updates done, this one included: Adam's bias correction */
 };
 
@@ -66,11 +86,23 @@ struct pass {
     int64_t trial, epoch, batch;
 };
 
+/* What more is counted where a part of the data is measured. */
+struct tally {
+    int64_t top5;               /* rows whose class is among the five largest outputs */
+    int64_t *hits, *said, *are; /* of each class: right, predicted, there; NULL = not counted */
+    double targets, squares;    /* regression: sums of the targets and of their squares */
+    /* two classes: the difference of the outputs, and whether the row is of class 1; room for all
+     * rows, or NULL */
+    float *margin;
+    uint8_t *positive;
+};
+
 /* Added to by `score`. */
 struct score {
     double loss;     /* sum over the rows */
     int64_t correct; /* rows whose largest output is their class */
     int64_t rows;
+    struct tally *tally; /* NULL = no more than that */
 };
 
 struct backend_options {
@@ -103,11 +135,13 @@ struct backend_ops {
     /* Compares the last op's outputs with the examples' labels. With `want_grad` it also leaves the
      * gradient of the mean loss there. */
     void (*score)(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
-                  enum loss_kind loss, bool want_grad, struct score *add);
+                  struct loss loss, bool want_grad, struct score *add);
     /* From the gradient of its output to those of its parameters and, unless it is the first layer
      * with weights, of its input. */
     void (*backward)(struct op *op, int n, const struct pass *pass);
     void (*update)(struct op *op, const struct update *u);
+    /* The sum of squares of the gradients of the op's parameters. */
+    double (*grad_square)(struct op *op);
 
     /* Whole parameter arrays in the canonical layout (layer_weights, layer_biases values). */
     void (*get)(struct op *op, enum op_param p, enum op_slot slot, float *out);
@@ -131,6 +165,6 @@ extern const struct backend_ops backend_cpu;
 void backend_dropout_mask(const struct pass *pass, int layer, float rate, float *mask, int64_t n);
 /* Loss and, when `grad` is not NULL, its gradient for outputs [n][width] in host memory. */
 void backend_score(const float *out, float *grad, int width, const struct dataset *d,
-                   const uint32_t *rows, int n, enum loss_kind loss, struct score *add);
+                   const uint32_t *rows, int n, struct loss loss, struct score *add);
 
 #endif

@@ -213,7 +213,7 @@ static void cpu_forward(struct op *op, int n, const struct pass *pass)
 }
 
 static void cpu_score(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
-                      enum loss_kind loss, bool want_grad, struct score *add)
+                      struct loss loss, bool want_grad, struct score *add)
 {
     struct cpu_op *c = cpu_of(last);
     backend_score(c->act.out, want_grad ? c->act.grad : NULL, last->layer.filters, d, rows, n, loss,
@@ -234,9 +234,22 @@ static void cpu_op_update(struct op *op, const struct update *u)
     if (c->kind != NULL && c->kind->update != NULL) {
         c->kind->update(c, u);
     } else if (param_size(c, OP_WEIGHTS) > 0) {
-        cpu_update(c->params[OP_WEIGHTS], param_size(c, OP_WEIGHTS), u, u->weight_decay);
-        cpu_update(c->params[OP_BIAS], param_size(c, OP_BIAS), u, 0);
+        cpu_update(c->params[OP_WEIGHTS], param_size(c, OP_WEIGHTS), u, true);
+        cpu_update(c->params[OP_BIAS], param_size(c, OP_BIAS), u, false);
     }
+}
+
+static double cpu_grad_square(struct op *op)
+{
+    struct cpu_op *c = cpu_of(op);
+    double sum = 0;
+    if (c->kind != NULL && c->kind->finish_grads != NULL) {
+        c->kind->finish_grads(c);
+    }
+    for (int p = 0; p < OP_PARAMS && c->kind != NULL; p++) {
+        sum += cpu_square(c->params[p][SLOT_GRAD], param_size(c, (enum op_param)p));
+    }
+    return sum;
 }
 
 /* ---- transfer ---- */
@@ -316,6 +329,7 @@ const struct backend_ops backend_cpu = {
     .score = cpu_score,
     .backward = cpu_backward,
     .update = cpu_op_update,
+    .grad_square = cpu_grad_square,
     .get = cpu_get,
     .set = cpu_set,
     .read = cpu_read,

@@ -393,7 +393,7 @@ static void ref_forward(struct op *op, int n, const struct pass *pass)
 }
 
 static void ref_score(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
-                      enum loss_kind loss, bool want_grad, struct score *add)
+                      struct loss loss, bool want_grad, struct score *add)
 {
     struct ref_op *r = ref_of(last);
     backend_score(r->out, want_grad ? r->grad : NULL, last->layer.filters, d, rows, n, loss, add);
@@ -430,34 +430,74 @@ static void ref_backward(struct op *op, int n, const struct pass *pass)
     }
 }
 
-static void update_array(float *const slots[OP_SLOTS], size_t n, const struct update *u,
-                         float decay)
+/* The step s of one value; moments are kept in m and v. */
+static double step_of(const struct update *u, double g, float *m, float *v)
 {
     double c1 = 1 - pow((double)u->beta1, (double)u->count);
     double c2 = 1 - pow((double)u->beta2, (double)u->count);
+    switch (u->kind) {
+    case OPTIMIZER_SGD:
+        *m = (float)((double)u->momentum * (double)*m + g);
+        return u->nesterov ? g + (double)u->momentum * (double)*m : (double)*m;
+    case OPTIMIZER_RMSPROP:
+        *v = (float)((double)u->beta2 * (double)*v + (1 - (double)u->beta2) * g * g);
+        *m =
+            (float)((double)u->momentum * (double)*m + g / (sqrt((double)*v) + (double)u->epsilon));
+        return (double)*m;
+    case OPTIMIZER_ADAGRAD:
+        *v = (float)((double)*v + g * g);
+        return g / (sqrt((double)*v) + (double)u->epsilon);
+    case OPTIMIZER_ADAM:
+    case OPTIMIZER_LAMB:
+    default:
+        *m = (float)((double)u->beta1 * (double)*m + (1 - (double)u->beta1) * g);
+        *v = (float)((double)u->beta2 * (double)*v + (1 - (double)u->beta2) * g * g);
+        return ((double)*m / c1) / (sqrt((double)*v / c2) + (double)u->epsilon);
+    }
+}
+
+static void update_array(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                         float decay, bool weights)
+{
+    double scale = u->scale > 0 ? (double)u->scale : 1;
+    double trust = 1;
+    double w2 = 0;
+    double s2 = 0;
     float *w = slots[SLOT_VALUE];
-    float *m = slots[SLOT_FIRST];
-    float *v = slots[SLOT_SECOND];
+    float *step = slots[SLOT_GRAD]; /* of no use afterwards */
     for (size_t i = 0; i < n; i++) {
-        float g = slots[SLOT_GRAD][i];
-        double step = 0;
-        if (u->kind == OPTIMIZER_SGD) {
-            m[i] = u->momentum * m[i] + g;
-            step = (double)m[i];
-        } else {
-            m[i] = u->beta1 * m[i] + (1 - u->beta1) * g;
-            v[i] = u->beta2 * v[i] + (1 - u->beta2) * g * g;
-            step = ((double)m[i] / c1) / (sqrt((double)v[i] / c2) + (double)u->epsilon);
-        }
-        w[i] = (float)((double)w[i] - (double)u->lr * (step + (double)decay * (double)w[i]));
+        double g = scale * (double)slots[SLOT_GRAD][i];
+        double s = step_of(u, g, &slots[SLOT_FIRST][i], &slots[SLOT_SECOND][i]);
+        s += (double)decay * (double)w[i];
+        w2 += (double)w[i] * (double)w[i];
+        s2 += s * s;
+        step[i] = (float)s;
+    }
+    if (u->kind == OPTIMIZER_LAMB && weights && w2 > 0 && s2 > 0) {
+        trust = sqrt(w2) / sqrt(s2);
+    }
+    for (size_t i = 0; i < n; i++) {
+        w[i] = (float)((double)w[i] - (double)u->lr * trust * (double)step[i]);
     }
 }
 
 static void ref_update(struct op *op, const struct update *u)
 {
     struct ref_op *r = ref_of(op);
-    update_array(r->params[OP_WEIGHTS], param_size(op, OP_WEIGHTS), u, u->weight_decay);
-    update_array(r->params[OP_BIAS], param_size(op, OP_BIAS), u, 0);
+    update_array(r->params[OP_WEIGHTS], param_size(op, OP_WEIGHTS), u, u->weight_decay, true);
+    update_array(r->params[OP_BIAS], param_size(op, OP_BIAS), u, 0, false);
+}
+
+static double ref_grad_square(struct op *op)
+{
+    double sum = 0;
+    for (int p = 0; p < OP_PARAMS; p++) {
+        const float *g = ref_of(op)->params[p][SLOT_GRAD];
+        for (size_t i = 0; i < param_size(op, (enum op_param)p); i++) {
+            sum += (double)g[i] * (double)g[i];
+        }
+    }
+    return sum;
 }
 
 static void ref_get(struct op *op, enum op_param p, enum op_slot slot, float *out)
@@ -497,6 +537,7 @@ const struct backend_ops backend_ref = {
     .score = ref_score,
     .backward = ref_backward,
     .update = ref_update,
+    .grad_square = ref_grad_square,
     .get = ref_get,
     .set = ref_set,
     .read = ref_read,

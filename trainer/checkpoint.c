@@ -19,11 +19,12 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 _Static_assert(sizeof(float) == 4, "checkpoints hold 32-bit floats");
 
 static const char magic[8] = {'M', 'A', 'G', 'P', 'I', 'E', 'C', 'K'};
-static const char *const optimizer_names[] = {"sgd", "adam"};
+static const char *const optimizer_names[OPTIMIZERS] = {"sgd", "adam", "rmsprop", "adagrad",
+                                                        "lamb"};
 
 static int slots_of(enum optimizer_kind k)
 {
-    return k == OPTIMIZER_ADAM ? 3 : 2;
+    return k == OPTIMIZER_SGD ? 2 : 3;
 }
 
 static uint32_t crc_of(uint32_t crc, const void *data, size_t n)
@@ -294,10 +295,14 @@ enum mag_status checkpoint_peek(const char *path, struct checkpoint_head *ret, s
     }
     if (st == MAG_OK) {
         const char *optimizer = json_string_value(json_object_get(o, "optimizer"));
-        bool adam = optimizer != NULL && strcmp(optimizer, optimizer_names[OPTIMIZER_ADAM]) == 0;
+        int kind = 0;
+        while (kind < OPTIMIZERS - 1 && optimizer != NULL &&
+               strcmp(optimizer, optimizer_names[kind]) != 0) {
+            kind++;
+        }
         *ret =
             (struct checkpoint_head){.description = json_incref(json_object_get(o, "description")),
-                                     .optimizer = adam ? OPTIMIZER_ADAM : OPTIMIZER_SGD,
+                                     .optimizer = (enum optimizer_kind)kind,
                                      .step = json_integer_value(json_object_get(o, "step"))};
     }
 out:

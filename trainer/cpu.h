@@ -109,12 +109,16 @@ void cpu_act_forward(float *y, size_t n, enum activation act);
 void cpu_act_backward(float *g, const float *y, size_t n, enum activation act);
 /* to[width] = sum of the rows. */
 void cpu_sum_rows(const float *from, int rows, int width, float *to);
-void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay);
+/* The optimizer's step; `weights`: they decay, and LAMB scales their step. */
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool weights);
+/* The sum of squares, in eight partial sums. */
+double cpu_square(const float *v, size_t n);
 void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
 void cpu_multiply(const float *a, const float *b, float *to, size_t n);
 
 /* Adds the gradient dY' X of weights [out][in] (dy [n][out], x [n][in]) straight into the
- * optimizer's step. False, with nothing done, where the processor has no kernel for it. `room`
+ * optimizer's step. False, with nothing done, where the processor has no kernel for it, or the
+ * optimizer wants more than plain SGD or Adam. `room`
  * holds cpu_fused_room floats. */
 bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
                       float *const slots[OP_SLOTS], const struct update *u, float *room);

@@ -84,9 +84,9 @@ static void dense_update(struct cpu_op *c, const struct update *u)
         c->pending = 0;
     } else {
         dense_finish_grads(c);
-        cpu_update(c->params[OP_WEIGHTS], (size_t)in * (size_t)out, u, u->weight_decay);
+        cpu_update(c->params[OP_WEIGHTS], (size_t)in * (size_t)out, u, true);
     }
-    cpu_update(c->params[OP_BIAS], (size_t)out, u, 0);
+    cpu_update(c->params[OP_BIAS], (size_t)out, u, false);
 }
 
 const struct cpu_kind cpu_dense = {.init = dense_init,

@@ -174,7 +174,9 @@ size_t cpu_fused_room(int rows, int out)
 bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
                       float *const slots[OP_SLOTS], const struct update *u, float *room)
 {
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) {
+    bool plain = (u->kind == OPTIMIZER_SGD && !u->nesterov) || u->kind == OPTIMIZER_ADAM;
+    if (!plain || (u->scale > 0 && u->scale != 1) || !__builtin_cpu_supports("avx2") ||
+        !__builtin_cpu_supports("fma")) {
         return false;
     }
     const struct step s = step_of(u, u->weight_decay);

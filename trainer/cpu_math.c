@@ -206,13 +206,132 @@ FOR_CPUS static void adam(float *const slots[OP_SLOTS], size_t n, const struct u
     }
 }
 
-void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay)
+FOR_CPUS static void nesterov(float *restrict w, float *restrict v, const float *restrict g,
+                              size_t n, float lr, float momentum, float keep)
 {
+    for (size_t i = 0; i < n; i++) {
+        v[i] = momentum * v[i] + g[i];
+        w[i] = keep * w[i] - lr * (g[i] + momentum * v[i]);
+    }
+}
+
+FOR_CPUS static void rmsprop(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                             float keep)
+{
+    float *restrict w = slots[SLOT_VALUE];
+    float *restrict m = slots[SLOT_FIRST];
+    float *restrict v = slots[SLOT_SECOND];
+    const float *restrict g = slots[SLOT_GRAD];
+    const float rho = u->beta2;
+    const float momentum = u->momentum;
+    const float lr = u->lr;
+    const float eps = u->epsilon;
+    for (size_t i = 0; i < n; i++) {
+        v[i] = rho * v[i] + (1 - rho) * g[i] * g[i];
+        m[i] = momentum * m[i] + g[i] / (sqrtf(v[i]) + eps);
+        w[i] = keep * w[i] - lr * m[i];
+    }
+}
+
+FOR_CPUS static void adagrad(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                             float keep)
+{
+    float *restrict w = slots[SLOT_VALUE];
+    float *restrict v = slots[SLOT_SECOND];
+    const float *restrict g = slots[SLOT_GRAD];
+    const float lr = u->lr;
+    const float eps = u->epsilon;
+    for (size_t i = 0; i < n; i++) {
+        v[i] += g[i] * g[i];
+        w[i] = keep * w[i] - lr * g[i] / (sqrtf(v[i]) + eps);
+    }
+}
+
+FOR_CPUS double cpu_square(const float *v, size_t n)
+{
+    double part[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        for (int k = 0; k < 8; k++) {
+            part[k] += (double)v[i + (size_t)k] * (double)v[i + (size_t)k];
+        }
+    }
+    for (; i < n; i++) {
+        part[0] += (double)v[i] * (double)v[i];
+    }
+    return ((part[0] + part[1]) + (part[2] + part[3])) +
+           ((part[4] + part[5]) + (part[6] + part[7]));
+}
+
+/* Adam's step and the decay into the gradient's place, whose norm then scales it. */
+FOR_CPUS static void lamb_step(float *const slots[OP_SLOTS], size_t n, const struct update *u,
+                               float decay)
+{
+    const float *restrict w = slots[SLOT_VALUE];
+    float *restrict m = slots[SLOT_FIRST];
+    float *restrict v = slots[SLOT_SECOND];
+    float *restrict g = slots[SLOT_GRAD];
+    const float b1 = u->beta1;
+    const float b2 = u->beta2;
+    const float first = (float)(1 / (1 - pow((double)b1, (double)u->count)));
+    const float inv = (float)(1 / sqrt(1 - pow((double)b2, (double)u->count)));
+    const float eps = u->epsilon;
+    for (size_t i = 0; i < n; i++) {
+        m[i] = b1 * m[i] + (1 - b1) * g[i];
+        v[i] = b2 * v[i] + (1 - b2) * g[i] * g[i];
+        g[i] = first * m[i] / (sqrtf(v[i]) * inv + eps) + decay * w[i];
+    }
+}
+
+FOR_CPUS static void subtract(float *restrict w, const float *restrict s, size_t n, float rate)
+{
+    for (size_t i = 0; i < n; i++) {
+        w[i] -= rate * s[i];
+    }
+}
+
+static void lamb(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay,
+                 bool weights)
+{
+    lamb_step(slots, n, u, decay);
+    double w2 = weights ? cpu_square(slots[SLOT_VALUE], n) : 0;
+    double s2 = weights ? cpu_square(slots[SLOT_GRAD], n) : 0;
+    double trust = w2 > 0 && s2 > 0 ? sqrt(w2) / sqrt(s2) : 1;
+    subtract(slots[SLOT_VALUE], slots[SLOT_GRAD], n, (float)((double)u->lr * trust));
+}
+
+FOR_CPUS static void multiply_by(float *v, size_t n, float factor)
+{
+    for (size_t i = 0; i < n; i++) {
+        v[i] *= factor;
+    }
+}
+
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool weights)
+{
+    float decay = weights ? u->weight_decay : 0;
     float keep = 1 - u->lr * decay;
-    if (u->kind == OPTIMIZER_SGD) {
-        sgd(slots[SLOT_VALUE], slots[SLOT_FIRST], slots[SLOT_GRAD], n, u->lr, u->momentum, keep);
-    } else {
+    if (u->scale > 0 && u->scale != 1) {
+        multiply_by(slots[SLOT_GRAD], n, u->scale);
+    }
+    switch (u->kind) {
+    case OPTIMIZER_SGD:
+        (u->nesterov ? nesterov : sgd)(slots[SLOT_VALUE], slots[SLOT_FIRST], slots[SLOT_GRAD], n,
+                                       u->lr, u->momentum, keep);
+        break;
+    case OPTIMIZER_RMSPROP:
+        rmsprop(slots, n, u, keep);
+        break;
+    case OPTIMIZER_ADAGRAD:
+        adagrad(slots, n, u, keep);
+        break;
+    case OPTIMIZER_LAMB:
+        lamb(slots, n, u, decay, weights);
+        break;
+    case OPTIMIZER_ADAM:
+    default:
         adam(slots, n, u, keep);
+        break;
     }
 }
 

@@ -91,8 +91,8 @@ static json_t *data_json(const struct dataset_source *s, const struct dataset *d
 json_t *description_make(const struct recipe *r, const struct dataset *d)
 {
     return json_pack("{s:i, s:s, s:o, s:o, s:o}", "format", DESCRIBE_FORMAT, "loss",
-                     loss_names[r->training.loss], "input", input_json(&r->model.input), "layers",
-                     layers_json(&r->model), "data", data_json(&r->source, d));
+                     loss_names[r->training.loss.kind], "input", input_json(&r->model.input),
+                     "layers", layers_json(&r->model), "data", data_json(&r->source, d));
 }
 
 /* ---- reading ---- */

@@ -112,9 +112,18 @@ void net_init_weights(struct net *net, uint64_t seed, uint64_t trial)
     free(c.room);
 }
 
+/* Of all parameters together. */
+static double grad_norm(struct net *net)
+{
+    double sum = 0;
+    for (int i = 0; i < net->n; i++) {
+        sum += net->ops->grad_square(net->layers[i]);
+    }
+    return sqrt(sum);
+}
+
 void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               enum loss_kind loss, const struct pass *pass, const struct update *u,
-               struct score *add)
+               struct loss loss, const struct pass *pass, const struct update *u, struct score *add)
 {
     const struct backend_ops *o = net->ops;
     o->load(net->input, d, rows, n);
@@ -125,13 +134,18 @@ void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, i
     for (int i = net->n - 1; i >= 0; i--) {
         o->backward(net->layers[i], n, pass);
     }
+    struct update own = *u;
+    if (u->clip > 0) {
+        double norm = grad_norm(net);
+        own.scale = norm > (double)u->clip ? (float)((double)u->clip / norm) : 1;
+    }
     for (int i = 0; i < net->n; i++) {
-        o->update(net->layers[i], u);
+        o->update(net->layers[i], &own);
     }
 }
 
 void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               enum loss_kind loss, struct score *add)
+               struct loss loss, struct score *add)
 {
     const struct pass pass = {.training = false};
     net->ops->load(net->input, d, rows, n);

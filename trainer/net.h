@@ -28,11 +28,11 @@ void net_init_weights(struct net *net, uint64_t seed, uint64_t trial);
 
 /* One training step on the n examples `rows`: forward, loss, backward, update. */
 void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               enum loss_kind loss, const struct pass *pass, const struct update *u,
+               struct loss loss, const struct pass *pass, const struct update *u,
                struct score *add);
 /* Loss and hits of n examples, without dropout; changes no weights. */
 void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               enum loss_kind loss, struct score *add);
+               struct loss loss, struct score *add);
 
 /* Calls `visit` with every parameter array in a fixed order. `slots` = how many of SLOT_VALUE,
  * SLOT_FIRST, SLOT_SECOND to visit (1 to 3). Stops at the first failure. */

@@ -24,7 +24,7 @@
 
 struct training {
     struct update update; /* kind and its numbers; lr is the base rate, count 0 */
-    enum loss_kind loss;
+    struct loss loss;
     bool loss_given;
     int batch_size;
     int epochs;        /* where the experiment has no resource, so that no budget is given */

@@ -13,14 +13,18 @@ enum schedule_kind {
     SCHEDULE_STEP = 1,        /* times `factor` every `every` epochs */
     SCHEDULE_EXPONENTIAL = 2, /* times `factor` every epoch */
     SCHEDULE_COSINE = 3,      /* half a cosine down to `floor` over `epochs`, then flat */
+    SCHEDULE_LINEAR = 4,      /* a line down to `floor` over `epochs`, then flat */
+    SCHEDULE_ONE_CYCLE = 5,   /* Smith and Topin 2018: a cosine up from 1/25 over `rise` of the epochs,
+                                 then one down to 1e-4 */
 };
 
 struct schedule {
     enum schedule_kind kind;
     int every;     /* step */
     double factor; /* step, exponential */
-    int epochs;    /* cosine */
-    double floor;  /* cosine: part of the base rate that stays */
+    int epochs;    /* cosine, linear, one cycle */
+    double floor;  /* cosine, linear: part of the base rate that stays */
+    double rise;   /* one cycle */
     int warmup;    /* epochs of a linear rise before all of them; 0 = none */
 };
 

@@ -7,6 +7,7 @@
 #include "base/pcg.h"
 #include "trainer/checkpoint.h"
 #include "trainer/describe.h"
+#include "trainer/tally.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -60,14 +61,46 @@ void metrics_json(const struct metrics *m, struct buf *out)
     buf_addc(out, '}');
 }
 
-static const char *const part_names[3][2] = {
-    {"train_loss", "train_accuracy"}, {"val_loss", "val_accuracy"}, {"test_loss", "test_accuracy"}};
+enum measure { M_LOSS, M_ACCURACY, M_TOP5, M_F1, M_AUC, M_RMSE, M_R2, MEASURES };
+static const char *const part_names[3][MEASURES] = {
+    {"train_loss", "train_accuracy", NULL, NULL, NULL, NULL, NULL},
+    {"val_loss", "val_accuracy", "val_top5_accuracy", "val_f1", "val_auc", "val_rmse", "val_r2"},
+    {"test_loss", "test_accuracy", "test_top5_accuracy", "test_f1", "test_auc", "test_rmse",
+     "test_r2"}};
+
+static void add_class_measures(struct run *r, int part, const struct score *s)
+{
+    const struct tally *t = s->tally;
+    struct metrics *m = &r->result->metrics;
+    if (r->d->n_classes > 5) {
+        add_metric(m, part_names[part][M_TOP5], (double)t->top5 / (double)s->rows);
+    }
+    add_metric(m, part_names[part][M_F1], tally_f1(t, r->d->n_classes));
+    if (r->d->n_classes == 2) {
+        add_metric(m, part_names[part][M_AUC], tally_auc(t, s->rows));
+    }
+}
+
+static void add_number_measures(struct run *r, int part, const struct score *s)
+{
+    const struct tally *t = s->tally;
+    double spread = t->squares - t->targets * t->targets / (double)s->rows;
+    add_metric(&r->result->metrics, part_names[part][M_RMSE], sqrt(s->loss / (double)s->rows));
+    add_metric(&r->result->metrics, part_names[part][M_R2],
+               spread > 0 ? 1 - s->loss / spread : NAN);
+}
 
 static void add_part(struct run *r, int part, const struct score *s)
 {
-    add_metric(&r->result->metrics, part_names[part][0], s->loss / (double)s->rows);
+    struct metrics *m = &r->result->metrics;
+    add_metric(m, part_names[part][M_LOSS], s->loss / (double)s->rows);
     if (r->d->n_classes > 0) {
-        add_metric(&r->result->metrics, part_names[part][1], (double)s->correct / (double)s->rows);
+        add_metric(m, part_names[part][M_ACCURACY], (double)s->correct / (double)s->rows);
+    }
+    if (s->tally != NULL && r->d->n_classes > 0) {
+        add_class_measures(r, part, s);
+    } else if (s->tally != NULL) {
+        add_number_measures(r, part, s);
     }
 }
 
@@ -129,20 +162,23 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
 static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows,
                                   bool *ended)
 {
-    struct score score = {0};
-    for (uint32_t at = 0; at < n_rows;) {
+    struct score score = {.tally = tally_create(r->d->n_classes, n_rows)};
+    const struct loss loss = {.kind =
+                                  r->recipe->training.loss.kind}; /* smoothing is for training */
+    for (uint32_t at = 0; at < n_rows && !*ended;) {
         if (must_end(r, &r->result->end)) {
             *ended = true;
-            return MAG_OK;
+            break;
         }
         uint32_t left = n_rows - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        net_score(r->net, r->d, rows + at, n, r->recipe->training.loss, &score);
+        net_score(r->net, r->d, rows + at, n, loss, &score);
         at += (uint32_t)n;
     }
-    if (n_rows > 0) {
+    if (n_rows > 0 && !*ended) {
         add_part(r, part, &score);
     }
+    tally_destroy(score.tally);
     return r->net->ops->check(r->net->backend, r->err);
 }
 

@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-#define TRIAL_METRICS_MAX 8
+#define TRIAL_METRICS_MAX 16
 
 struct metric {
     const char *name;

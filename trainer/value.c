@@ -213,3 +213,23 @@ bool value_choice(const struct place *p, const char *key, bool required, const c
     buf_fini(&all);
     return false;
 }
+
+bool value_bool(const struct place *p, const char *key, bool *to)
+{
+    const char *name = NULL;
+    char from[128];
+    const json_t *v = field(p, key, false, &name);
+    const char *text = json_string_value(v);
+    bool yes = json_is_true(v) || (json_is_integer(v) && json_integer_value(v) == 1) ||
+               (text != NULL && strcmp(text, "true") == 0);
+    bool no = json_is_false(v) || (json_is_integer(v) && json_integer_value(v) == 0) ||
+              (text != NULL && strcmp(text, "false") == 0);
+    if (v != NULL && !yes && !no) {
+        mjson_issue_at(p->reader->issues, p->pointer, key, "\"%s\"%s must be true or false, not %s",
+                       key, origin(name, from, sizeof(from)), mjson_kind(v));
+    }
+    if (yes || no) {
+        *to = yes;
+    }
+    return yes || no;
+}

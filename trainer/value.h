@@ -37,6 +37,8 @@ bool value_has_inactive(struct reader *r, const json_t *value);
 bool value_int(const struct place *p, const char *key, bool required, int lo, int hi, int *to);
 bool value_number(const struct place *p, const char *key, bool required, double lo, double hi,
                   double *to);
+/* true or false; as a parameter's value also 1 or 0, or "true" or "false". */
+bool value_bool(const struct place *p, const char *key, bool *to);
 /* One of `names` (NULL-terminated); *to gets the index. */
 bool value_choice(const struct place *p, const char *key, bool required, const char *const names[],
                   int *to);

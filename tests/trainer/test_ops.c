@@ -6,6 +6,7 @@
 #include "support.h"
 
 #include "base/alloc.h"
+#include "trainer/tally.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -373,6 +374,31 @@ Test(ops, updates_agree_with_the_reference)
          .beta2 = 0.99f,
          .epsilon = 1e-6f,
          .weight_decay = 0.2f},
+        {.kind = OPTIMIZER_SGD,
+         .lr = 0.05f,
+         .momentum = 0.9f,
+         .nesterov = true,
+         .weight_decay = 0.1f},
+        {.kind = OPTIMIZER_SGD, .lr = 0.05f, .momentum = 0.9f, .scale = 0.25f},
+        {.kind = OPTIMIZER_ADAM,
+         .lr = 0.01f,
+         .beta1 = 0.9f,
+         .beta2 = 0.999f,
+         .epsilon = 1e-8f,
+         .scale = 0.5f},
+        {.kind = OPTIMIZER_RMSPROP,
+         .lr = 0.01f,
+         .beta2 = 0.9f,
+         .epsilon = 1e-6f,
+         .momentum = 0.5f,
+         .weight_decay = 0.1f},
+        {.kind = OPTIMIZER_ADAGRAD, .lr = 0.1f, .epsilon = 1e-8f},
+        {.kind = OPTIMIZER_LAMB,
+         .lr = 0.02f,
+         .beta1 = 0.9f,
+         .beta2 = 0.99f,
+         .epsilon = 1e-6f,
+         .weight_decay = 0.1f},
     };
     const struct op_case *c = &cases[N_CASES - 1];
     for (size_t k = 0; k < sizeof(updates) / sizeof(updates[0]); k++) {
@@ -406,6 +432,93 @@ Test(ops, updates_agree_with_the_reference)
     }
 }
 
+/* With a limit on the gradients' norm the step is that of gradients scaled down to it. */
+Test(ops, clipping_bounds_the_step_by_the_norm_of_all_gradients)
+{
+    const struct backend_ops *const backends[] = {&backend_ref, &backend_cpu};
+    struct dataset *d = toy_dataset((struct shape){.c = 6, .h = 1, .w = 1, .flat = true}, 3, 40);
+    struct model m = model_of(
+        "[{\"type\": \"dense\", \"units\": 40, \"activation\": \"tanh\"}, {\"type\": \"dense\", "
+        "\"units\": 3}]",
+        d->shape);
+    for (int b = 0; b < 2; b++) {
+        const struct backend_options o = {.threads = 1};
+        struct backend *backend = NULL;
+        cr_assert_eq(backends[b]->open(&o, &backend, NULL), MAG_OK);
+        double moved[3];
+        for (int k = 0; k < 3; k++) {
+            const float clip[] = {0, 0.05f, 1e6f};
+            struct net *net = NULL;
+            struct score s = {0};
+            const struct update u = {.kind = OPTIMIZER_SGD, .lr = 1, .clip = clip[k], .count = 1};
+            const struct pass pass = {.training = true, .seed = 1, .trial = 1, .epoch = 1};
+            double square = 0;
+            cr_assert_eq(net_create(backends[b], backend, &m, 16, &net, NULL), MAG_OK);
+            net_init_weights(net, 1, 1);
+            const size_t sizes[2][2] = {{240, 40}, {120, 3}};
+            float *old[2][2];
+            for (int l = 0; l < 2; l++) {
+                for (int p = 0; p < 2; p++) {
+                    old[l][p] = xcalloc(sizes[l][p], sizeof(float));
+                    backends[b]->get(net->layers[l], (enum op_param)p, SLOT_VALUE, old[l][p]);
+                }
+            }
+            net_train(net, d, d->train, 16, (struct loss){LOSS_CROSS_ENTROPY, 0}, &pass, &u, &s);
+            for (int l = 0; l < 2; l++) {
+                for (int p = 0; p < 2; p++) {
+                    float *now = xcalloc(sizes[l][p], sizeof(float));
+                    backends[b]->get(net->layers[l], (enum op_param)p, SLOT_VALUE, now);
+                    for (size_t i = 0; i < sizes[l][p]; i++) {
+                        double off = (double)now[i] - (double)old[l][p][i];
+                        square += off * off;
+                    }
+                    free(now);
+                    free(old[l][p]);
+                }
+            }
+            moved[k] = sqrt(square);
+            net_destroy(net);
+        }
+        cr_expect_gt(moved[0], 0.1);
+        cr_expect_float_eq(moved[1], 0.05, 1e-4, "%s: %g", backends[b]->name, moved[1]);
+        cr_expect_float_eq(moved[2], moved[0], 1e-5);
+        backends[b]->close(backend);
+    }
+    dataset_destroy(d);
+}
+
+/* Known values: scikit-learn gives the same for these rows. */
+Test(ops, tallies_give_top_five_f1_and_the_area_under_the_curve)
+{
+    int32_t labels[] = {0, 0, 1, 1, 1};
+    const uint32_t rows[] = {0, 1, 2, 3, 4};
+    const float z[] = {2, 1, 0, 1, 0, 2, 1, 1.5f, 3, 0}; /* margins -1, 1, 2, .5, -3 */
+    struct dataset d = {.n_classes = 2, .labels = labels};
+    struct tally *t = tally_create(2, 5);
+    struct score s = {.tally = t};
+    backend_score(z, NULL, 2, &d, rows, 3, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    backend_score(z + 6, NULL, 2, &d, rows + 3, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    cr_expect_eq(s.correct, 3);
+    cr_expect_eq(t->top5, 5);
+    cr_expect_float_eq(tally_f1(t, 2), (0.5 + 2.0 / 3) / 2, 1e-12);
+    cr_expect_float_eq(tally_auc(t, 5), 3.0 / 6, 1e-12);
+    for (int i = 0; i < 5; i++) {
+        t->margin[i] = i < 3 ? 0 : (float)i; /* ties count half */
+    }
+    cr_expect_float_eq(tally_auc(t, 5), (2 * 0.5 + 2 + 2) / 6, 1e-12);
+    t->margin[2] = NAN;
+    cr_expect(isnan(tally_auc(t, 5)));
+    tally_destroy(t);
+    int32_t six[] = {5, 0};
+    const float z6[] = {6, 5, 4, 3, 2, 1, 1, 2, 3, 4, 5, 0};
+    struct dataset d6 = {.n_classes = 6, .labels = six};
+    t = tally_create(6, 2);
+    s = (struct score){.tally = t};
+    backend_score(z6, NULL, 6, &d6, rows, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    cr_expect_eq(t->top5, 1);
+    tally_destroy(t);
+}
+
 /* Loss functions against differences of themselves. */
 Test(ops, loss_gradients_equal_finite_differences)
 {
@@ -416,11 +529,13 @@ Test(ops, loss_gradients_equal_finite_differences)
     struct dataset numbers = {.targets = targets};
     const struct {
         const struct dataset *d;
-        enum loss_kind loss;
+        struct loss loss;
         int width;
-    } table[] = {
-        {&classes, LOSS_CROSS_ENTROPY, 3}, {&classes, LOSS_MSE, 3}, {&numbers, LOSS_MSE, 1}};
-    for (size_t t = 0; t < 3; t++) {
+    } table[] = {{&classes, {LOSS_CROSS_ENTROPY, 0}, 3},
+                 {&classes, {LOSS_CROSS_ENTROPY, 0.2f}, 3},
+                 {&classes, {LOSS_MSE, 0}, 3},
+                 {&numbers, {LOSS_MSE, 0}, 1}};
+    for (size_t t = 0; t < 4; t++) {
         float z[9];
         float grad[9];
         struct pcg64 g;
@@ -453,7 +568,7 @@ Test(ops, score_counts_hits_and_survives_huge_outputs)
     const float z[] = {-1e30f, 1e30f, 50.0f, 3.0f};
     float grad[4];
     struct score s = {0};
-    backend_score(z, grad, 2, &d, rows, 2, LOSS_CROSS_ENTROPY, &s);
+    backend_score(z, grad, 2, &d, rows, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
     cr_expect_eq(s.correct, 2);
     cr_expect(isfinite(s.loss) && s.loss >= 0);
     for (int i = 0; i < 4; i++) {

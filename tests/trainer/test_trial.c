@@ -80,6 +80,15 @@ Test(trial, learns_a_toy_problem_with_every_optimizer_and_backend)
         TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"backend\":\"ref\"}"),
         TRIAL(MLP,
               "{\"lr\":0.1,\"batch_size\":16384,\"schedule\":{\"type\":\"step\",\"every\":30}}"),
+        TRIAL(MLP, "{\"optimizer\":\"rmsprop\",\"lr\":0.005,\"batch_size\":16,\"clip_norm\":1}"),
+        TRIAL(MLP, "{\"optimizer\":\"adagrad\",\"lr\":0.05,\"batch_size\":16}"),
+        TRIAL(MLP,
+              "{\"optimizer\":\"lamb\",\"lr\":0.02,\"batch_size\":16,\"label_smoothing\":0.1}"),
+        TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.9,\"nesterov\":true,\"batch_size\":16,\"schedule\":"
+                   "{\"type\":\"onecycle\",\"epochs\":8}}"),
+        TRIAL(MLP, "{\"optimizer\":\"adamw\",\"lr\":0.01,\"batch_size\":16,\"backend\":\"ref\","
+                   "\"clip_norm\":"
+                   "0.5,\"schedule\":{\"type\":\"linear\",\"epochs\":12}}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         struct lab l = lab_open(trials[i]);
@@ -135,6 +144,8 @@ Test(trial, resuming_gives_the_very_bytes_of_an_uninterrupted_run)
         TRIAL(CNN, "{\"optimizer\":\"adam\",\"lr\":0.01,\"batch_size\":24,\"schedule\":{\"type\":"
                    "\"cosine\",\"epochs\":5}}"),
         TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.5,\"batch_size\":50,\"backend\":\"ref\"}"),
+        TRIAL(MLP, "{\"optimizer\":\"lamb\",\"lr\":0.01,\"batch_size\":24,\"clip_norm\":0.3}"),
+        TRIAL(CNN, "{\"optimizer\":\"rmsprop\",\"lr\":0.001,\"momentum\":0.5,\"batch_size\":24}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         char *whole = temp_folder();
