@@ -70,6 +70,7 @@ struct run {
     struct lines *lines; /* a command's output */
     struct outlog log;
     struct buf metrics; /* lines of metrics.jsonl not yet written */
+    bool metrics_written; /* some of them are */
     struct event *time_limit;
     struct event *budget_hold;
     struct event *verdict; /* its program was ended from outside: is the worker told to go, too? */
@@ -100,6 +101,7 @@ struct run {
     bool failure_retry;        /* the program says that it may pass */
     int64_t peak_mb;           /* the most memory its process was seen to use, 0 = not known */
     bool was_killed;           /* by us */
+    bool left_nothing;         /* its folder is nobody's any more */
     bool saw_oom;              /* the kernel killed something for lack of memory meanwhile */
     char *bad_line;            /* why the first line that was passed over was */
     json_t *final_metrics;     /* of its result */

@@ -54,6 +54,7 @@ struct child {
     struct spawn_limits limits;
     int64_t peak_mb;
     int64_t oom_kills; /* of the machine, when it was started */
+    bool left_nothing;
     bool killed;
     bool ended;
     bool held;
@@ -215,6 +216,11 @@ bool child_was_killed(const struct child *c)
     return c->killed;
 }
 
+bool child_left_nothing(const struct child *c)
+{
+    return c->left_nothing;
+}
+
 int64_t child_peak_mb(const struct child *c)
 {
     return c->peak_mb;
@@ -225,9 +231,25 @@ bool child_saw_oom(const struct child *c)
     return oom_kills() > c->oom_kills;
 }
 
+static bool is_leader(void *arg, pid_t pid);
+
+/* Its parent gone, whatever it started is in its group, or was left to us with all below it. */
+static bool left_nothing(const struct child *c)
+{
+    struct tree_left left;
+    tree_find_left(is_leader, c->owner, &left);
+    bool none = true;
+    for (size_t i = 0; i < left.n; i++) {
+        none = none && strcmp(left.items[i].token, c->token) != 0;
+    }
+    free(left.items);
+    return none && kill(-c->pid, 0) != 0 && errno == ESRCH;
+}
+
 /* The process is reaped: what it wrote and still lies in pipe and socket is handed over first. */
 static void finish(struct child *c, int status)
 {
+    c->left_nothing = left_nothing(c);
     kill_group(c);
     c->ended = true;
     (void)event_del(c->limit);

@@ -67,6 +67,8 @@ bool child_was_killed(const struct child *c);
 /* The most memory that it was seen to use: while it ran, and of its largest process by the kernel's
  * own account once it has ended. MiB. */
 int64_t child_peak_mb(const struct child *c);
+/* Once it has ended: nothing that it started is left. */
+bool child_left_nothing(const struct child *c);
 /* Since it was started the kernel has killed some process of this machine for lack of memory. */
 bool child_saw_oom(const struct child *c);
 /* Forgets a child that has ended or kills one that has not; its handler hears nothing more. */

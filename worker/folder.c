@@ -40,33 +40,33 @@ enum mag_status folder_take(struct folders *f, const char *path, struct mag_err 
                                      strerror(errno));
 }
 
-/* Does the folder hold just `want` entries? */
-static bool folder_holds(const char *path, int want)
+/* Does the folder hold nothing but entries that are named here? */
+static bool folder_holds_only(const char *path, const char *const *names)
 {
     DIR *d = opendir(path);
-    int n = -2; /* "." and ".." */
-    while (d != NULL && readdir(d) != NULL) {
-        n++;
+    bool only = d != NULL;
+    for (struct dirent *e = NULL; only && (e = readdir(d)) != NULL;) {
+        bool known = strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0;
+        for (size_t i = 0; names[i] != NULL; i++) {
+            known = known || strcmp(e->d_name, names[i]) == 0;
+        }
+        only = known;
     }
     if (d != NULL) {
         (void)closedir(d);
     }
-    return n == want;
+    return only;
 }
 
 char *folder_empty(const char *path)
 {
-    static const char *const files[] = {"output.log", "metrics.jsonl"};
-    static const char *const inner[] = {"trial", "checkpoints"};
-    for (size_t i = 0; i < 2; i++) {
-        char *p = xasprintf("%s/%s", path, files[i]);
-        (void)unlink(p);
-        free(p);
-    }
-    bool empty = folder_holds(path, 2);
-    for (size_t i = 0; i < 2 && empty; i++) {
-        char *p = xasprintf("%s/%s", path, inner[i]);
-        empty = folder_holds(p, 0);
+    static const char *const ours[] = {"trial", "checkpoints", "output.log", "metrics.jsonl",
+                                       "params.json", NULL};
+    static const char *const none[] = {NULL};
+    bool empty = folder_holds_only(path, ours);
+    for (size_t i = 0; ours[i] != NULL && empty; i++) {
+        char *p = xasprintf("%s/%s", path, ours[i]);
+        empty = i < 2 ? folder_holds_only(p, none) : truncate(p, 0) == 0 || errno == ENOENT;
         free(p);
     }
     char *spare = xasprintf("%s.spare", path);

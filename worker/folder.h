@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Folders of runs: <scratch>/<run> with trial/ and checkpoints/ in it. Those that executors leave empty
- * are kept and used again, since making folders is what a short trial's start waits for: ext4 passes
- * over every inode that was freed in the last minute when it looks for a new one.
+ * Folders of runs: <scratch>/<run> with trial/ and checkpoints/ in it. Those that programs leave empty
+ * are kept with our own files, emptied, and used again, since making folders and files is what a short
+ * trial waits for: ext4 passes over every inode that was freed in the last minute when it looks for a
+ * new one.
  */
 #ifndef MAG_WORKER_FOLDER_H
 #define MAG_WORKER_FOLDER_H
@@ -19,7 +20,7 @@ struct folders {
 
 /* Makes the run's folder `path`, or renames a spare one to it. What lay there is removed. */
 enum mag_status folder_take(struct folders *f, const char *path, struct mag_err *err) MAG_MUSTCHECK;
-/* Any thread. Removes our own files from an ended run's folder; when nothing else is in it, renames it
+/* Any thread. Empties our own files in an ended run's folder; when nothing else is in it, renames it
  * and returns its new path (malloc'ed, for folder_give_take), else removes it and returns NULL. */
 char *folder_empty(const char *path);
 /* Keeps a spare folder, or removes it when there are enough. NULL is allowed. */

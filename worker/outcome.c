@@ -31,6 +31,7 @@ void run_note_child(struct run *r)
     if (c != NULL) {
         r->peak_mb = child_peak_mb(c);
         r->was_killed = child_was_killed(c);
+        r->left_nothing = child_left_nothing(c);
         r->saw_oom = child_saw_oom(c);
     }
 }

@@ -371,10 +371,10 @@ void publish_record(struct run *r)
     k->log_path = xstrdup(r->log_path);
     k->metrics_path = xstrdup(r->metrics_path);
     k->attempt = r->grant.attempt;
-    k->has_metrics = access(r->metrics_path, F_OK) == 0;
+    k->has_metrics = r->metrics_written;
     k->folders = &r->app->folders;
-    /* A command's processes may outlive it for a moment and still write there. */
-    k->reuse = json_object_get(r->grant.program, "command") == NULL;
+    /* What a command left behind may still write there for a moment. */
+    k->reuse = r->left_nothing || json_object_get(r->grant.program, "command") == NULL;
     json_decref(doc);
     background_submit(r->app->background, &k->task);
 }

@@ -90,6 +90,7 @@ void run_flush_metrics(struct run *r)
     }
     if (fd >= 0) {
         (void)close(fd);
+        r->metrics_written = true;
     }
     buf_reset(&r->metrics);
 }
