@@ -114,6 +114,19 @@ static void print_best(const json_t *x)
     }
 }
 
+/* "3; the last: trial 7: exit status 1; last line: …"; also of one that was tried again. */
+static void print_failures(const json_t *x)
+{
+    const json_t *f = json_object_get(x, "failures");
+    const char *reason = format_string(f, "reason");
+    if (format_int(f, "count") == 0) {
+        return;
+    }
+    (void)printf("%-11s %" PRId64 "; the last: trial %" PRId64 "%s%s\n", "failures",
+                 format_int(f, "count"), format_int(f, "trial"), reason[0] != '\0' ? ": " : "",
+                 reason);
+}
+
 static void print_text(const json_t *x)
 {
     const json_t *spec = json_object_get(x, "spec");
@@ -141,6 +154,7 @@ static void print_text(const json_t *x)
         (void)printf("%-11s %" PRId64 ", %" PRId64 " ended\n", "points", format_int(x, "points"),
                      format_int(x, "points_ended"));
     }
+    print_failures(x);
     print_best(x);
     row("tags", tags);
     row("notes", format_string(x, "notes"));

@@ -34,6 +34,7 @@ static void add_row(struct table *t, const json_t *trial, bool folds)
     table_addf(t, "%" PRId64, format_int(trial, "trial"));
     table_add_colour(t, format_state_colour(state), state);
     table_addf(t, "%" PRId64, format_int(trial, "attempt"));
+    table_addf(t, "%" PRId64, format_int(trial, "failures") + format_int(trial, "losses"));
     table_add(t, strcmp(step, "null") == 0 ? "-" : step);
     table_add(t, strcmp(budget, "null") == 0 ? "-" : budget);
     table_add(t, values);
@@ -52,10 +53,10 @@ static void add_row(struct table *t, const json_t *trial, bool folds)
 
 static void print_table(const json_t *all)
 {
-    static const char *const heads[] = {">TRIAL", "STATE",      ">ATTEMPT", ">STEP", ">BUDGET",
-                                        ">VALUE", "PARAMETERS", "WORKER",   "WHY"};
+    static const char *const heads[] = {">TRIAL",  "STATE",  ">ATTEMPT",   ">ERRORS", ">STEP",
+                                        ">BUDGET", ">VALUE", "PARAMETERS", "WORKER",  "WHY"};
     static const char *const fold_heads[] = {
-        ">TRIAL", "STATE", ">ATTEMPT", ">STEP",      ">BUDGET", ">VALUE",
+        ">TRIAL", "STATE", ">ATTEMPT", ">ERRORS", ">STEP",      ">BUDGET", ">VALUE",
         ">POINT", ">FOLD", "MEAN",     "PARAMETERS", "WORKER",  "WHY"};
     struct table t;
     bool folds = json_object_get(json_array_get(all, 0), "point") != NULL;

@@ -343,6 +343,23 @@ static void add_limits(struct buf *out, const struct experiment *x)
     buf_addc(out, '}');
 }
 
+/* How often programs failed, and the newest reason: of a trial that is tried again, too. */
+static void add_failures(struct buf *out, const struct experiment *x)
+{
+    const struct trial *last = NULL;
+    int64_t n = study_failures(x->study, &last);
+    key(out, "failures");
+    buf_adds(out, "{\"count\":");
+    buf_add_int(out, n);
+    if (last != NULL) {
+        add_int(out, "trial", last->id);
+        add_int(out, "retries", last->failures - (last->state == TRIAL_FAILED ? 1 : 0));
+        add_text(out, "cause", last->cause != FAIL_NONE ? fail_cause_name(last->cause) : NULL);
+        add_text(out, "reason", last->reason);
+    }
+    buf_addc(out, '}');
+}
+
 static void add_progress(struct buf *out, struct driver *d, const struct experiment *x)
 {
     char why[512] = "";
@@ -355,6 +372,7 @@ static void add_progress(struct buf *out, struct driver *d, const struct experim
     key(out, "why");
     rest_add_why(out, code, why);
     add_counts(out, x);
+    add_failures(out, x);
     const struct trial *best = study_best(x->study);
     key(out, "best");
     if (best != NULL) {

@@ -163,6 +163,9 @@ const struct spec_limits *study_limits(const struct study *s);
 const char *study_trial_why(const struct study *s, const struct trial *t, char *buf, size_t size);
 /* Why the experiment does not go on (or runs no more trials), code constant, text in buf. */
 const char *study_why(const struct study *s, char *buf, size_t size);
+/* Failures so far, those that were tried again included; *ret_last: the trial of the newest one, NULL =
+ * none. Borrowed. */
+int64_t study_failures(const struct study *s, const struct trial **ret_last);
 /* Seconds to the end as far as durations seen tell, negative = unknown. */
 double study_eta_s(const struct study *s, int64_t now_ns);
 /* Could an ask of a worker get something now, or end the experiment? A cheap hint for

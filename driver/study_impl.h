@@ -64,6 +64,7 @@ struct study {
     int64_t lease_shift_ns; /* what study_delay added to all of them */
 
     int64_t failures_in_row;
+    int64_t failures_all;
     int64_t last_failed;    /* trial of the newest failure, 0 = none */
     int64_t target_trial;   /* in this event: the trial that reached the target, 0 = none */
     int64_t ended_fold;     /* in this event: the fold whose own end it is, 0 = none */

@@ -38,6 +38,7 @@ static void fail(struct study *s, struct trial *t, enum fail_cause cause, const 
 static void count_failure(struct study *s, const struct trial *t)
 {
     s->failures_in_row++;
+    s->failures_all++;
     s->last_failed = t->id;
 }
 

@@ -199,6 +199,12 @@ const char *study_trial_why(const struct study *s, const struct trial *t, char *
 
 /* ---- estimates ---- */
 
+int64_t study_failures(const struct study *s, const struct trial **ret_last)
+{
+    *ret_last = trial_at(s, s->last_failed);
+    return s->failures_all;
+}
+
 /* From the pace so far: ended (or resting) trials for each second of active time. */
 double study_eta_s(const struct study *s, int64_t now_ns)
 {

@@ -10,9 +10,12 @@
 #include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-static int spawn(pid_t *pid, char *const *argv, char *const *env, int channel, int out)
+/* `cwd` NULL: ours, or the guard's to set. */
+static int spawn(pid_t *pid, char *const *argv, char *const *env, const char *cwd, int channel,
+                 int out)
 {
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t at;
@@ -27,6 +30,9 @@ static int spawn(pid_t *pid, char *const *argv, char *const *env, int channel, i
     (void)posix_spawn_file_actions_adddup2(&fa, out, STDERR_FILENO);
     (void)posix_spawn_file_actions_adddup2(&fa, channel, SPAWN_FD);
     (void)posix_spawn_file_actions_addclosefrom_np(&fa, SPAWN_FD + 1);
+    if (cwd != NULL) {
+        (void)posix_spawn_file_actions_addchdir_np(&fa, cwd);
+    }
     (void)posix_spawnattr_setpgroup(&at, 0);
     (void)posix_spawnattr_setsigmask(&at, &none);
     (void)posix_spawnattr_setsigdefault(&at, &all);
@@ -133,14 +139,15 @@ enum mag_status spawn_program(pid_t *ret, const struct spawn_program *p, const c
     if (st != MAG_OK) {
         return st;
     }
-    if (guard == NULL && (p->limits.memory_mb > 0 || p->limits.files > 0 || p->cwd != NULL)) {
-        return mag_fail(err, MAG_INVALID,
-                        "limits of a program and trial.cwd need magpie-guard, which is not "
-                        "installed beside this worker's magpie");
-    }
     size_t own = 0;
     char **full = guard != NULL ? with_guard(p, guard, &own) : NULL;
-    int rv = spawn(ret, full != NULL ? full : p->argv, p->env, channel, out);
+    int rv = spawn(ret, full != NULL ? full : p->argv, p->env, full != NULL ? NULL : p->cwd, channel,
+                   out);
+    if (rv == 0 && full == NULL && p->limits.files > 0) {
+        const rlim_t n = (rlim_t)p->limits.files;
+        const struct rlimit files = {.rlim_cur = n, .rlim_max = n};
+        (void)prlimit(*ret, RLIMIT_NOFILE, &files, NULL);
+    }
     for (size_t i = 0; i < own; i++) {
         free(full[i]);
     }

@@ -31,8 +31,8 @@ struct spawn_program {
 };
 
 /* Starts it with `channel` and `out` (standard output and error), which lie above SPAWN_FD. `guard`
- * NULL: not installed; then limits are INVALID. INVALID: the program or its folder is not there or
- * not usable; IO: the system refused. */
+ * NULL: not installed; then nothing ends it when we die, and no wall stands behind its memory limit.
+ * INVALID: the program or its folder is not there or not usable; IO: the system refused. */
 enum mag_status spawn_program(pid_t *ret, const struct spawn_program *p, const char *guard,
                               int channel, int out, struct mag_err *err) MAG_MUSTCHECK;
 

@@ -245,6 +245,18 @@ class Limits(harness.Case):
                 t = self.one(d, ["sh", "-c", code], limits={"retries": 2})
                 self.assertEqual((t["state"], t["cause"], t["attempt"], t["failures"]), ("failed", cause, attempts, attempts), t)
 
+    def test_the_last_error_and_the_number_of_failures_are_shown(self):
+        d, _ = self.join()
+        x = d.submit(self.spec(["sh", "-c", "echo 'no such luck'; exit 75"], limits={"retries": 1}))
+        d.wait_state(x)
+        f = d.experiment(x)["failures"]
+        self.assertEqual((f["count"], f["trial"], f["retries"], f["cause"]), (2, 1, 1, "program"), f)
+        self.assertIn("last line: no such luck", f["reason"])
+        shown = self.magpie("show", str(x), "--url", d.http).stdout()
+        self.assertRegex(shown, r"(?m)^failures +2; the last: trial 1: exit status 75; last line: no such luck$")
+        listed = self.magpie("trials", str(x), "--url", d.http).stdout()
+        self.assertRegex(listed, r"(?m)^ *1 +failed +2 +2 .*exit status 75; last line: no such luck")
+
     def test_an_executor_that_closes_its_channel_and_lives_on_is_ended(self):
         d, _ = self.join()
         code = "import os,time\nos.write(3,b'{\"type\":\"ready\"}\\n')\nos.read(3,10000)\nos.close(3)\ntime.sleep(1000)"
