@@ -240,11 +240,6 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
                 "the only program is \"builtin\"; for your own use \"command\" or \"executor\"");
         }
         s->program = SPEC_BUILTIN;
-        if (s->validation.present) {
-            mjson_issue(is, "/validation",
-                        "the built-in trainer does not split its data this way in this build; "
-                        "\"training\": {\"validation\": 0.25} keeps a part for validation");
-        }
         check_tree(&w, trial, "/trial");
     } else {
         w.command = true;

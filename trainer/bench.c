@@ -130,7 +130,8 @@ int bench_run(const struct bench *b)
     const struct recipe_context ctx = {0};
     int status = 1;
     if (recipe_parse(trial, "", &ctx, is, &recipe)) {
-        if (session_prepare(&session, &recipe, b->seed, "", is, &err) == MAG_OK) {
+        const struct dataset_part whole = {0};
+        if (session_prepare(&session, &recipe, b->seed, &whole, "", is, &err) == MAG_OK) {
             status = measure(&session, &recipe, b);
         } else {
             fprintf(stderr, "magpie-trainer: %s\n", err.text);

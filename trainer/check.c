@@ -21,6 +21,7 @@ struct check {
     const json_t *trial;
     const json_t *space; /* "searchspace", or NULL */
     const char *pointer; /* of the trial object */
+    const json_t *validation; /* of the experiment, or NULL */
     struct candidate *params;
     size_t n;
     char *source_key; /* of `dataset` */
@@ -131,9 +132,28 @@ static bool next_corner(struct check *c)
 
 /* ---- one corner ---- */
 
-static bool use_dataset(struct check *c, const struct recipe *r)
+/* Every fold must have rows, and the column that names folds must be there. */
+static enum mag_status split_by(const struct check *c, const struct dataset_source *s,
+                                struct mag_err *err)
 {
-    const struct dataset_source *s = &r->source;
+    const json_t *folds = json_object_get(c->validation, "folds");
+    struct dataset_part p = {.folds = json_is_integer(folds) ? (int)json_integer_value(folds) : 1,
+                             .column = s->fold_column,
+                             .stratified =
+                                 json_is_true(json_object_get(c->validation, "stratified"))};
+    p.train_ratio =
+        p.folds == 1 ? json_number_value(json_object_get(c->validation, "train_ratio")) : 0;
+    enum mag_status st = MAG_OK;
+    for (p.fold = 0; st == MAG_OK && p.fold <= p.folds; p.fold++) {
+        st = dataset_split_part(c->dataset, s, 0, &p, err);
+    }
+    return st;
+}
+
+static bool use_dataset(struct check *c, struct recipe *r)
+{
+    struct dataset_source *s = &r->source;
+    const char *column = json_string_value(json_object_get(c->validation, "fold_column"));
     char *key = xasprintf("%d|%s|%s|%d", (int)s->format, s->path, s->label != NULL ? s->label : "",
                           s->regression);
     if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
@@ -145,8 +165,11 @@ static bool use_dataset(struct check *c, const struct recipe *r)
     dataset_destroy(c->dataset);
     c->dataset = NULL;
     struct mag_err err = {0};
+    s->fold_column = column != NULL ? xstrdup(column) : NULL;
     enum mag_status st = dataset_probe(s, &c->dataset, &err);
-    if (st == MAG_OK) {
+    if (st == MAG_OK && c->validation != NULL) {
+        st = split_by(c, s, &err);
+    } else if (st == MAG_OK) {
         st = dataset_split(c->dataset, s, 0, r->training.validation, &err);
     }
     if (st != MAG_OK) {
@@ -252,7 +275,7 @@ static void check_objective(struct check *c, const json_t *doc, const struct rec
     } else if (c->dataset->n_classes == 0 && strstr(metric, "accuracy") != NULL) {
         mjson_issue(c->issues, at,
                     "there is no accuracy when a number is predicted; use \"val_loss\"");
-    } else if (strncmp(metric, "val_", 4) == 0 && !(r->training.validation > 0)) {
+    } else if (strncmp(metric, "val_", 4) == 0 && c->validation == NULL && !(r->training.validation > 0)) {
         mjson_issue(c->issues, at,
                     "\"%s\" needs a validation part: give \"training\" a \"validation\" above 0",
                     metric);
@@ -270,6 +293,14 @@ bool check_document(const json_t *doc, struct mjson_issues *is, struct check_sum
                       .issues = is,
                       .summary = ret};
     struct recipe r = {0};
+    const json_t *own = json_object_get(json_object_get(c.trial, "training"), "validation");
+    if (trial != NULL && json_is_object(json_object_get(doc, "validation"))) {
+        c.validation = json_object_get(doc, "validation");
+    }
+    if (c.validation != NULL && own != NULL) {
+        mjson_issue(is, "/trial/training/validation",
+                    "the experiment's \"validation\" says what is held out: leave this out");
+    }
     collect(&c);
     if (is->total == before && try_all(&c, &r)) {
         check_objective(&c, doc, &r);

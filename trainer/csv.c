@@ -27,6 +27,7 @@ struct csv {
     char **names; /* header */
     int n_columns;
     int label;    /* column of the label, -1 = there is none */
+    int fold;     /* column of the folds, -1 = there is none */
     int *feature; /* column -> feature index, -1 = not a feature */
     int n_features;
     struct strmap classes; /* label text -> its number + 1, in order of appearance */
@@ -203,18 +204,27 @@ static enum mag_status read_header(struct csv *c, struct mag_err *err)
     c->n_columns = c->n_fields;
     c->names = xcalloc((size_t)c->n_columns, sizeof(char *));
     c->feature = xcalloc((size_t)c->n_columns, sizeof(int));
-    c->label = -1;
+    c->label = c->fold = -1;
     for (int i = 0; i < c->n_columns; i++) {
         c->names[i] = xstrdup(c->fields[i]);
         bool label = s->label != NULL && strcmp(c->names[i], s->label) == 0;
         if (label) {
             c->label = i;
         }
-        c->feature[i] = label ? -1 : feature_of(s, c->names[i], c->n_features);
+        bool fold = s->fold_column != NULL && strcmp(c->names[i], s->fold_column) == 0;
+        if (fold) {
+            c->fold = i;
+        }
+        c->feature[i] = label || fold ? -1 : feature_of(s, c->names[i], c->n_features);
         c->n_features += c->feature[i] >= 0;
     }
     if (c->label < 0 && s->n_only == 0) {
         return no_column(c, s->label, err);
+    }
+    if (s->fold_column != NULL && (c->fold < 0 || c->fold == c->label)) {
+        return c->fold < 0 ? no_column(c, s->fold_column, err)
+                           : mag_fail(err, MAG_INVALID, "%s: the column \"%s\" is the label",
+                                      s->path, s->fold_column);
     }
     st = check_columns(c, s->ignore, s->n_ignore, err);
     if (st == MAG_OK) {
@@ -271,6 +281,21 @@ static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row
     return MAG_OK;
 }
 
+static enum mag_status read_fold(const struct csv *c, struct dataset *d, struct mag_err *err)
+{
+    float v = 0;
+    if (c->fold < 0) {
+        return MAG_OK;
+    }
+    enum mag_status st = number_of(c, c->fold, &v, err);
+    if (st == MAG_OK && (v < 0 || v >= DATASET_FOLDS_MAX || v != floorf(v))) {
+        st = mag_fail(err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\"; folds are 0, 1, …",
+                      c->source->path, c->line_no, c->names[c->fold], c->fields[c->fold]);
+    }
+    d->fold_of[d->n_rows] = st == MAG_OK ? (int32_t)v : 0;
+    return st;
+}
+
 /* Room for one more row; doubles. */
 static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *cap,
                             struct mag_err *err)
@@ -283,6 +308,9 @@ static enum mag_status grow(const struct csv *c, struct dataset *d, uint32_t *ca
         return mag_fail(err, MAG_LIMIT, "%s: too many rows", c->source->path);
     }
     d->raw = xreallocarray(d->raw, want, sizeof(float) * (size_t)c->n_features);
+    if (c->fold >= 0) {
+        d->fold_of = xreallocarray(d->fold_of, want, sizeof(int32_t));
+    }
     if (c->label < 0) {
         d->labels = NULL;
     } else if (c->source->regression) {
@@ -310,6 +338,9 @@ static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err
         }
     }
     enum mag_status st = read_label(c, d, d->n_rows, err);
+    if (st == MAG_OK) {
+        st = read_fold(c, d, err);
+    }
     if (st == MAG_OK) {
         d->n_rows++;
     }

@@ -236,6 +236,7 @@ void dataset_source_fini(struct dataset_source *s)
 {
     free(s->path);
     free(s->label);
+    free(s->fold_column);
     for (int i = 0; i < s->n_ignore; i++) {
         free(s->ignore[i]);
     }
@@ -306,13 +307,17 @@ void dataset_destroy(struct dataset *d)
     free(d->mean);
     free(d->factor);
     free(d->order);
+    free(d->fold_of);
     free(d);
 }
 
 /* ---- the split ---- */
 
-static void standardize(struct dataset *d)
+void dataset_standardize(struct dataset *d)
 {
+    if (d->raw == NULL) {
+        return;
+    }
     size_t width = (size_t)shape_size(&d->shape);
     if (d->mean == NULL) {
         d->mean = xcalloc(width, sizeof(double));
@@ -342,7 +347,8 @@ static void standardize(struct dataset *d)
 static bool is_split_so(const struct dataset *d, const struct dataset_source *s, uint64_t seed,
                         double validation)
 {
-    return d->n_train > 0 && d->split_seed == seed && d->split_validation == validation &&
+    return d->n_train > 0 && d->split_part.folds == 0 && d->split_seed == seed &&
+           d->split_validation == validation &&
            d->split_test == s->test && d->split_limit == s->limit;
 }
 
@@ -360,35 +366,39 @@ static void draw_order(struct dataset *d, uint64_t seed)
     pcg64_shuffle(&g, d->order, d->n_rows - d->n_given_test);
 }
 
+uint32_t dataset_draw(struct dataset *d, const struct dataset_source *s, uint64_t seed)
+{
+    uint32_t n_test = d->n_given_test > 0 ? d->n_given_test : (uint32_t)(s->test * d->n_rows);
+    uint32_t n_fit = d->n_rows - n_test;
+    draw_order(d, seed);
+    d->split_seed = seed;
+    d->split_test = s->test;
+    d->split_limit = s->limit;
+    d->split_part = (struct dataset_part){0};
+    d->n_test = n_test;
+    d->test = d->order + n_fit;
+    return s->limit > 0 && s->limit < n_fit ? (uint32_t)s->limit : n_fit;
+}
+
 enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s, uint64_t seed,
                               double validation, struct mag_err *err)
 {
     if (is_split_so(d, s, seed, validation)) {
         return MAG_OK;
     }
-    uint32_t n_test = d->n_given_test > 0 ? d->n_given_test : (uint32_t)(s->test * d->n_rows);
-    uint32_t n_fit = d->n_rows - n_test;
-    uint32_t use = s->limit > 0 && s->limit < n_fit ? (uint32_t)s->limit : n_fit;
-    draw_order(d, seed);
-    d->split_seed = seed;
+    uint32_t use = dataset_draw(d, s, seed);
     d->split_validation = validation;
-    d->split_test = s->test;
-    d->split_limit = s->limit;
-    d->n_test = n_test;
     d->n_val = (uint32_t)(validation * use);
     d->n_train = use - d->n_val;
     d->train = d->order;
     d->val = d->order + d->n_train;
-    d->test = d->order + n_fit;
     if (d->n_train == 0 || (validation > 0 && d->n_val == 0)) {
         d->n_train = 0;
         return mag_fail(err, MAG_INVALID,
                         "%s: %u examples are too few for a validation part of %g and a test part "
                         "of %u",
-                        s->path, d->n_rows, validation, n_test);
+                        s->path, d->n_rows, validation, d->n_test);
     }
-    if (d->raw != NULL) {
-        standardize(d);
-    }
+    dataset_standardize(d);
     return MAG_OK;
 }

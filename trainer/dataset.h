@@ -20,6 +20,7 @@
 #define DATASET_LINE_MAX (1 << 22)     /* bytes of one CSV line */
 #define DATASET_CLASSES_MAX 10000
 #define DATASET_PATH_MAX 4096
+#define DATASET_FOLDS_MAX 1000
 
 enum dataset_format { DATASET_IDX = 0, DATASET_CSV = 1 };
 
@@ -41,6 +42,17 @@ struct dataset_source {
     char separator;  /* csv: ',' */
     double test;     /* part kept for the test where no test files lie beside: 0.2 */
     int64_t limit;   /* use so many examples for training and validation; 0 = all */
+    char *fold_column; /* csv: no feature, but the fold of each row; NULL = none. Not part of the text */
+};
+
+/* Which rows a trial trains on and which it validates with, by the experiment's "validation". */
+struct dataset_part {
+    int folds;          /* 0 = no such thing: see dataset_split */
+    int fold;           /* 1 .. folds is held out for validation; 0: nothing is, the refit */
+    double train_ratio; /* with folds 1: this share of the rows is for training */
+    uint64_t seed;
+    bool stratified;    /* every part has the classes in the same shares */
+    const char *column; /* the source's fold_column says it; NULL = drawn. Borrowed */
 };
 
 struct dataset {
@@ -57,12 +69,14 @@ struct dataset {
     double *mean, *factor; /* of each feature, where `values` is (raw - mean) * factor; or NULL */
     int32_t *labels;       /* classes; NULL: the file has no label */
     float *targets;        /* regression */
+    int32_t *fold_of;      /* csv with a fold column: each row's, else NULL */
     uint32_t n_given_test; /* the last rows, where the format has test files of its own */
     uint32_t *order;       /* n_rows row numbers: training, validation, test */
     /* What the parts were made from; the next trial of the experiment finds them made. */
     uint64_t split_seed;
     double split_validation, split_test;
     int64_t split_limit;
+    struct dataset_part split_part;
     uint32_t n_train, n_val, n_test;
     const uint32_t *train, *val, *test; /* into `order` */
 };
@@ -89,6 +103,21 @@ void dataset_destroy(struct dataset *d);
  * that was asked for would be empty. Standardises where the source asks for it. */
 enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s, uint64_t seed,
                               double validation, struct mag_err *err) MAG_MUSTCHECK;
+
+/* ---- parts by "validation" (part.c) ---- */
+/* From a worker's start message: "fold", "folds", "split"; without them folds is 0. */
+enum mag_status dataset_part_parse(const json_t *start, struct dataset_part *ret,
+                                   struct mag_err *err) MAG_MUSTCHECK;
+/* As dataset_split, by `p` (folds > 0). The test part is that of dataset_split. */
+enum mag_status dataset_split_part(struct dataset *d, const struct dataset_source *s, uint64_t seed,
+                                   const struct dataset_part *p, struct mag_err *err) MAG_MUSTCHECK;
+
+/* ---- for the splits ---- */
+/* Puts the rows into the order that the seed gives, the test part last, and notes what it was made
+ * from. Returns how many rows are for training and validation. */
+uint32_t dataset_draw(struct dataset *d, const struct dataset_source *s, uint64_t seed);
+/* Scales by the training part, where the source asks for it. */
+void dataset_standardize(struct dataset *d);
 
 /* ---- formats (idx.c, csv.c), used by dataset.c ---- */
 enum mag_status idx_read(const char *folder, bool probe, struct dataset *d,

@@ -22,6 +22,7 @@ struct executor {
 /* One "start" message, checked. Borrows from the message. */
 struct start {
     struct trial_job job;
+    struct dataset_part part;
     const json_t *params;
     const json_t *spec;
 };
@@ -185,7 +186,8 @@ static enum mag_status parse_start(const json_t *m, struct start *s, struct mag_
             return mag_fail(err, MAG_INVALID, "bad start message: %s", wanted[i].text);
         }
     }
-    return MAG_OK;
+    enum mag_status st = dataset_part_parse(m, &s->part, err);
+    return st == MAG_OK ? MAG_OK : mag_wrap(err, st, "bad start message");
 }
 
 static const char *cause_of(enum mag_status st)
@@ -226,7 +228,7 @@ static bool make_ready(struct executor *e, const struct start *s, struct recipe 
     const struct recipe_context ctx = {.params = s->params};
     bool parsed = recipe_parse(s->spec, "/trial", &ctx, &is, recipe);
     enum mag_status st =
-        parsed ? session_prepare(&e->session, recipe, s->job.seed, "/trial", &is, &err)
+        parsed ? session_prepare(&e->session, recipe, s->job.seed, &s->part, "/trial", &is, &err)
                : MAG_INVALID;
     if (is.total > 0) {
         struct buf text = {0};

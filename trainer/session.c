@@ -10,8 +10,9 @@
 static char *source_key(const struct dataset_source *s)
 {
     struct buf b = {0};
-    buf_addf(&b, "%d|%s|%s|%d|%d|%d", (int)s->format, s->path, s->label != NULL ? s->label : "",
-             s->regression, s->standardize, s->separator);
+    buf_addf(&b, "%d|%s|%s|%d|%d|%d|%s", (int)s->format, s->path, s->label != NULL ? s->label : "",
+             s->regression, s->standardize, s->separator,
+             s->fold_column != NULL ? s->fold_column : "");
     for (int i = 0; i < s->n_ignore; i++) {
         buf_addf(&b, "|%s", s->ignore[i]);
     }
@@ -56,10 +57,16 @@ static enum mag_status use_backend(struct session *s, const struct training *t, 
 }
 
 enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
-                                const char *pointer, struct mjson_issues *is, struct mag_err *err)
+                                const struct dataset_part *part, const char *pointer,
+                                struct mjson_issues *is, struct mag_err *err)
 {
+    if (part->column != NULL) {
+        r->source.fold_column = xstrdup(part->column);
+    }
     enum mag_status st = use_dataset(s, &r->source, err);
-    if (st == MAG_OK) {
+    if (st == MAG_OK && part->folds > 0) {
+        st = dataset_split_part(s->dataset, &r->source, seed, part, err);
+    } else if (st == MAG_OK) {
         st = dataset_split(s->dataset, &r->source, seed, r->training.validation, err);
     }
     if (st == MAG_OK && !recipe_fit(r, s->dataset, pointer, is)) {

@@ -77,7 +77,8 @@ int standalone_run(const json_t *doc, const char *path, const char *text, size_t
                                        .declared = json_object_get(doc, "searchspace")};
     int status = 1;
     if (recipe_parse(trial != NULL ? trial : doc, pointer, &ctx, is, &recipe)) {
-        if (session_prepare(&session, &recipe, o->seed, pointer, is, &err) == MAG_OK) {
+        const struct dataset_part whole = {0};
+        if (session_prepare(&session, &recipe, o->seed, &whole, pointer, is, &err) == MAG_OK) {
             status = train(&session, &recipe, o);
         } else if (is->total == 0) {
             fprintf(stderr, "magpie-trainer: %s\n", err.text);

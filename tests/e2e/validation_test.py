@@ -119,6 +119,47 @@ sys.exit(3)
         self.assertEqual((got["counts"]["failed"], got["counts"]["stopped"], got["best"]), (1, 1, None))
         harness.wait_until(lambda: d.get("/api/v1/workers")["workers"][0]["busy"] == 0, what="the silent fold's program to go")
 
+    def builtin(self, dataset, validation, **more):
+        s = {"objective": {"metric": "val_loss", "direction": "min"}, "seed": 5, "validation": validation,
+             "searchspace": {"lr": {"type": "DOUBLE", "range": [0.01, 0.3], "scale": "log"}},
+             "optimizer": {"algorithm": "random"}, "limits": {"trials": 2},
+             "trial": {"program": "builtin", "dataset": dataset, "model": {"layers": [{"type": "dense", "units": 3}]},
+                       "training": {"lr": "${lr}", "epochs": 3, "batch_size": 16}}}
+        s.update(more)
+        return s
+
+    def test_the_builtin_trainer_splits_by_folds_by_a_column_and_by_a_ratio(self):
+        if not json.loads(self.magpie("version", "--json").stdout()).get("trainer"):
+            self.skipTest("this build has no built-in trainer")
+        rows = ["a,b,part,y"] + [f"{i % 7},{i % 3},{i % 3},{'uvw'[i % 3]}" for i in range(120)]
+        data = f"csv:{self.write('data.csv', chr(10).join(rows) + chr(10))}?label=y&test=0"
+        d = self.driver()
+        self.worker(d, "--slots", "2")
+        for validation, n in (({"folds": 3, "stratified": True}, 7), ({"folds": 3, "fold_column": "part"}, 7),
+                              ({"train_ratio": 0.6, "refit": False}, 2)):
+            with self.subTest(validation=validation):
+                x = d.submit(self.builtin(data, validation))
+                self.assertEqual(d.wait_state(x)["counts"]["completed"], n)
+                trials = d.trials(x)
+                if "folds" in validation:
+                    self.assertEqual(len({t["value"] for t in trials[:3]}), 3, "each fold has another part")
+                    refit = d.get(f"/api/v1/experiments/{x}/best")["refit"]
+                    self.assertEqual((refit["state"], refit["checkpoint"]["step"]), ("completed", 3))
+                    self.assertIsNone(trials[-1]["value"])
+                self.assertNotIn(None, [t["value"] for t in trials if not t.get("refit")])
+
+    def test_what_the_builtin_trainer_cannot_split_is_said_before_the_first_trial(self):
+        if not json.loads(self.magpie("version", "--json").stdout()).get("trainer"):
+            self.skipTest("this build has no built-in trainer")
+        data = f"csv:{self.write('data.csv', 'a,part,y' + chr(10) + '1,0,u' + chr(10) + '2,3,v' + chr(10))}?label=y&test=0"
+        spec = self.builtin(data, {"folds": 2, "fold_column": "part"})
+        for change, want in (({}, "/trial/dataset: "), ({"validation": {"folds": 2, "fold_column": "pat"}}, 'did you mean "part"?'),
+                             ({"validation": {"folds": 2}, "trial": dict(spec["trial"], training={"validation": 0.1, "lr": 0.1})},
+                              "says what is held out: leave this out")):
+            with self.subTest(want=want):
+                p = self.magpie("validate", self.write("x.json", dict(spec, **change)), status=2)
+                self.assertIn(want, p.stderr() + p.stdout())
+
     def test_killed_workers_and_drivers_lose_no_fold(self):
         d = self.driver("--heartbeat", "200ms", "--lease", "2s")
         slow = COMMAND.replace("if fold > 0:", "time.sleep(0.15)\nif fold > 0:")

@@ -299,6 +299,123 @@ Test(dataset, the_split_is_a_partition_that_the_seed_alone_decides)
     dataset_destroy(d);
 }
 
+/* ---- folds ---- */
+
+static void split_fold(struct dataset *d, const struct dataset_source *s, struct dataset_part *p,
+                       int fold)
+{
+    struct mag_err err = {0};
+    p->fold = fold;
+    cr_assert_eq(dataset_split_part(d, s, 9, p, &err), MAG_OK, "%s", err.text);
+}
+
+static int most_of_a_class(const struct dataset *d)
+{
+    int n[16] = {0};
+    int most = 0;
+    for (uint32_t i = 0; i < d->n_val; i++) {
+        int k = ++n[d->labels[d->val[i]]];
+        most = k > most ? k : most;
+    }
+    return most;
+}
+
+Test(dataset, folds_are_disjoint_and_together_all_rows_but_the_test_part)
+{
+    struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 3, 100);
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
+    for (int stratified = 0; stratified <= 1; stratified++) {
+        struct dataset_part p = {.folds = 7, .seed = 4, .stratified = stratified != 0};
+        int held[100] = {0};
+        for (int fold = 1; fold <= 7; fold++) {
+            int seen[100] = {0};
+            split_fold(d, &s, &p, fold);
+            cr_expect_eq(d->n_train + d->n_val, 80);
+            cr_expect(d->n_val == 11 || d->n_val == 12, "%u", d->n_val);
+            for (uint32_t i = 0; i < 80; i++) {
+                seen[d->order[i]]++;
+            }
+            for (uint32_t i = 0; i < d->n_val; i++) {
+                held[d->val[i]]++;
+            }
+            for (int i = 0; i < 80; i++) {
+                cr_assert_eq(seen[i], 1, "row %d in fold %d", i, fold);
+            }
+            cr_expect_eq(d->n_test, 20);
+            cr_expect_geq(d->test[0], 80);
+        }
+        for (int i = 0; i < 80; i++) {
+            cr_assert_eq(held[i], 1, "row %d is held out %d times", i, held[i]);
+        }
+    }
+    dataset_destroy(d);
+}
+
+Test(dataset, the_seed_of_the_split_alone_decides_the_folds)
+{
+    struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 3, 100);
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
+    struct dataset_part p = {.folds = 4, .seed = 4};
+    uint32_t first[20];
+    split_fold(d, &s, &p, 2);
+    cr_assert_eq(d->n_val, 20);
+    memcpy(first, d->val, sizeof(first));
+    split_fold(d, &s, &p, 3);
+    cr_expect(memcmp(first, d->val, sizeof(first)) != 0);
+    p.seed = 5;
+    split_fold(d, &s, &p, 2);
+    cr_expect(memcmp(first, d->val, sizeof(first)) != 0);
+    cr_assert_eq(dataset_split(d, &s, 9, 0.1, NULL), MAG_OK);
+    cr_expect_eq(d->n_val, 8);
+    p.seed = 4;
+    split_fold(d, &s, &p, 2);
+    cr_expect_arr_eq(first, d->val, sizeof(first));
+    dataset_destroy(d);
+}
+
+Test(dataset, the_refit_trains_on_everything_but_the_test_part)
+{
+    struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 3, 100);
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
+    struct dataset_part p = {.folds = 4, .seed = 4};
+    split_fold(d, &s, &p, 0);
+    cr_expect_eq(d->n_train, 80);
+    cr_expect_eq(d->n_val, 0);
+    cr_expect_eq(d->n_test, 20);
+    dataset_destroy(d);
+}
+
+Test(dataset, a_ratio_and_strata_keep_their_shares)
+{
+    struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 2, 100);
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
+    struct dataset_part p = {.folds = 1, .seed = 4, .train_ratio = 0.75, .stratified = true};
+    for (int i = 0; i < 80; i++) {
+        d->labels[i] = i < 20; /* one in four */
+    }
+    split_fold(d, &s, &p, 1);
+    cr_expect_eq(d->n_train, 60);
+    cr_expect_eq(d->n_val, 20);
+    cr_expect_eq(most_of_a_class(d), 15);
+    p = (struct dataset_part){.folds = 4, .seed = 4, .stratified = true};
+    for (int fold = 1; fold <= 4; fold++) {
+        split_fold(d, &s, &p, fold);
+        cr_expect_eq(most_of_a_class(d), 15, "fold %d", fold);
+    }
+    dataset_destroy(d);
+}
+
+Test(dataset, too_few_rows_for_the_folds_are_refused)
+{
+    struct dataset *d = toy_dataset((struct shape){3, 1, 1, true}, 3, 24);
+    struct dataset_source s = {.path = (char *)(uintptr_t) "toy", .limit = 3};
+    struct dataset_part p = {.folds = 5, .fold = 5};
+    struct mag_err err = {0};
+    cr_expect_eq(dataset_split_part(d, &s, 9, &p, &err), MAG_INVALID);
+    cr_expect_not_null(strstr(err.text, "fold 5 of 5 has 0"), "%s", err.text);
+    dataset_destroy(d);
+}
+
 /* ---- CSV ---- */
 
 static enum mag_status open_csv(const char *text, size_t n, const char *query, struct dataset **d,
@@ -475,5 +592,69 @@ Test(dataset, each_broken_source_has_a_message)
         json_decref(v);
         mjson_issues_fini(is);
         free(is);
+    }
+}
+
+/* ---- a column of folds ---- */
+
+static enum mag_status open_folds(const char *text, struct dataset **d, struct dataset_source *s,
+                                  struct mag_err *err)
+{
+    char *dir = temp_folder();
+    *s = (struct dataset_source){.format = DATASET_CSV,
+                                 .path = xasprintf("%s/data.csv", dir),
+                                 .label = xstrdup("y"),
+                                 .separator = ',',
+                                 .standardize = true,
+                                 .fold_column = xstrdup("part")};
+    write_file(s->path, text, strlen(text));
+    enum mag_status st = dataset_open(s, d, err);
+    remove_tree(dir);
+    free(dir);
+    return st;
+}
+
+Test(dataset, a_column_says_the_fold_and_is_no_feature)
+{
+    static const char text[] = "a,part,y\n1,0,u\n2,1,v\n3,0,u\n4,1,v\n5,2,u\n6,2,v\n";
+    struct dataset_source s;
+    struct dataset *d = NULL;
+    struct mag_err err = {0};
+    cr_assert_eq(open_folds(text, &d, &s, &err), MAG_OK, "%s", err.text);
+    cr_expect_eq(d->shape.c, 1);
+    cr_expect_str_eq(d->columns[0], "a");
+    struct dataset_part p = {.folds = 3, .column = s.fold_column};
+    for (int fold = 1; fold <= 3; fold++) {
+        split_fold(d, &s, &p, fold);
+        cr_assert_eq(d->n_val, 2);
+        for (uint32_t i = 0; i < 2; i++) {
+            cr_expect_eq(d->fold_of[d->val[i]], fold - 1);
+        }
+    }
+    p.folds = p.fold = 2;
+    cr_expect_eq(dataset_split_part(d, &s, 9, &p, &err), MAG_INVALID);
+    cr_expect_not_null(strstr(err.text, "holds the fold 2; with 2 folds they are 0 to 1"), "%s",
+                       err.text);
+    dataset_destroy(d);
+    dataset_source_fini(&s);
+}
+
+Test(dataset, faults_of_a_column_of_folds_name_it)
+{
+    static const struct {
+        const char *text, *want;
+    } cases[] = {
+        {"a,prt,y\n1,0,u\n2,1,v\n", "no column \"part\"; did you mean \"prt\"?"},
+        {"a,part,y\n1,0,u\n2,0.5,v\n", ":3: column \"part\" holds \"0.5\"; folds are 0, 1"},
+        {"a,part,y\n1,-1,u\n2,1,v\n", ":2: column \"part\" holds \"-1\""},
+        {"a,part,y\n1,one,u\n2,1,v\n", ":2: column \"part\" holds \"one\", which is no number"},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct dataset_source s;
+        struct dataset *d = NULL;
+        struct mag_err err = {0};
+        cr_expect_eq(open_folds(cases[i].text, &d, &s, &err), MAG_INVALID);
+        cr_expect_not_null(strstr(err.text, cases[i].want), "%s", err.text);
+        dataset_source_fini(&s);
     }
 }
