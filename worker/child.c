@@ -139,6 +139,14 @@ static void on_output(evutil_socket_t fd, short what, void *arg)
     (void)read_output(arg);
 }
 
+void child_read_output(struct child *c)
+{
+    int64_t left = OUTPUT_LAST_MAX;
+    while (left > 0 && read_output(c)) {
+        left -= OUTPUT_CHUNK;
+    }
+}
+
 void child_hold(struct child *c, bool hold)
 {
     if (c->held == hold || c->ended) {
@@ -254,10 +262,7 @@ static void finish(struct child *c, int status)
     c->ended = true;
     (void)event_del(c->limit);
     (void)event_del(c->out_event);
-    int64_t left = OUTPUT_LAST_MAX;
-    while (left > 0 && read_output(c)) {
-        left -= OUTPUT_CHUNK;
-    }
+    child_read_output(c);
     struct evbuffer *in = bufferevent_get_input(c->channel);
     (void)bufferevent_disable(c->channel, EV_READ | EV_WRITE);
     (void)evbuffer_unfreeze(in, 0);

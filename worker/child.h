@@ -54,6 +54,8 @@ void child_set_handler(struct child *c, const struct child_handler *handler);
 pid_t child_pid(const struct child *c);
 /* Queues bytes for the channel; nothing happens when the program has closed it. */
 void child_send(struct child *c, const char *text, size_t len);
+/* Reads now what the program has written to its output and is not read yet. */
+void child_read_output(struct child *c);
 /* Stops and starts reading what the program says, so that it waits instead of filling memory. */
 void child_hold(struct child *c, bool hold);
 /* SIGTERM now, SIGKILL after grace_ms. Again with a shorter grace: the earlier end counts. */

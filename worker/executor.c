@@ -74,6 +74,9 @@ static void on_line(void *arg, const char *text, size_t len)
     if (said.kind == SAID_READY) {
         on_ready(x, &said);
     } else if (x->run != NULL && x->begun) {
+        if (said.kind == SAID_RESULT || said.kind == SAID_ERROR) {
+            child_read_output(x->child); /* what it printed before is of this trial */
+        }
         run_said(x->run, &said);
     }
     said_fini(&said);

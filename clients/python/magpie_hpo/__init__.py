@@ -8,9 +8,10 @@
             ...
             t.report(epoch, val_accuracy=accuracy)
 """
+from ._trial import CheckpointDir, Params, Trial, current, trial
 from ._version import __version__
 from .errors import ConfigurationError, MagpieError, ProtocolError, Stopped
-from ._trial import CheckpointDir, Params, Trial, current, trial
+from .reporter import EarlyStopException, Reporter
 
-__all__ = ["CheckpointDir", "ConfigurationError", "MagpieError", "Params", "ProtocolError", "Stopped", "Trial", "__version__",
-           "current", "trial"]
+__all__ = ["CheckpointDir", "ConfigurationError", "EarlyStopException", "MagpieError", "Params", "ProtocolError", "Reporter",
+           "Stopped", "Trial", "__version__", "current", "trial"]
