@@ -103,8 +103,17 @@ static void print_best(const json_t *x)
     char *values = format_values(best);
     char *params = format_params(json_object_get(best, "params"));
     char *spread = format_spread(best);
-    (void)printf("%-11s trial %" PRId64 ": %s%s at step %" PRId64 "\n%-11s %s\n", "best",
-                 format_int(best, "trial"), values, spread, format_int(best, "step"), "", params);
+    if (spread[0] != '\0') { /* a point of several folds has no step of its own */
+        (void)printf("%-11s point %" PRId64 ": %s%s\n", "best", format_int(best, "trial"), values,
+                     spread);
+    } else {
+        (void)printf("%-11s trial %" PRId64 ": %s at step %" PRId64 "\n", "best",
+                     format_int(best, "trial"), values, format_int(best, "step"));
+    }
+    char *refit = format_refit(best);
+    row("refit", refit != NULL ? refit : "");
+    row("", params);
+    free(refit);
     free(spread);
     free(values);
     free(params);

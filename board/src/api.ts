@@ -40,6 +40,11 @@ export interface TrialJson {
     rung?: number | null;
     late?: number;
     where?: Record<string, unknown> | null;
+    point?: number;
+    fold?: number;
+    folds?: number;
+    fold_values?: (number | null)[]; // of a point's first trial
+    refit?: boolean | Record<string, unknown>;
     [more: string]: unknown;
 }
 
@@ -78,6 +83,9 @@ export interface ExperimentJson {
     why?: Why | string | null;
     spec?: Spec;
     counts?: Counts;
+    folds?: number;
+    points?: number;
+    points_ended?: number;
     best?: TrialJson | null;
     eta?: number | string | null;
     created?: string | null;

@@ -176,13 +176,15 @@ export class Drawer {
         show(this.why, row.text !== '');
         this.why.classList.toggle('bad', row.state === 'failed');
         const unit = this.exp.spec?.resource?.unit ?? 'step';
-        const key = `${this.exp.json?.state}:${row.state}:${row.attempt}:${row.step}:${row.value}:${row.worker}:${f.duration(rowDuration(row, now))}`;
+        const key = `${this.exp.json?.state}:${row.mean}:${row.foldsDone}:${row.state}:${row.attempt}:${row.step}:${row.value}:${row.worker}:${f.duration(rowDuration(row, now))}`;
         if (key === this.lastVersion) return;
         this.lastVersion = key;
         const fact = (name: string, text: string): HTMLElement => h('div', null, h('dt', null, name), h('dd', null, text));
         replace(this.facts, fact(this.exp.metric, f.objective(row.value)),
             fact(unit, row.step === null ? '–' : row.budget === null ? f.count(row.step) : `${f.count(row.step)} of ${f.count(row.budget)}`),
             fact('duration', f.duration(rowDuration(row, now))), fact('attempt', row.attempt > 0 ? f.count(row.attempt) : 'not started'),
+            ...(row.folds > 0 ? [fact('fold', row.fold === 0 ? `refit of ${row.point}` : `${row.fold} of ${row.folds}`),
+                row.folds > 1 && row.fold > 0 ? fact(`mean of ${row.foldsDone} folds`, f.spread(row.mean, row.deviation)) : null] : []),
             fact('worker', f.worker(row.worker) || '–'), fact('failures · losses', `${row.failures} · ${row.losses}`));
         const params: Record<string, ParamValue> = {};
         this.exp.table.params.forEach((name, i) => {

@@ -27,6 +27,9 @@ const FIXED: readonly Column[] = [
     { key: 'losses', get: (r) => r.losses },
     { key: 'bracket', get: (r) => r.bracket },
     { key: 'rung', get: (r) => r.rung },
+    { key: 'point', get: (r) => (r.folds > 0 ? r.point : null) },
+    { key: 'fold', get: (r) => (r.folds > 0 ? r.fold : null) },
+    { key: 'mean', get: (r) => r.mean },
     { key: 'why', get: (r) => r.text },
 ];
 const ALIASES: Record<string, string> = { id: 'trial', reason: 'why', objective: 'value', time: 'duration' };

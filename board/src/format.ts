@@ -43,6 +43,12 @@ export function objective(x: number | null | undefined): string {
     return (x < 0 ? MINUS : '') + groups(whole) + '.' + part;
 }
 
+/** A mean with its spread: "0.9121 ± 0.011". */
+export function spread(mean: number | null, deviation: number | null): string {
+    if (mean === null) return '–';
+    return deviation === null ? objective(mean) : `${objective(mean)} ± ${num(deviation, 2)}`;
+}
+
 export function value(v: unknown): string {
     if (typeof v === 'number') return num(v);
     if (v === undefined) return '';

@@ -28,6 +28,12 @@ export interface Row {
     bracket: number | null;
     rung: number | null;
     late: number;
+    point: number; // the first trial of its point
+    fold: number; // 1 …; 0: the refit, or no folds
+    folds: number; // of its point; 0: no validation
+    mean: number | null; // of its point's folds that have completed
+    deviation: number | null;
+    foldsDone: number;
 }
 
 export const FINISHED: ReadonlySet<TrialState> = new Set(['completed', 'stopped', 'failed', 'cancelled']);
@@ -76,8 +82,51 @@ export class TrialTable {
         }
         this.rows[id] = row;
         this.counts[row.state]++;
+        if (row.folds > 1 && row.fold > 0) this.refold(row);
         this.version++;
         return true;
+    }
+
+    /** All folds of a point show what they say together. */
+    private refold(row: Row): void {
+        const folds = this.foldsOf(row);
+        const values = folds.filter((r) => r.state === 'completed' && r.value !== null).map((r) => r.value as number);
+        const mean = values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : null;
+        const squares = values.reduce((sum, v) => sum + (v - (mean ?? 0)) ** 2, 0);
+        for (const r of folds) {
+            r.mean = mean;
+            r.deviation = values.length > 1 ? Math.sqrt(squares / (values.length - 1)) : mean === null ? null : 0;
+            r.foldsDone = values.length;
+        }
+    }
+
+    private foldsOf(row: Row): Row[] {
+        const out: Row[] = [];
+        for (let id = row.point; id < row.point + row.folds; id++) {
+            const r = this.rows[id];
+            if (r && r.point === row.point && r.fold > 0) out.push(r);
+        }
+        return out;
+    }
+
+    /** What is judged: every trial, or with folds one row a point with the means; never the refit. */
+    judged(): Row[] {
+        const rows = this.list();
+        if (!rows.some((r) => r.folds > 0)) return rows;
+        return rows.filter((r) => r.fold === 1).map((r) => (r.folds > 1 ? this.pointRow(r) : r));
+    }
+
+    private pointRow(first: Row): Row {
+        const folds = this.foldsOf(first);
+        const done = folds.filter((r) => r.state === 'completed');
+        const state = (['failed', 'cancelled', 'stopped', 'running'] as const).find((s) => folds.some((r) => r.state === s));
+        const measures = this.measures.map((_, i) => {
+            const values = done.map((r) => r.measures[i]).filter((v): v is number => typeof v === 'number');
+            return values.length > 0 ? values.reduce((a, b) => a + b, 0) / values.length : null;
+        });
+        const whole = done.length === first.folds;
+        const ended = whole ? Math.max(...folds.map((r) => r.ended ?? 0)) || null : null;
+        return { ...first, value: first.mean, measures, state: whole ? 'completed' : (state ?? 'waiting'), ended };
     }
 
     /** A metric point of the objective that arrived as an event. */
@@ -105,7 +154,7 @@ export class TrialTable {
             params: this.params.map((name) => this.shared(json.params?.[name])),
             budget: finite(json.budget),
             step: finite(json.step),
-            value: finite(json.value),
+            value: finite(json.fold_values ? json.fold_values[0] : json.value), // a best trial's value is its point's mean
             measures: this.measures.map((name) => finite(json.values?.[name])),
             violation: finite(json.violation) ?? 0,
             worker: this.shared(json.worker ?? '') as string,
@@ -118,6 +167,12 @@ export class TrialTable {
             bracket: finite(json.bracket),
             rung: finite(json.rung),
             late: json.late ?? 0,
+            point: json.point ?? json.trial,
+            fold: json.fold ?? 0,
+            folds: json.folds ?? 0,
+            mean: null,
+            deviation: null,
+            foldsDone: 0,
         };
     }
 
@@ -154,7 +209,11 @@ export interface Progress {
 }
 
 /** How far a search is. Where trials pause at rungs, most never end: there, what counts is how many have started. */
-export function progress(counts: Counts, limit: number | null, rungs: boolean): Progress {
+export function progress(counts: Counts, limit: number | null, rungs: boolean, points: number | null = null): Progress {
+    if (points !== null) {
+        const of = limit === null ? (points === 1 ? 'point' : 'points') : `of ${plural(limit, 'point')}`;
+        return { done: points, ended: points, text: `${of} ended` };
+    }
     const all = total(counts);
     const ended = (counts.completed ?? 0) + (counts.stopped ?? 0) + (counts.failed ?? 0) + (counts.cancelled ?? 0);
     const done = rungs ? all - (counts.waiting ?? 0) : ended;

@@ -251,13 +251,15 @@ class Head {
         const limits = this.exp.json?.limits;
         const limit = limits?.trials;
         const time = typeof limits?.time === 'number' ? f.duration(limits.time * 1000) : 'no limit';
-        const trials = h('input', { type: 'number', min: String(this.exp.table.size), step: '1', id: 'extend-trials', placeholder: 'no change' });
+        const created = this.exp.json?.points ?? this.exp.table.size;
+        const what = this.exp.folds > 1 ? 'Points' : 'Trials';
+        const trials = h('input', { type: 'number', min: String(created), step: '1', id: 'extend-trials', placeholder: 'no change' });
         const span = h('input', { type: 'text', id: 'extend-time', placeholder: 'no change', autocomplete: 'off' });
         const target = h('input', { type: 'number', step: 'any', id: 'extend-target', placeholder: 'no change' });
         const field = (label: string, note: string, input: HTMLElement): HTMLElement =>
             h('label', { class: 'field', for: input.id }, h('span', null, label), input, h('small', null, note));
         const ok = await confirmDialog('Extend this experiment', [
-            field('Trials in all', `now ${limit ? f.count(limit) : 'no limit'}, ${f.count(this.exp.table.size)} created; 0: no limit`, trials),
+            field(`${what} in all`, `now ${limit ? f.count(limit) : 'no limit'}, ${f.count(created)} created; 0: no limit`, trials),
             field('Time in all', `now ${time}; for example 90m or 2h, 0: no limit`, span),
             field('Target', `for ${this.exp.metric}, now ${f.num(limits?.target)}`, target),
         ], 'Extend', false);
@@ -309,10 +311,11 @@ class Summary {
         if (!e) return;
         const counts = this.exp.counts;
         const limit = e.limits?.trials ?? e.spec?.limits?.trials ?? null;
-        const p = progress(counts, limit, Boolean(e.spec?.resource));
+        const points = this.exp.folds > 1 ? (e.points_ended ?? 0) : null;
+        const p = progress(counts, limit, Boolean(e.spec?.resource), points);
         setText(this.big, f.count(p.done));
         setText(this.bigNote, p.text);
-        this.bar.set(counts, limit);
+        this.bar.set(counts, limit === null ? null : limit * this.exp.folds);
         for (const [state, chip] of this.chips) {
             const n = counts[state] ?? 0;
             setText(chip.n, f.count(n));
@@ -376,8 +379,9 @@ class BestCard {
         this.drawn = key;
         this.trial = best?.id ?? 0;
         setText(this.value, f.objective(best?.value));
-        setText(this.note, best ? this.exp.metric : 'no value yet');
-        setText(this.open, best ? `trial ${best.id}` : '');
+        const folds = best && this.exp.folds > 1 ? ` ± ${f.num(best.deviation, 2)} over ${best.folds} folds` : '';
+        setText(this.note, best ? `${this.exp.metric}${folds}` : 'no value yet');
+        setText(this.open, best ? `${this.exp.folds > 1 ? 'point' : 'trial'} ${best.id}` : '');
         this.open.title = best ? f.ago(best.ended, now) : '';
         const params: Record<string, ParamValue> = {};
         if (best)
@@ -397,12 +401,13 @@ class BestCard {
         const table = this.exp.table;
         if (this.exp.loadingTrials && this.exp.json?.best) {
             table.put(this.exp.json.best);
-            return table.get(this.exp.json.best.trial) ?? null;
+            const row = table.get(this.exp.json.best.trial);
+            return row ? { ...row, value: this.exp.json.best.value ?? null, deviation: Number(this.exp.json.best.deviation ?? 0) } : null;
         }
         if (this.cacheTable === table && this.cacheVersion === table.version) return this.cached;
         this.cacheTable = table;
         this.cacheVersion = table.version;
-        this.cached = bestRow(table.rows, this.exp.maximize);
+        this.cached = bestRow(this.exp.json?.folds ? table.judged().filter((r) => r.folds < 2 || r.state === 'completed') : table.rows, this.exp.maximize);
         return this.cached;
     }
 }

@@ -28,7 +28,7 @@ export class BestPanel {
         const key = `${this.exp.table.version}:${this.exp.loadingTrials}:${this.exp.json?.state}`;
         if (!force && key === this.drawn) return;
         this.drawn = key;
-        const rows = this.exp.table.list();
+        const rows = this.exp.table.judged();
         const by = this.tabs.value;
         const curve = bestCurve(rows, this.exp.maximize, by, this.exp.start);
         const points = [...curve.other, ...curve.completed];
@@ -96,6 +96,7 @@ export function trialTip(row: Row, exp: OpenExperiment): (HTMLElement | null)[] 
     return [
         h('div', { class: 'tip-head' }, h('b', null, `Trial ${row.id}`), h('span', { class: `pill state-${row.state}` }, row.state)),
         h('div', { class: 'tip-value' }, h('span', null, exp.metric), h('b', null, f.objective(row.value))),
+        row.folds > 1 && row.fold > 0 ? h('div', { class: 'tip-row' }, h('span', null, `over ${row.foldsDone} of ${row.folds} folds`), h('span', null, f.spread(row.mean, row.deviation))) : null,
         ...exp.table.measures.map((name, i) => h('div', { class: 'tip-row' }, h('span', null, name), h('span', null, f.objective(row.measures[i] ?? null)))),
         row.violation > 0 ? h('div', { class: 'tip-row' }, h('span', null, 'breaks the constraints by'), h('span', null, f.num(row.violation, 3))) : null,
         row.step === null ? null : h('div', { class: 'tip-row' }, h('span', null, exp.spec?.resource?.unit ?? 'step'), h('span', null, f.count(row.step))),

@@ -37,7 +37,7 @@ export class ScatterPanel {
         const name = this.choose.value || table.params[0];
         if (name === undefined) return;
         const i = table.params.indexOf(name);
-        const rows = table.list().filter((r) => r.value !== null && r.params[i] !== undefined);
+        const rows = table.judged().filter((r) => r.value !== null && r.params[i] !== undefined);
         const categories = this.categories(name, rows, i);
         const x = (r: Row): number => (categories ? categories.indexOf(String(r.params[i])) : (r.params[i] as number));
         this.chart.set(this.option(name, rows, x, categories), force);
@@ -104,7 +104,7 @@ export class ParallelPanel {
         const table = this.exp.table;
         if (!force && String(table.version) === this.drawn) return;
         this.drawn = String(table.version);
-        const rows = table.list().filter((r) => r.value !== null && r.state !== 'failed');
+        const rows = table.judged().filter((r) => r.value !== null && r.state !== 'failed');
         const best = topRows(rows, Math.max(3, Math.ceil(rows.length / 20)), this.exp.maximize).slice(0, 100);
         const chosen = new Set(best);
         const rest = rows.filter((r) => !chosen.has(r));

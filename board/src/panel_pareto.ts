@@ -36,7 +36,7 @@ export class ParetoPanel {
         this.drawn = key;
         const at = Math.max(0, others.findIndex((o) => o.metric === this.choose.value));
         const y = (r: Row): number => r.measures[at] as number;
-        const rows = table.list().filter((r) => r.state === 'completed' && r.value !== null && typeof r.measures[at] === 'number');
+        const rows = table.judged().filter((r) => r.state === 'completed' && r.value !== null && typeof r.measures[at] === 'number');
         const front = frontRows(rows, this.exp.objectives.map((o) => o.direction !== 'min'));
         this.chart.set(this.option(rows, front, y), force);
         this.chart.setSpots(rows.map((r) => ({ x: r.value as number, y: y(r), trial: r.id })), (spot) => {

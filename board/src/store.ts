@@ -35,6 +35,11 @@ export class OpenExperiment {
         return this.json?.spec;
     }
 
+    /** Trials of a point; 1 without cross-validation. */
+    get folds(): number {
+        return this.json?.folds ?? 1;
+    }
+
     get maximize(): boolean {
         return (this.json?.objective?.direction ?? this.spec?.objective?.direction ?? 'max') !== 'min';
     }

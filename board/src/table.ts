@@ -146,7 +146,7 @@ export class TrialGrid {
 
     private columnsChanged(): void {
         const params = this.exp.table.params;
-        const key = params.join('\n') + `|${this.exp.table.measures.join('\n')}|${this.exp.metric}|${this.exp.spec?.resource?.unit}`;
+        const key = params.join('\n') + `|${this.exp.table.measures.join('\n')}|${this.exp.metric}|${this.exp.spec?.resource?.unit}|${this.exp.folds}`;
         if (key === this.paramsKey) return;
         this.paramsKey = key;
         this.known = columns(params, this.exp.table.measures);
@@ -165,6 +165,8 @@ export class TrialGrid {
             fixed('trial', 'trial', '72px', true, (r) => String(r.id)),
             fixed('state', 'state', '118px', false, (r) => r.state),
             fixed('value', this.exp.metric, `${Math.max(104, 34 + 8 * Math.min(this.exp.metric.length, 18))}px`, true, (r) => f.objective(r.value)),
+            ...(this.exp.folds > 1 ? [fixed('mean', 'mean of folds', '160px', true, (r: Row) => f.spread(r.mean, r.deviation)),
+                fixed('fold', 'fold', '96px', true, foldText)] : []),
             ...this.exp.table.measures.map((name, i) => fixed(`values.${name}`, name, `${Math.min(150, Math.max(92, 34 + 8 * name.length))}px`, true,
                 (r: Row) => f.objective(r.measures[i] ?? null))),
             fixed('step', unit, '92px', true, (r) => progressText(r)),
@@ -190,7 +192,7 @@ export class TrialGrid {
     }
 
     private sort(key: string): void {
-        const firstDown = key === 'trial' || key === 'ended' || key === 'duration' || (key === 'value' && this.exp.maximize);
+        const firstDown = key === 'trial' || key === 'ended' || key === 'duration' || ((key === 'value' || key === 'mean') && this.exp.maximize);
         this.order = this.order.key === key ? { key, down: !this.order.down } : { key, down: firstDown };
         for (const cell of this.head.children) cell.setAttribute('aria-sort', this.sortMark(cell.getAttribute('data-key') ?? ''));
         this.arrangedAt = 0;
@@ -307,6 +309,11 @@ export class TrialGrid {
     destroy(): void {
         clearTimeout(this.timer);
     }
+}
+
+/** "2/5" of point 6; the refit trains on everything. */
+function foldText(r: Row): string {
+    return r.fold === 0 ? `refit of ${r.point}` : `${r.point}: ${r.fold}/${r.folds}`;
 }
 
 function progressText(r: Row): string {

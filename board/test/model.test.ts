@@ -166,3 +166,28 @@ test('the front is what no feasible trial dominates', () => {
     assert.equal(bestRow(feasible, true)?.id, 2, 'the best is one that keeps the constraints');
     assert.deepEqual(topRows(feasible, 5, true).map((r) => r.id), [2, 1, 4, 3, 5]);
 });
+
+function fold(id: number, point: number, n: number, more: Partial<TrialJson> = {}): TrialJson {
+    return trial(id, { point, fold: n, folds: 3, ...more });
+}
+
+test('folds of a point show their mean, whatever order they come in', () => {
+    const table = tableOf(fold(3, 1, 3, { value: 4 }), fold(1, 1, 1, { value: 2 }), fold(2, 1, 2, { state: 'running', value: 9 }));
+    assert.deepEqual([table.get(2)?.mean, table.get(2)?.foldsDone], [3, 2]);
+    assert.deepEqual(table.judged().map((r) => [r.id, r.value, r.state]), [[1, 3, 'running']]);
+    table.put(fold(2, 1, 2, { value: 3 }));
+    assert.deepEqual([table.get(1)?.mean, table.get(1)?.deviation], [3, 1]);
+    assert.deepEqual(table.judged().map((r) => [r.id, r.value, r.state]), [[1, 3, 'completed']]);
+});
+
+test('the refit is judged by nobody, and a failed fold fails its point', () => {
+    const table = tableOf(fold(1, 1, 1), fold(2, 1, 2, { state: 'failed', value: null }), fold(3, 1, 3, { state: 'stopped', value: null }),
+        fold(4, 1, 0, { value: 99, refit: true }));
+    assert.deepEqual(table.judged().map((r) => [r.id, r.state]), [[1, 'failed']]);
+    assert.equal(table.get(4)?.mean, null);
+});
+
+test('the mean that stands for a best point is not taken for its first fold', () => {
+    const table = tableOf(fold(1, 1, 1, { value: 0.5, mean: 0.5, fold_values: [0.4, 0.6, 0.5] }));
+    assert.equal(table.get(1)?.value, 0.4);
+});

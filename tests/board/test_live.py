@@ -97,6 +97,20 @@ class Live(Board):
         self.b.wait("return document.querySelectorAll('.tbody .tr:not([hidden])').length === 3")
         self.quiet()
 
+    def test_folds_of_a_point_show_their_mean_and_spread(self):
+        i = self.d.submit(spec("folds", validation={"folds": 2}, limits={"trials": 2}))
+        self.open(i)
+        for score in (0.6, 0.8, 0.5, 0.5):
+            self.tell(i, self.ask(i)[0], score)
+        self.b.wait_text(".tr[data-trial='1']", r"0\.7000 ± 0\.14\s*1: 1/2")
+        self.b.wait_text(".best-card .big-line", r"0\.7000\s*score ± 0\.14 over 2 folds\s*point 1")
+        self.b.wait_text(".progress-card .big-line", r"2\s*of 2 points ended")
+        self.b.wait_text(".tr[data-trial='5']", "refit of 1")
+        self.tell(i, self.ask(i)[0], 7)
+        self.b.wait_text(".sub", "point 1 was refitted as trial 5")
+        self.b.wait_text(".best-card .big", r"0\.7000")
+        self.quiet()
+
     def test_trials_appear_count_and_end_without_a_reload(self):
         i = self.d.submit(spec())
         self.open(i)
