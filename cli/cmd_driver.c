@@ -76,7 +76,8 @@ int cmd_driver(int argc, char **argv)
         FLAG(FLAG_TEXT, "listen", &cfg.listen_urls, "URL[,URL]",
              "where workers connect; port 0 = any", .fallback = "tcp://127.0.0.1:8471"),
         FLAG(FLAG_TEXT, "storage", &cfg.storage_url, "URL",
-             "checkpoints and outputs [file:DIR/storage]"),
+             "checkpoints and outputs: a folder, s3://, swift:// or hdfs:// "
+             "(docs/STORAGE.md) [file:DIR/storage]"),
         FLAG(FLAG_TEXT, "durability", &durability, "MODE",
              "full: synced before an acknowledgement; normal: survives kill -9, may lose the last "
              "seconds on power loss",

@@ -340,7 +340,8 @@ int cmd_run(int argc, char **argv)
         FLAG(FLAG_TEXT, "data", &data, "DIR",
              "folder of record, checkpoints and logs [$XDG_DATA_HOME/magpie]"),
         FLAG(FLAG_TEXT, "storage", &r.ecfg.storage, "URL",
-             "checkpoints and outputs: a folder [file:DIR/storage]"),
+             "checkpoints and outputs: a folder, s3://, swift:// or hdfs:// "
+             "(docs/STORAGE.md) [file:DIR/storage]"),
         FLAG(FLAG_TEXT, "http", &r.ecfg.http, "ADDR:PORT",
              "board and REST [127.0.0.1:8470, any port when it is taken]"),
         FLAG(FLAG_BOOL, "keep", &r.keep, NULL,

@@ -120,8 +120,8 @@ static enum mag_status start_driver(struct embed *e, struct mag_err *err)
     const char *argv[] = {e->self,    "driver", "--data", e->cfg->data, "--http", e->cfg->http,
                           "--listen", listen,   NULL,     NULL,         NULL};
     if (e->cfg->storage != NULL) {
-        argv[7] = "--storage";
-        argv[8] = e->cfg->storage;
+        argv[8] = "--storage";
+        argv[9] = e->cfg->storage;
     }
     struct buf line = {0};
     enum mag_status st = spawn_child(argv, log, fds[1], &e->driver, err);

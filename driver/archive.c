@@ -6,14 +6,23 @@
 
 #include <stdlib.h>
 
+#define ARCHIVE_MS 5000 /* a person waits for it */
+
 struct storage *archive_storage(struct driver *d, struct mag_err *err)
 {
-    if (d->archive_storage == NULL) {
+    struct storage *opened = d->archive_storage;
+    if (opened == NULL) {
         char *root = xasprintf("%s/%s", d->storage_url, store_uuid(d->store));
-        if (storage_open(root, &d->archive_storage, err) != MAG_OK) {
-            d->archive_storage = NULL;
+        if (storage_open(root, &opened, err) == MAG_OK) {
+            storage_set_patience(opened, ARCHIVE_MS);
+            __atomic_store_n(&d->archive_storage, opened, __ATOMIC_RELEASE);
         }
         free(root);
     }
-    return d->archive_storage;
+    return opened;
+}
+
+void archive_cancel(struct driver *d)
+{
+    storage_cancel(__atomic_load_n(&d->archive_storage, __ATOMIC_ACQUIRE));
 }

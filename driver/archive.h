@@ -14,4 +14,7 @@ struct driver;
  * thread only. Borrowed until driver_destroy. */
 struct storage *archive_storage(struct driver *d, struct mag_err *err);
 
+/* Its reads end soon: before the thread is stopped. Loop thread. */
+void archive_cancel(struct driver *d);
+
 #endif

@@ -262,6 +262,7 @@ void driver_destroy(struct driver *d)
     d->think = NULL;
     pool_stop(d->pool);
     reader_stop(d->reader);
+    archive_cancel(d);
     reader_stop(d->archive);
     storage_close(d->archive_storage);
     sse_stop(d->sse);

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define CLAIM_MS 20000 /* for the storage to answer when the driver starts */
+
 /* ---- holdings ---- */
 
 struct holding *holding_find(struct worker *w, int64_t experiment, int64_t trial, int64_t attempt)
@@ -98,8 +100,8 @@ void worker_renew(struct worker *w)
         struct experiment *x =
             h->revoked ? NULL : driver_experiment(w->pool->driver, h->experiment);
         bool renewed = x == NULL || study_renew(x->study, h->trial, h->attempt, now);
-        if (!renewed && holding_check(w, h) == HELD_EXPIRED &&
-            !driver_is_thinking(x) && !driver_is_read_only(w->pool->driver)) {
+        if (!renewed && holding_check(w, h) == HELD_EXPIRED && !driver_is_thinking(x) &&
+            !driver_is_read_only(w->pool->driver)) {
             (void)holding_take_back(w, h);
         }
     }
@@ -379,6 +381,7 @@ static enum mag_status open_storage(struct pool *p, const char *url, struct mag_
     char *root = xasprintf("%s/%s", base, uuid);
     enum mag_status st = storage_open(root, &p->storage, err);
     if (st == MAG_OK) {
+        storage_set_patience(p->storage, CLAIM_MS);
         st = storage_claim(p->storage, uuid, err);
     }
     free(root);

@@ -410,14 +410,9 @@ static enum mag_status file_seal(void *self, const char *key, struct mag_err *er
     return st;
 }
 
-static enum mag_status file_local(void *self, const char *key, const json_t *files,
-                                  const char *scratch, char **ret, struct mag_err *err)
+static char *file_local(void *self, const char *key)
 {
-    (void)files;
-    (void)scratch;
-    (void)err;
-    *ret = path_of(self, key);
-    return MAG_OK;
+    return path_of(self, key);
 }
 
 /* A host that can only read would find out when its first checkpoint is lost. */

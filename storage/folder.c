@@ -121,18 +121,33 @@ static enum mag_status put_manifest(struct put *p, const json_t *meta, struct st
     return st;
 }
 
+static bool any(void *arg, const char *name)
+{
+    (void)name;
+    *(bool *)arg = true;
+    return false;
+}
+
+/* Mostly nothing lies there; far away a look costs less than a removal. */
+static enum mag_status clear(struct storage *s, const char *key, struct mag_err *err)
+{
+    bool found = s->ops->local != NULL;
+    enum mag_status st = found ? MAG_OK : storage_list(s, key, any, &found, err);
+    return st == MAG_OK && found ? storage_remove(s, key, err) : st;
+}
+
 enum mag_status storage_put_folder(struct storage *s, const char *key, const char *local,
                                    const json_t *meta, struct storage_folder *ret,
                                    struct mag_err *err)
 {
     /* What an earlier, interrupted try left is not mixed with this one. */
-    enum mag_status st = storage_remove(s, key, err);
+    enum mag_status st = clear(s, key, err);
     if (st != MAG_OK) {
         return st;
     }
     struct put p = {.s = s, .key = key, .files = json_array()};
     st = put_tree(&p, local, "", 0, err);
-    if (st == MAG_OK) {
+    if (st == MAG_OK && s->ops->seal != NULL) {
         st = s->ops->seal(s->self, key, err);
     }
     if (st == MAG_OK) {
@@ -168,27 +183,74 @@ static enum mag_status read_manifest(struct storage *s, const char *key, json_t 
     return st;
 }
 
-static enum mag_status check_file(const char *dir, const json_t *entry, struct mag_err *err)
+/* One file of the manifest: in its place (`remote` NULL) or fetched from `remote` into it. */
+static enum mag_status read_file(struct storage *s, const char *remote, const char *path,
+                                 int64_t *ret_size, char sha[STORAGE_SHA256_HEX],
+                                 struct mag_err *err)
+{
+    struct mag_err why = {0};
+    enum mag_status st = MAG_OK;
+    if (remote == NULL) {
+        st = storage_digest_file(path, -1, ret_size, sha, &why);
+        /* The folder has a manifest, so what cannot be read in it is damage. */
+        return st == MAG_OK ? st : mag_fail(err, MAG_CORRUPT, "%s", why.text);
+    }
+    char *parent = xstrdup(path);
+    *strrchr(parent, '/') = '\0';
+    st = storage_make_local(parent, err);
+    free(parent);
+    if (st == MAG_OK) {
+        st = s->ops->get_file(s->self, remote, path, ret_size, sha, &why);
+        st = st == MAG_OK ? st
+                          : mag_fail(err, st == MAG_NOTFOUND ? MAG_CORRUPT : st, "%s", why.text);
+    }
+    return st;
+}
+
+static enum mag_status check_file(struct storage *s, const char *key, const char *dir,
+                                  const json_t *entry, struct mag_err *err)
 {
     const char *name = json_string_value(json_object_get(entry, "name"));
     const char *want = json_string_value(json_object_get(entry, "sha256"));
     if (name == NULL || want == NULL || !storage_key_is_sound(name)) {
         return mag_fail(err, MAG_CORRUPT, "%s/" MANIFEST ": a file without a sound name or SHA-256",
-                        dir);
+                        key);
     }
     char *path = xasprintf("%s/%s", dir, name);
+    char *remote = s->ops->local == NULL ? xasprintf("%s/%s", key, name) : NULL;
     int64_t size = 0;
     char sha[STORAGE_SHA256_HEX];
-    struct mag_err why = {0};
-    enum mag_status st = storage_digest_file(path, -1, &size, sha, &why);
-    if (st != MAG_OK) {
-        st = mag_fail(err, MAG_CORRUPT, "%s", why.text);
-    } else if (size != json_integer_value(json_object_get(entry, "size")) ||
-               strcmp(sha, want) != 0) {
+    enum mag_status st = read_file(s, remote, path, &size, sha, err);
+    if (st == MAG_OK &&
+        (size != json_integer_value(json_object_get(entry, "size")) || strcmp(sha, want) != 0)) {
         st = mag_fail(err, MAG_CORRUPT,
-                      "%s: not what was written (SHA-256 or size differ from the manifest)", path);
+                      "%s/%s/%s: not what was written (SHA-256 or size differ from the manifest)",
+                      s->url, key, name);
     }
+    free(remote);
     free(path);
+    return st;
+}
+
+/* Where the folder will be read on this host; *ret_own: made by us. */
+static enum mag_status place_folder(struct storage *s, const char *key, const char *scratch,
+                                    char **ret, bool *ret_own, struct mag_err *err)
+{
+    if (s->ops->local != NULL) {
+        *ret = s->ops->local(s->self, key);
+        *ret_own = false;
+        return MAG_OK;
+    }
+    const char *slash = strrchr(key, '/');
+    char *path = xasprintf("%s/fetched-%s", scratch, slash != NULL ? slash + 1 : key);
+    storage_remove_local(path);
+    enum mag_status st = storage_make_local(path, err);
+    if (st == MAG_OK) {
+        *ret = path;
+        *ret_own = true;
+    } else {
+        free(path);
+    }
     return st;
 }
 
@@ -197,19 +259,21 @@ enum mag_status storage_get_folder(struct storage *s, const char *key, const cha
 {
     json_t *doc = NULL;
     char *path = NULL;
+    bool own = false;
     enum mag_status st = storage_key_is_sound(key) ? read_manifest(s, key, &doc, err)
                                                    : mag_fail(err, MAG_INVALID, "storage: bad key");
-    if (st != MAG_OK) {
-        return st;
+    if (st == MAG_OK) {
+        st = place_folder(s, key, scratch, &path, &own, err);
     }
     const json_t *files = json_object_get(doc, "files");
-    st = s->ops->local(s->self, key, files, scratch, &path, err);
     for (size_t i = 0; st == MAG_OK && i < json_array_size(files); i++) {
-        st = check_file(path, json_array_get(files, i), err);
+        st = check_file(s, key, path, json_array_get(files, i), err);
     }
     if (st == MAG_OK) {
         *ret = path;
         path = NULL;
+    } else if (own) {
+        storage_remove_local(path); /* half a folder is of no use to anybody */
     }
     free(path);
     json_decref(doc);

@@ -15,8 +15,9 @@
 
 #define MARKER "magpie-store.json"
 
-static const struct storage_ops *const schemes[] = {&storage_file_ops};
-static const char *const planned[] = {"s3", "swift", "hdfs", "webhdfs"};
+static const struct storage_ops *const schemes[] = {&storage_file_ops,    &storage_s3_ops,
+                                                    &storage_swift_ops,   &storage_hdfs_ops,
+                                                    &storage_webhdfs_ops, &storage_swebhdfs_ops};
 
 static const struct storage_ops *find_scheme(const char *url, const char **ret_rest)
 {
@@ -34,19 +35,26 @@ static const struct storage_ops *find_scheme(const char *url, const char **ret_r
     return NULL;
 }
 
-static enum mag_status no_scheme(const char *url, struct mag_err *err)
+bool storage_split(const char *rest, char **ret_name, char **ret_prefix)
 {
-    for (size_t i = 0; i < sizeof(planned) / sizeof(planned[0]); i++) {
-        size_t n = strlen(planned[i]);
-        if (strncmp(url, planned[i], n) == 0 && url[n] == ':') {
-            return mag_fail(
-                err, MAG_UNSUPPORTED,
-                "storage %s: the scheme \"%s\" is not in this build; use a folder that all "
-                "workers share (file:/path)",
-                url, planned[i]);
-        }
+    if (strncmp(rest, "//", 2) != 0) {
+        return false;
     }
-    return mag_fail(err, MAG_INVALID, "storage \"%s\": expected a folder or file:/path", url);
+    const char *name = rest + 2;
+    size_t n = strcspn(name, "/");
+    const char *prefix = name[n] == '/' ? name + n + 1 : "";
+    size_t len = strlen(prefix);
+    while (len > 0 && prefix[len - 1] == '/') {
+        len--;
+    }
+    char *key = xstrndup(prefix, len);
+    if (n == 0 || (len > 0 && !storage_key_is_sound(key))) {
+        free(key);
+        return false;
+    }
+    *ret_name = xstrndup(name, n);
+    *ret_prefix = key;
+    return true;
 }
 
 enum mag_status storage_open(const char *url, struct storage **ret, struct mag_err *err)
@@ -54,7 +62,10 @@ enum mag_status storage_open(const char *url, struct storage **ret, struct mag_e
     const char *rest = NULL;
     const struct storage_ops *ops = find_scheme(url, &rest);
     if (ops == NULL) {
-        return no_scheme(url, err);
+        return mag_fail(err, MAG_INVALID,
+                        "storage \"%.200s\": expected a folder, file:/path, s3://bucket/prefix, "
+                        "swift://container/prefix or hdfs://namenode:port/path",
+                        url);
     }
     struct storage *s = xcalloc(1, sizeof(*s));
     s->ops = ops;
@@ -77,6 +88,20 @@ void storage_close(struct storage *s)
     free(s->self);
     free(s->url);
     free(s);
+}
+
+void storage_set_patience(struct storage *s, int64_t ms)
+{
+    if (s->ops->patience != NULL) {
+        s->ops->patience(s->self, ms);
+    }
+}
+
+void storage_cancel(struct storage *s)
+{
+    if (s != NULL && s->ops->cancel != NULL) {
+        s->ops->cancel(s->self);
+    }
 }
 
 const char *storage_url(const struct storage *s)
@@ -205,7 +230,7 @@ enum mag_status storage_check(struct storage *s, const char *uuid, struct mag_er
         return mag_fail(
             err, MAG_NOTFOUND,
             "storage %s: the driver's marker does not lie there; this host must reach the same "
-            "folder as the driver (start the driver with --storage on a shared folder)",
+            "storage as the driver (start the driver with --storage on a shared folder or server)",
             s->url);
     }
     if (st == MAG_OK && s->ops->ready != NULL) {

@@ -22,11 +22,18 @@
 
 struct storage;
 
-/* "file:/absolute/path", "file:///absolute/path" or a plain path; the folder is made when missing.
- * Other schemes are MAG_UNSUPPORTED until this build has them. */
+/* "file:/absolute/path", "file:///absolute/path" or a plain path (the folder is made when missing);
+ * "s3://bucket/prefix", "swift://container/prefix", "hdfs://namenode:port/path" (docs/STORAGE.md
+ * tells settings and credentials). Opening may ask a server who we are. */
 enum mag_status storage_open(const char *url, struct storage **ret,
                              struct mag_err *err) MAG_MUSTCHECK;
 void storage_close(struct storage *s);
+/* How long a call goes on trying when the storage does not answer, instead of what
+ * MAGPIE_STORAGE_PATIENCE says (2 minutes); 0 = as that says. */
+void storage_set_patience(struct storage *s, int64_t ms);
+/* From any thread: the call that runs, and all later ones, fail soon instead of waiting for a
+ * server. NULL is allowed. */
+void storage_cancel(struct storage *s);
 /* Normal form of the URL it was opened with: "file:/absolute/path". */
 const char *storage_url(const struct storage *s);
 

@@ -94,6 +94,7 @@ struct run {
     enum run_order ordered;
     bool late;      /* the lease is another's: nothing more is told but the end */
     bool give_back; /* drained */
+    bool cut_off;   /* its checkpoint cannot be had here: `failure` says why; it may elsewhere */
     bool objective_seen;
     int64_t last_step; /* -1 = none */
     char *failure;     /* why the worker stops it, or the program's own words */

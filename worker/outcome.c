@@ -182,7 +182,9 @@ static bool decide_ordered(struct run *r)
 
 static void decide(struct run *r, int status)
 {
-    if (r->failure != NULL && r->ordered == ORDER_NONE && !r->give_back) {
+    if (r->cut_off && r->ordered == ORDER_NONE && !r->give_back) {
+        set(r, "lost", NULL, xstrdup(r->failure));
+    } else if (r->failure != NULL && r->ordered == ORDER_NONE && !r->give_back) {
         set(r, "failed", r->failure_cause, xstrdup(r->failure));
         r->result.retry = r->failure_retry;
     } else if (decide_ordered(r)) {

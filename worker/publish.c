@@ -149,6 +149,7 @@ struct get_task {
     char *path;         /* NULL = start afresh */
     struct mag_err err; /* of the checkpoint that was asked for */
     bool fell_back;
+    bool cut_off; /* the storage cannot be reached, so nobody knows what lies there */
 };
 
 struct newest {
@@ -171,20 +172,29 @@ static bool visit_older(void *arg, const char *name)
     return true;
 }
 
+/* Is this what the storage says of a checkpoint, not that it says nothing? */
+static bool is_answer(enum mag_status st)
+{
+    return st == MAG_OK || st == MAG_NOTFOUND || st == MAG_CORRUPT;
+}
+
 /* The checkpoint asked for is damaged: the newest older one of the trial that is whole, if any. */
 static void get_older(struct get_task *g)
 {
     char *dir = xasprintf("%s/checkpoints", g->trial_key);
     int64_t below = g->step;
-    while (g->path == NULL) {
+    while (g->path == NULL && !g->cut_off) {
         struct newest best = {.below = below, .step = -1};
-        if (storage_list(g->storage, dir, visit_older, &best, NULL) != MAG_OK || best.step < 0) {
+        g->cut_off = storage_list(g->storage, dir, visit_older, &best, NULL) != MAG_OK;
+        if (g->cut_off || best.step < 0) {
             break;
         }
         char *key = xasprintf("%s/%s", dir, best.name);
-        if (storage_get_folder(g->storage, key, g->scratch, &g->path, NULL) == MAG_OK) {
+        enum mag_status st = storage_get_folder(g->storage, key, g->scratch, &g->path, NULL);
+        if (st == MAG_OK) {
             g->step = best.step;
         }
+        g->cut_off = !is_answer(st);
         free(key);
         below = best.step;
     }
@@ -198,18 +208,30 @@ static void get_work(struct task *t)
     enum mag_status st =
         key != NULL ? storage_get_folder(g->storage, key, g->scratch, &g->path, &g->err)
                     : mag_fail(&g->err, MAG_INVALID, "%s is not in the driver's storage", g->uri);
+    g->cut_off = key != NULL && !is_answer(st);
     free(key);
-    if (st != MAG_OK) {
+    if (st != MAG_OK && !g->cut_off) {
         g->fell_back = true;
         get_older(g);
     }
+}
+
+/* Nothing is lost but this attempt: another worker, or this one later, goes on from there. */
+static void give_up(struct run *r, const struct get_task *g)
+{
+    log_warn("worker", "storage-unreachable", "experiment=%" PRId64 " trial=%" PRId64 " error=%s",
+             g->ref.experiment, g->ref.trial, log_quote(g->err.text));
+    r->cut_off = true;
+    run_fail(r, "lost", "its checkpoint cannot be fetched: %s", g->err.text);
 }
 
 static void get_done(struct task *t)
 {
     struct get_task *g = container_of(t, struct get_task, task);
     struct run *r = find(g->app, &g->ref);
-    if (r != NULL && r->state == RUN_FETCHING) {
+    if (r != NULL && r->state == RUN_FETCHING && g->cut_off) {
+        give_up(r, g);
+    } else if (r != NULL && r->state == RUN_FETCHING) {
         if (g->fell_back) {
             char *from =
                 g->path != NULL ? xasprintf("step %" PRId64, g->step) : xstrdup("the start");
@@ -255,7 +277,7 @@ struct record_task {
     char *base, *params, *trial, *dir, *log_path, *metrics_path;
     int64_t attempt;
     bool has_log, has_metrics;
-    bool reuse;             /* the folder may serve another run */
+    bool reuse;              /* the folder may serve another run */
     struct folders *folders; /* loop only */
     char *spare;
 };

@@ -19,6 +19,7 @@
 
 #define URLS_MAX 16
 #define UNREACHABLE_SAY_MS 30000
+#define STORAGE_CHECK_MS 10000
 
 enum session_state { S_DOWN, S_HELLO, S_UP };
 
@@ -228,12 +229,18 @@ static enum mag_status open_storage(struct session *s, const char *url, struct m
                         s->storage, url);
     }
     const char *uuid = strrchr(url, '/');
-    enum mag_status st = storage_open(url, &s->app->storage, err);
+    struct storage *storage = NULL;
+    enum mag_status st = storage_open(url, &storage, err);
     if (st == MAG_OK) {
-        st = storage_check(s->app->storage, uuid != NULL ? uuid + 1 : "", err);
+        storage_set_patience(storage, STORAGE_CHECK_MS); /* this thread has more to do */
+        st = storage_check(storage, uuid != NULL ? uuid + 1 : "", err);
+        storage_set_patience(storage, 0);
     }
     if (st == MAG_OK) {
+        s->app->storage = storage;
         s->storage = xstrdup(url);
+    } else {
+        storage_close(storage);
     }
     return st;
 }
@@ -241,8 +248,17 @@ static enum mag_status open_storage(struct session *s, const char *url, struct m
 static void on_welcome(struct session *s, struct wire_msg *m)
 {
     struct mag_err err = {0};
-    if (m->session == NULL || open_storage(s, m->welcome.storage, &err) != MAG_OK) {
-        app_exit(s->app, 2, "%s", m->session != NULL ? err.text : "the driver gave no session");
+    enum mag_status st = m->session != NULL
+                             ? open_storage(s, m->welcome.storage, &err)
+                             : mag_fail(&err, MAG_INVALID, "the driver gave no session");
+    if (st == MAG_TIMEOUT) { /* it may come back */
+        log_warn("worker", "storage-unreachable", "storage=%s error=%s; trying again",
+                 log_quote(m->welcome.storage), log_quote(err.text));
+        retry_later(s);
+        return;
+    }
+    if (st != MAG_OK) {
+        app_exit(s->app, 2, "%s", err.text);
         return;
     }
     free(s->id);

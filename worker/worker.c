@@ -270,6 +270,7 @@ static enum mag_status open_parts(struct app *a, struct mag_err *err)
 static void close_parts(struct app *a)
 {
     executors_close(a);
+    storage_cancel(a->storage); /* whoever leaves without having told all does not wait for it */
     background_stop(a->background);
     while (!list_is_empty(&a->runs)) {
         run_free(container_of(list_first(&a->runs), struct run, node));

@@ -225,8 +225,11 @@ class Driver(Process):
         return wait_until(reached, timeout, f"experiment {i} to be {state}")
 
 
+SPARED = set()  # processes (with theirs) that outlive a test: servers that the whole script uses
+
+
 def descendants():
-    """Every process below this one: (pid, is a child of ours)."""
+    """Every process below this one, but for those that are spared."""
     parents = {}
     for d in os.listdir("/proc"):
         if d.isdigit():
@@ -239,7 +242,7 @@ def descendants():
     while grew:
         grew = False
         for pid, parent in parents.items():
-            if pid not in found and (parent == me or parent in found):
+            if pid not in found and pid not in SPARED and (parent == me or parent in found):
                 found.add(pid)
                 grew = True
     return found
@@ -454,5 +457,6 @@ def main():
     result = _Tap()
     suite.run(result)
     print(f"1..{result.n}", flush=True)
+    SPARED.clear()
     kill_descendants()
     sys.exit(0 if result.wasSuccessful() and result.n > 0 else 1)
