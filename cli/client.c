@@ -291,6 +291,31 @@ enum mag_status client_get_text(struct client *c, char **ret, size_t *ret_len, s
     return st;
 }
 
+/* A header of the last answer as a number, 0 = it has none. */
+static int64_t header_number(struct client *c, const char *name)
+{
+    struct curl_header *h = NULL;
+    return curl_easy_header(c->curl, name, 0, CURLH_HEADER, -1, &h) == CURLHE_OK
+               ? strtoll(h->value, NULL, 10)
+               : 0;
+}
+
+enum mag_status client_get_log(struct client *c, const char *path, struct client_log *ret,
+                               struct mag_err *err)
+{
+    *ret = (struct client_log){0};
+    enum mag_status st = client_get_text(c, &ret->text, &ret->len, err, "%s", path);
+    if (st == MAG_OK) {
+        struct curl_header *h = NULL;
+        ret->offset = header_number(c, "X-Log-Offset");
+        ret->size = header_number(c, "X-Log-Size");
+        ret->complete =
+            curl_easy_header(c->curl, "X-Log-Complete", 0, CURLH_HEADER, -1, &h) == CURLHE_OK &&
+            strcmp(h->value, "true") == 0;
+    }
+    return st;
+}
+
 /* ---- changes, exactly once ---- */
 
 #define TRIES 5

@@ -52,6 +52,17 @@ enum mag_status client_post(struct client *c, const char *path, json_t *body_tak
 enum mag_status client_get_text(struct client *c, char **ret, size_t *ret_len, struct mag_err *err,
                                 const char *fmt, ...) MAG_MUSTCHECK MAG_PRINTF(5, 6);
 
+/* A part of a trial's output. */
+struct client_log {
+    char *text; /* malloc'ed */
+    size_t len;
+    int64_t offset; /* where it begins: beyond the one asked for where bytes were left out */
+    int64_t size;   /* of all that is known */
+    bool complete;  /* nothing more will come */
+};
+enum mag_status client_get_log(struct client *c, const char *path, struct client_log *ret,
+                               struct mag_err *err) MAG_MUSTCHECK;
+
 /* Every item of a paged list ("trials", "experiments", …) as one array, new reference; `query` such
  * as "sort=-id" or "". At most `max` items, 0 = all. */
 enum mag_status client_list(struct client *c, const char *path, const char *query, const char *key,

@@ -16,6 +16,7 @@ int cmd_worker(int argc, char **argv)
     const char *on_term = NULL;
     int64_t slots = 0;
     static const char *const on_terms[] = {"auto", "finish", "checkpoint", NULL};
+    struct flag_list mask = {0};
     const struct flag flags[] = {
         FLAG(FLAG_TEXT, "driver", &cfg.driver_urls, "URL[,URL]",
              "the driver's worker address [that of --data's driver, else tcp://127.0.0.1:8471]",
@@ -41,6 +42,10 @@ int cmd_worker(int argc, char **argv)
              "SIGTERM lets trials finish, or stops them at a checkpoint; auto: the latter in a job "
              "of Slurm, PBS or LSF",
              .fallback = "auto", .choices = on_terms),
+        FLAG(FLAG_LIST, "mask", &mask, "REGEX",
+             "secrets in what programs write, beside those known by form and by variable; may be "
+             "given several times",
+             .env = "MAGPIE_MASK"),
         FLAG(FLAG_BOOL, "quiet", &cfg.quiet, NULL, "no lines about single trials in the log"),
         {0},
     };
@@ -64,6 +69,8 @@ int cmd_worker(int argc, char **argv)
     char *url = cfg.driver_urls == NULL ? datadir_nng(dir) : NULL;
     char *token = getenv("MAGPIE_TOKEN") == NULL ? datadir_token(dir) : NULL;
     cfg.slots = (int)slots;
+    cfg.mask = mask.items;
+    cfg.n_mask = mask.n;
     cfg.token = token;
     cfg.on_term = strcmp(on_term, "finish") == 0       ? TERM_FINISH
                   : strcmp(on_term, "checkpoint") == 0 ? TERM_CHECKPOINT

@@ -390,10 +390,11 @@ static void fill_measures(struct event *ev, struct worker *w, const struct wire_
     }
 }
 
-static void keep_tail(struct holding *h, const char *tail)
+static void keep_tail(struct holding *h, const struct wire_report *r)
 {
-    if (h != NULL && tail != NULL) {
-        replace(&h->tail, tail);
+    if (h != NULL && r->tail != NULL) {
+        replace(&h->tail, r->tail);
+        h->tail_end = r->tail_end;
     }
 }
 
@@ -401,7 +402,7 @@ static void handle_report(struct talk *tk, struct wire_report *r)
 {
     struct worker *w = tk->worker;
     struct holding *h = holding_find(w, r->experiment, r->trial, r->attempt);
-    keep_tail(h, r->tail);
+    keep_tail(h, r);
     if (r->n_points == 0 && r->checkpoint_uri == NULL && r->where == NULL) {
         return; /* last lines only: shown, not recorded */
     }

@@ -240,6 +240,7 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .folds = spec->validation.present ? spec->validation.folds : 0,
         .fold = t->fold,
         .split = spec_split_json(spec),
+        .logs = json_incref(spec->logs),
     };
     if (h->resume_uri != NULL) {
         g->resume_uri = xstrdup(h->resume_uri);

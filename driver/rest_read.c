@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What is read away from the loop: a trial's metric points from the record (reader thread), its
- * program's output from the storage (archive thread). The job copies what it needs; the call is
- * kept until it is done.
+ * Metric points of trials, read from the record on the reader thread. The job copies what it needs;
+ * the call is kept until it is done.
  */
 #include "driver/rest.h"
 
 #include "base/alloc.h"
-#include "driver/archive.h"
 #include "driver/driver_internal.h"
 #include "driver/reader.h"
 
@@ -21,8 +19,6 @@
 #define CURVES_MAX 200          /* trials in one answer */
 #define CURVE_POINTS_MAX 10000  /* of one trial; a longer curve is cut and says so */
 #define CURVES_POINTS_MAX 50000 /* after so many the answer ends; `next` goes on */
-#define LOG_DEFAULT 65536
-#define LOG_MAX (1 << 20)
 
 struct read_job {
     struct reader_job job;
@@ -41,11 +37,6 @@ struct read_job {
     int64_t *trials;
     int n_trials, points;
     struct buf steps, attempts, values;
-    /* log */
-    struct driver *driver;
-    char *path; /* in storage */
-    int64_t offset, length, size;
-    bool tail;
 };
 
 static void job_free(struct read_job *j)
@@ -58,7 +49,6 @@ static void job_free(struct read_job *j)
     buf_fini(&j->steps);
     buf_fini(&j->attempts);
     buf_fini(&j->values);
-    free(j->path);
     free(j);
 }
 
@@ -375,72 +365,4 @@ void rest_experiment_curves(struct http_call *c)
     j->dims = c->x->dims;
     j->metric = xstrdup(study_spec(c->x->study)->metric);
     push(c, c->d->reader, j);
-}
-
-/* ---- the program's output ---- */
-
-static void run_log(struct reader_job *job, struct store_reader *store, const struct mag_err *why)
-{
-    struct read_job *j = container_of(job, struct read_job, job);
-    struct mag_err err = {0};
-    struct storage_part part = {0};
-    struct storage *storage = archive_storage(j->driver, &err);
-    enum mag_status st = storage != NULL ? storage_read(storage, j->path, j->tail ? -1 : j->offset,
-                                                        (size_t)j->length, &part, &err)
-                                         : err.code;
-    if (st == MAG_OK) {
-        buf_reset(&j->out);
-        buf_add(&j->out, part.bytes, part.len);
-        j->size = part.size;
-        j->offset = part.offset;
-        free(part.bytes);
-    } else if (st != MAG_NOTFOUND || j->out.len == 0) {
-        j->status = st == MAG_NOTFOUND ? 404 : 503;
-        j->fault = st == MAG_NOTFOUND
-                       ? xasprintf("no output is kept of attempt %lld", (long long)j->attempt)
-                       : xasprintf("the output cannot be read: %s", err.text);
-    }
-}
-
-static void done_log(struct reader_job *job)
-{
-    struct read_job *j = container_of(job, struct read_job, job);
-    if (j->call != NULL && j->fault == NULL) {
-        char number[32];
-        (void)snprintf(number, sizeof(number), "%lld", (long long)j->offset);
-        http_add_header(j->call, "X-Log-Offset", number);
-        (void)snprintf(number, sizeof(number), "%lld", (long long)j->size);
-        http_add_header(j->call, "X-Log-Size", number);
-    }
-    answer(j, "text/plain; charset=utf-8");
-}
-
-/* The newest attempt that is still running may not be in the storage yet: its last lines come from
- * its worker's heartbeat. */
-void rest_trial_log(struct http_call *c)
-{
-    struct mjson_issues is = {0};
-    const struct trial *t = study_trial(c->x->study, c->trial);
-    struct read_job *j = xcalloc(1, sizeof(*j));
-    j->job.run = run_log;
-    j->job.done = done_log;
-    j->attempt = http_query_int(c, "attempt", 1, INT64_MAX, t->attempt > 0 ? t->attempt : 1, &is);
-    j->tail = http_query(c, "offset") == NULL;
-    j->offset = http_query_int(c, "offset", 0, INT64_MAX / 2, 0, &is);
-    j->length = http_query_int(c, j->tail ? "tail" : "limit", 1, LOG_MAX, LOG_DEFAULT, &is);
-    if (is.total > 0) {
-        job_free(j);
-        http_problem_issues(c, 422, "the query is not valid", &is);
-        return;
-    }
-    j->driver = c->d;
-    j->path = xasprintf("experiments/%lld/trials/%lld/attempts/%lld/output.log",
-                        (long long)c->x->id, (long long)c->trial, (long long)j->attempt);
-    const char *tail = c->d->pool != NULL && j->attempt == t->attempt
-                           ? pool_log_tail(c->d->pool, c->x->id, c->trial)
-                           : NULL;
-    if (tail != NULL) {
-        buf_adds(&j->out, tail);
-    }
-    push(c, c->d->archive, j);
 }

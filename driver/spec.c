@@ -225,7 +225,7 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
                                        "resource", "limits", "seed", "trial", "checkpoint",
                                        "early_stopping", "points", "requires", "metrics", "project",
                                        "tags", "notes", "notify", "simulation", "objectives",
-                                       "outcome_constraints", "constraints", "warm_start",
+                                       "outcome_constraints", "constraints", "warm_start", "logs",
                                        "validation",
                                        /* known, but not yet */
                                        "distribution", NULL};
@@ -388,6 +388,7 @@ void spec_destroy(struct spec *s)
         free(s->observed[i].measures);
     }
     free(s->observed);
+    json_decref(s->logs);
     json_decref(s->warm_start);
     json_t *const values[] = {s->trial,  s->metrics,        s->tags,      s->notify,
                               s->points, s->early_stopping, s->optimizer, s->resolved};

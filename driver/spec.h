@@ -41,6 +41,12 @@ struct spec_requires {
     int n_labels;
 };
 
+#define SPEC_LOG (16 << 20) /* logs.limit: bytes of an attempt's output that are kept */
+#define SPEC_LOG_MIN (64 << 10)
+#define SPEC_LOG_MAX (INT64_C(1) << 30)
+#define SPEC_MASKS_MAX 64  /* logs.mask: regular expressions */
+#define SPEC_MASK_MAX 1000 /* bytes of one */
+
 #define SPEC_METRIC_MAX 256  /* bytes of a metric's name */
 #define SPEC_BOUNDS_MAX 64   /* outcome constraints */
 #define SPEC_MEASURES_MAX 64 /* metrics that are objectives or bounded */
@@ -103,6 +109,7 @@ struct spec {
     char *project;   /* "default" */
     json_t *notify;  /* {"url", "on": [...]} or NULL */
     int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
+    json_t *logs;                              /* {"limit": bytes, "mask": ["re"]}, never NULL */
     json_t *points;         /* enqueued at the start: array of params objects, or NULL */
     json_t *early_stopping; /* object or NULL */
     json_t *optimizer;      /* object as given or NULL */

@@ -221,7 +221,6 @@ static void read_project(struct spec *s, const json_t *doc, struct mjson_issues 
 
 void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const checkpoint_keys[] = {"every", "keep", NULL};
     read_requires(&s->requires_, doc, is);
     read_metrics(s, doc, is);
     read_notify(s, doc, is);
@@ -230,12 +229,7 @@ void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is)
     const json_t *tags = json_object_get(doc, "tags");
     s->tags =
         tags != NULL && check_texts(tags, "/tags", "tag", is) ? json_deep_copy(tags) : json_array();
-    const json_t *checkpoint = json_object_get(doc, "checkpoint");
-    if (spec_object(checkpoint, "/checkpoint", is)) {
-        mjson_check_keys(checkpoint, checkpoint_keys, "/checkpoint", is);
-    }
-    s->checkpoint_every = spec_int(checkpoint, "/checkpoint", "every", 1, INT64_C(1) << 53, 1, is);
-    s->checkpoint_keep = spec_int(checkpoint, "/checkpoint", "keep", 1, 1000, 2, is);
+    spec_read_keep(s, doc, is);
 }
 
 void spec_write_extra(const struct spec *s, json_t *out)
@@ -250,9 +244,7 @@ void spec_write_extra(const struct spec *s, json_t *out)
                                         "gpu_memory", (json_int_t)r->gpu_memory_mb, "memory",
                                         (json_int_t)r->memory_mb, "cores", (json_int_t)r->cores,
                                         "labels", labels));
-    (void)json_object_set_new(out, "checkpoint",
-                              json_pack("{s:I, s:I}", "every", (json_int_t)s->checkpoint_every,
-                                        "keep", (json_int_t)s->checkpoint_keep));
+    spec_write_keep(s, out);
     (void)json_object_set_new(out, "project", json_string(s->project));
     (void)json_object_set(out, "tags", s->tags);
     (void)json_object_set_new(out, "notes", json_string(s->notes));

@@ -29,7 +29,15 @@ void spec_read_goals(struct spec *s, const json_t *doc, struct mjson_issues *is)
 void spec_check_goals(const struct spec *s, const json_t *doc, struct mjson_issues *is);
 void spec_write_goals(const struct spec *s, json_t *out);
 
-/* spec_extra.c: requires, metrics, project, tags, notes, notify, checkpoint */
+/* A number of bytes, or a text such as "64MB" (powers of 1024). */
+int64_t spec_bytes(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi,
+                   int64_t def, struct mjson_issues *is);
+
+/* spec_keep.c: checkpoint, logs; called by spec_extra.c */
+void spec_read_keep(struct spec *s, const json_t *doc, struct mjson_issues *is);
+void spec_write_keep(const struct spec *s, json_t *out);
+
+/* spec_extra.c: requires, metrics, project, tags, notes, notify, and those of spec_keep.c */
 void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is);
 /* Their resolved form into `out`. */
 void spec_write_extra(const struct spec *s, json_t *out);

@@ -54,6 +54,7 @@
     F(STR, checkpoint_uri, false, 1, WIRE_URI_MAX, none)                                            \
     F(OBJECT, checkpoint_meta, false, 0, 0, none)                                                   \
     F(STR, tail, false, 0, WIRE_TEXT_MAX, none)                                                     \
+    F(INT, tail_end, false, 0, WIRE_STEP_MAX, none) /* the log's bytes up to the end of `tail` */   \
     F(OBJECT, where, false, 0, 0, none)
 
 /* The end of an attempt from its worker's side. */
@@ -93,7 +94,8 @@
     F(INT, wait_mb, false, 0, WIRE_ID_NUM_MAX, none) /* failed for want of so much memory */        \
     F(INT, folds, false, 0, 1000000, none) /* with "validation": folds of a point, … */             \
     F(INT, fold, false, 0, 1000000, none)  /* … this one, from 1; absent = the refit */             \
-    F(OBJECT, split, false, 0, 0, none)    /* {"seed", "stratified", "train_ratio", "fold_column"} */
+    F(OBJECT, split, false, 0, 0, none)    /* {"seed", "stratified", "train_ratio", "fold_column"} */\
+    F(OBJECT, logs, false, 0, 0, none) /* {"limit": bytes, "mask": ["re"]} */
 
 /* What a worker is to do with a trial that it runs; absent means go on. */
 #define WIRE_ORDER(F)                                                                               \

@@ -15,17 +15,20 @@
 #include "worker/lines.h"
 #include "worker/link.h"
 #include "worker/machine.h"
+#include "worker/mask.h"
 #include "worker/outlog.h"
 #include "worker/worker.h"
 
-#define RUN_POINTS_HOLD 10000   /* unsent points at which a program is no longer read */
-#define RUN_BUDGET_HOLD_MS 2000 /* how long the report of the last step waits for its checkpoint   \
-                                 */
-#define TALK_FLUSH_MS 100       /* metrics leave at most this late, and at most this often */
+#define RUN_POINTS_HOLD 10000 /* unsent points at which a program is no longer read */
+#define RUN_BUDGET_HOLD_MS                                                                         \
+    2000                  /* how long the report of the last step waits for its checkpoint         \
+                           */
+#define TALK_FLUSH_MS 100 /* metrics leave at most this late, and at most this often */
 #define TALK_TIMEOUT_MIN_MS                                                                        \
     250 /* a request unanswered for one heartbeat, within these, is repeated */
 #define TALK_TIMEOUT_MS 5000
-#define TALK_POINTS_MAX 4000 /* points in one message */
+#define TALK_POINTS_MAX 4000       /* points in one message */
+#define TALK_TAILS_MAX (512 << 10) /* bytes of last lines in one message */
 #define HELLO_TIMEOUT_MS 2000
 #define BYE_TIMEOUT_MS 2000
 #define VERDICT_MS 1000 /* between a signal to a program and the same one to its worker */
@@ -58,7 +61,7 @@ struct run {
     bool reserved; /* prefetched: takes a slot as soon as one comes free */
     bool started_untold;
     bool result_sent; /* in the message in flight */
-    char *dir, *trial_dir, *checkpoint_dir, *log_path, *metrics_path, *params_path;
+    char *dir, *trial_dir, *checkpoint_dir, *log_dir, *metrics_path, *params_path;
     char *resume_path; /* NULL = from the start */
     int64_t resume_step;
 
@@ -68,7 +71,9 @@ struct run {
     struct executor *executor;
     bool speaks;         /* a command that said `ready`: it hears orders on MAGPIE_FD */
     struct lines *lines; /* a command's output */
+    struct masks *masks; /* of its experiment, beside the worker's; NULL = none */
     struct outlog log;
+    bool shipping;      /* segments of the log are on their way to storage */
     struct buf metrics; /* lines of metrics.jsonl not yet written */
     bool metrics_written; /* some of them are */
     struct event *time_limit;
@@ -141,6 +146,9 @@ struct app {
     bool noticed; /* the last signal was SIGUSR1 */
     struct event *drain_check;
     struct event *memory_check; /* of runs that wait for free memory */
+    struct event *ship;         /* logs to storage */
+    struct masks *masks;
+    int64_t log_said_ns; /* when the log last said that logs cannot be stored */
     int drain;
     int exit_status;
 };
@@ -190,6 +198,8 @@ void run_free(struct run *r);
 void run_program_ended(struct run *r, int status);
 /* Its program was ended from outside and it is not yet known why. */
 bool run_awaits_verdict(const struct run *r);
+/* The masks that hold for what it says; a NULL log has them too. */
+const struct masks *run_masks(const struct run *r);
 /* The worker ends it: `cause` as in fail_cause_name. */
 void run_fail(struct run *r, const char *cause, const char *fmt, ...) MAG_PRINTF(3, 4);
 /* Points at the budget wait a while (again) for their checkpoint; they may leave. */
@@ -236,12 +246,14 @@ void run_finish(struct run *r, int status);
 void publish_checkpoint(struct run *r, int64_t step, const char *path);
 /* Makes the checkpoint that the grant names local; then the run waits for a slot. */
 void publish_fetch(struct run *r);
-/* params.json, trial.json, output.log and metrics.jsonl of the ended run; removes its folder. */
+/* params.json, what is left of its log, metrics.jsonl and trial.json (last: then the record is
+ * whole) of the ended run; removes its folder. */
 void publish_record(struct run *r);
 /* The driver has committed the checkpoint: older ones beyond `keep` go. */
 void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt,
                      const char *uri, int64_t keep);
 char *publish_log_uri(const struct run *r);
+char *publish_log_key(const struct run *r);
 /* The run has ended: once none of its checkpoints is on its way, its result may be told. */
 void publish_settle(struct run *r);
 

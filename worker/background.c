@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Two queues under one mutex: `todo` (loop pushes, thread takes) and `finished` (the other way).
+ * Three queues under one mutex: `todo` and `low` (loop pushes, thread takes, `todo` first) and
+ * `finished` (the other way).
  */
 #include "worker/background.h"
 
@@ -16,6 +17,7 @@ struct background {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct list_node todo;
+    struct list_node low;
     struct list_node finished;
     bool stop;
     int pending; /* loop thread */
@@ -27,10 +29,10 @@ static void *run(void *arg)
     struct background *b = arg;
     (void)pthread_mutex_lock(&b->lock);
     for (;;) {
-        while (list_is_empty(&b->todo) && !b->stop) {
+        while (list_is_empty(&b->todo) && list_is_empty(&b->low) && !b->stop) {
             (void)pthread_cond_wait(&b->wake, &b->lock);
         }
-        struct list_node *n = list_first(&b->todo);
+        struct list_node *n = list_first(list_is_empty(&b->todo) ? &b->low : &b->todo);
         if (n == NULL) {
             break;
         }
@@ -75,6 +77,7 @@ struct background *background_start(struct event_base *base)
 {
     struct background *b = xcalloc(1, sizeof(*b));
     list_init(&b->todo);
+    list_init(&b->low);
     list_init(&b->finished);
     (void)pthread_mutex_init(&b->lock, NULL);
     (void)pthread_cond_init(&b->wake, NULL);
@@ -90,13 +93,23 @@ struct background *background_start(struct event_base *base)
     return b;
 }
 
-void background_submit(struct background *b, struct task *t)
+static void push(struct background *b, struct list_node *queue, struct task *t)
 {
     b->pending++;
     (void)pthread_mutex_lock(&b->lock);
-    list_append(&b->todo, &t->node);
+    list_append(queue, &t->node);
     (void)pthread_cond_signal(&b->wake);
     (void)pthread_mutex_unlock(&b->lock);
+}
+
+void background_submit(struct background *b, struct task *t)
+{
+    push(b, &b->todo, t);
+}
+
+void background_submit_low(struct background *b, struct task *t)
+{
+    push(b, &b->low, t);
 }
 
 int background_pending(const struct background *b)

@@ -58,15 +58,35 @@ static bool folder_holds_only(const char *path, const char *const *names)
     return only;
 }
 
+/* The first segment's file stays, emptied; further ones go. */
+static bool empty_log(const char *path)
+{
+    DIR *d = opendir(path);
+    bool good = d != NULL || errno == ENOENT;
+    for (struct dirent *e = NULL; d != NULL && good && (e = readdir(d)) != NULL;) {
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0) {
+            char *p = xasprintf("%s/%s", path, e->d_name);
+            good = strcmp(e->d_name, "0") == 0 ? truncate(p, 0) == 0 : unlink(p) == 0;
+            free(p);
+        }
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return good;
+}
+
 char *folder_empty(const char *path)
 {
-    static const char *const ours[] = {"trial", "checkpoints", "output.log", "metrics.jsonl",
+    static const char *const ours[] = {"trial", "checkpoints", "log", "metrics.jsonl",
                                        "params.json", NULL};
     static const char *const none[] = {NULL};
     bool empty = folder_holds_only(path, ours);
     for (size_t i = 0; ours[i] != NULL && empty; i++) {
         char *p = xasprintf("%s/%s", path, ours[i]);
-        empty = i < 2 ? folder_holds_only(p, none) : truncate(p, 0) == 0 || errno == ENOENT;
+        empty = i < 2    ? folder_holds_only(p, none)
+                : i == 2 ? empty_log(p)
+                         : truncate(p, 0) == 0 || errno == ENOENT;
         free(p);
     }
     char *spare = xasprintf("%s.spare", path);

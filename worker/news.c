@@ -221,7 +221,7 @@ void run_output(struct run *r, const char *bytes, size_t n)
 {
     outlog_add(&r->log, bytes, n);
     r->tail_untold = true;
-    if (r->log.total > output_max(r) && r->failure == NULL) {
+    if (r->log.raw > output_max(r) && r->failure == NULL) {
         run_fail(r, "program", "it wrote more than %" PRId64 " MiB of output (limits.output)",
                  output_max(r) >> 20);
     }

@@ -22,7 +22,8 @@ static void set(struct run *r, const char *status, const char *cause, char *reas
     struct wire_result *res = &r->result;
     res->status = xstrdup(status);
     res->cause = cause != NULL ? xstrdup(cause) : NULL;
-    res->reason = reason_take;
+    res->reason = masks_text(run_masks(r), reason_take);
+    free(reason_take);
 }
 
 void run_note_child(struct run *r)
@@ -253,6 +254,7 @@ void run_finish(struct run *r, int status)
     r->state = RUN_PUBLISHING;
     (void)event_del(r->time_limit);
     (void)event_del(r->verdict);
+    outlog_flush(&r->log);
     r->ended_ms = clock_wall_ms();
     run_note_child(r);
     executor_leave(r);

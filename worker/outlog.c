@@ -11,31 +11,128 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-void outlog_open(struct outlog *o, const char *path)
+void outlog_open(struct outlog *o, const char *dir, const struct masks *masks, int64_t limit)
 {
-    *o = (struct outlog){.fd = -1, .path = xstrdup(path)};
+    *o = (struct outlog){.fd = -1, .dir = xstrdup(dir), .masks = masks};
+    o->limit = limit > 0 ? limit : OUTLOG_LIMIT;
+    o->segment = o->limit / 64;
+    o->segment = o->segment < OUTLOG_SEGMENT_MIN   ? OUTLOG_SEGMENT_MIN
+                 : o->segment > OUTLOG_SEGMENT_MAX ? OUTLOG_SEGMENT_MAX
+                                                   : o->segment;
 }
 
-static void write_out(struct outlog *o, const char *p, size_t n)
+char *outlog_file(const char *dir, int64_t start)
 {
-    if (n > 0 && o->fd < 0 && o->path != NULL) {
-        o->fd = open(o->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    return xasprintf("%s/%" PRId64, dir, start);
+}
+
+/* ---- segments ---- */
+
+static void forget(struct outlog *o, int i)
+{
+    memmove(&o->segments[i], &o->segments[i + 1],
+            (size_t)(o->n_segments - i - 1) * sizeof(o->segments[0]));
+    o->n_segments--;
+}
+
+static void remove_file(const struct outlog *o, const struct outlog_segment *g)
+{
+    char *path = outlog_file(o->dir, g->start);
+    (void)unlink(path);
+    free(path);
+}
+
+/* The oldest segment after the first quarter goes. */
+static void drop_one(struct outlog *o)
+{
+    for (int i = 0; i + 1 < o->n_segments; i++) {
+        struct outlog_segment *g = &o->segments[i];
+        if (g->dropped || g->start + g->len <= o->limit / 4) {
+            continue;
+        }
+        o->lost += g->len;
+        remove_file(o, g);
+        g->dropped = true;
+        if (g->stored < 0) {
+            forget(o, i);
+        }
+        return;
     }
-    while (n > 0 && o->fd >= 0) {
-        ssize_t w = write(o->fd, p, n);
+}
+
+static int64_t kept(const struct outlog *o)
+{
+    int64_t n = 0;
+    for (int i = 0; i < o->n_segments; i++) {
+        n += o->segments[i].dropped ? 0 : o->segments[i].len;
+    }
+    return n;
+}
+
+static void begin_segment(struct outlog *o)
+{
+    if (o->fd >= 0) {
+        (void)close(o->fd);
+    }
+    if (kept(o) + o->segment > o->limit) {
+        drop_one(o);
+    }
+    o->segments = xreallocarray(o->segments, (size_t)o->n_segments + 1, sizeof(*o->segments));
+    o->segments[o->n_segments++] = (struct outlog_segment){.start = o->total, .stored = -1};
+    char *path = outlog_file(o->dir, o->total);
+    int flags = O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC;
+    o->fd = open(path, flags, 0600);
+    if (o->fd < 0 && errno == ENOENT && mkdir(o->dir, 0700) == 0) {
+        o->fd = open(path, flags, 0600);
+    }
+    free(path);
+}
+
+static size_t write_out(int fd, const char *p, size_t n)
+{
+    size_t done = 0;
+    while (done < n && fd >= 0) {
+        ssize_t w = write(fd, p + done, n - done);
         if (w < 0 && errno == EINTR) {
             continue;
         }
         if (w <= 0) {
-            return; /* a full scratch disk costs the log, not the trial */
+            break;
         }
-        o->head += w;
-        p += w;
-        n -= (size_t)w;
+        done += (size_t)w;
+    }
+    return done;
+}
+
+static void append(struct outlog *o, const char *p, size_t n)
+{
+    while (n > 0) {
+        struct outlog_segment *g = o->n_segments > 0 ? &o->segments[o->n_segments - 1] : NULL;
+        /* A segment holds what follows on from it: after a failed write comes a new one. */
+        if (g == NULL || g->len >= o->segment || g->start + g->len != o->total) {
+            begin_segment(o);
+            g = &o->segments[o->n_segments - 1];
+        }
+        size_t room = (size_t)(o->segment - g->len);
+        size_t k = n < room ? n : room;
+        size_t w = write_out(o->fd, p, k);
+        g->len += (int64_t)w;
+        o->total += (int64_t)k;
+        if (w < k) {
+            o->lost += (int64_t)(k - w); /* a full scratch disk costs the log, not the trial */
+            if (g->len == 0) {
+                forget(o, o->n_segments - 1);
+            }
+        }
+        p += k;
+        n -= k;
     }
 }
+
+/* ---- the stream ---- */
 
 static void keep_tail(struct outlog *o, const char *bytes, size_t n)
 {
@@ -49,12 +146,27 @@ static void keep_tail(struct outlog *o, const char *bytes, size_t n)
     }
 }
 
+static void take(struct outlog *o, const char *bytes, size_t n)
+{
+    if (o->dir != NULL && n > 0) {
+        append(o, bytes, n);
+        keep_tail(o, bytes, n);
+    }
+}
+
 void outlog_add(struct outlog *o, const char *bytes, size_t n)
 {
-    size_t room = o->head < OUTLOG_HEAD_MAX ? (size_t)(OUTLOG_HEAD_MAX - o->head) : 0;
-    write_out(o, bytes, n < room ? n : room);
-    o->total += (int64_t)n;
-    keep_tail(o, bytes, n);
+    o->raw += (int64_t)n;
+    mask_stream_add(&o->in, o->masks, bytes, n, &o->scratch);
+    take(o, o->scratch.data, o->scratch.len);
+    buf_fini(&o->scratch);
+}
+
+void outlog_flush(struct outlog *o)
+{
+    mask_stream_end(&o->in, o->masks, &o->scratch);
+    take(o, o->scratch.data, o->scratch.len);
+    buf_fini(&o->scratch);
 }
 
 void outlog_note(struct outlog *o, const char *fmt, ...)
@@ -66,16 +178,49 @@ void outlog_note(struct outlog *o, const char *fmt, ...)
     va_end(ap);
     size_t len = n < 0 ? 0 : (size_t)n < sizeof(line) - 2 ? (size_t)n : sizeof(line) - 2;
     line[len++] = '\n';
-    outlog_add(o, "[magpie] ", 9);
-    outlog_add(o, line, len);
+    struct buf b = {0};
+    buf_adds(&b, "[magpie] ");
+    masks_apply(o->masks, line, len, &b);
+    take(o, b.data, b.len);
+    buf_fini(&b);
 }
 
-char *outlog_shown(const struct outlog *o)
+/* ---- the last lines ---- */
+
+/* UTF-8 without a NUL, so that JSON carries it byte for byte. */
+static bool is_plain(const char *p, size_t n)
 {
+    const unsigned char *s = (const unsigned char *)p;
+    for (size_t i = 0; i < n;) {
+        size_t more = s[i] < 0x80                   ? 0
+                      : s[i] >= 0xc2 && s[i] < 0xe0 ? 1
+                      : s[i] >= 0xe0 && s[i] < 0xf0 ? 2
+                      : s[i] >= 0xf0 && s[i] < 0xf5 ? 3
+                                                    : n;
+        if (s[i] == 0 || more >= n - i) {
+            return false;
+        }
+        bool odd = (s[i] == 0xe0 && s[i + 1] < 0xa0) || (s[i] == 0xed && s[i + 1] > 0x9f) ||
+                   (s[i] == 0xf0 && s[i + 1] < 0x90) || (s[i] == 0xf4 && s[i + 1] > 0x8f);
+        for (size_t k = 1; k <= more; k++) {
+            odd = odd || (s[i + k] & 0xc0) != 0x80;
+        }
+        if (odd) {
+            return false;
+        }
+        i += more + 1;
+    }
+    return true;
+}
+
+char *outlog_shown(const struct outlog *o, size_t max, int64_t *ret_end)
+{
+    *ret_end = 0;
+    max = max < OUTLOG_SHOWN_MAX ? max : OUTLOG_SHOWN_MAX;
     if (o->tail.len == 0) {
         return xstrdup("");
     }
-    size_t from = o->tail.len > OUTLOG_SHOWN_MAX ? o->tail.len - OUTLOG_SHOWN_MAX : 0;
+    size_t from = o->tail.len > max ? o->tail.len - max : 0;
     const char *start = o->tail.data + from;
     size_t n = o->tail.len - from;
     const char *nl = from > 0 ? memchr(start, '\n', n) : NULL;
@@ -83,8 +228,8 @@ char *outlog_shown(const struct outlog *o)
         n -= (size_t)(nl + 1 - start);
         start = nl + 1;
     }
-    char *shown = xstrndup(start, n);
-    return shown;
+    *ret_end = is_plain(start, n) ? o->total : 0;
+    return xstrndup(start, n);
 }
 
 char *outlog_last_line(const struct outlog *o)
@@ -104,25 +249,62 @@ char *outlog_last_line(const struct outlog *o)
     return xstrndup(o->tail.data + start, n);
 }
 
+/* ---- storage ---- */
+
+bool outlog_has_news(const struct outlog *o)
+{
+    for (int i = o->n_segments - 1; i >= 0; i--) {
+        const struct outlog_segment *g = &o->segments[i];
+        if (g->dropped || g->stored < g->len) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* It was dropped here while it was on its way there. */
+static void drop_there(struct outlog *o, int64_t start, int64_t len)
+{
+    o->segments = xreallocarray(o->segments, (size_t)o->n_segments + 1, sizeof(*o->segments));
+    memmove(o->segments + 1, o->segments, (size_t)o->n_segments * sizeof(*o->segments));
+    o->segments[0] =
+        (struct outlog_segment){.start = start, .len = len, .stored = len, .dropped = true};
+    o->n_segments++;
+}
+
+void outlog_stored(struct outlog *o, int64_t start, int64_t len)
+{
+    if (o->dir == NULL) {
+        return; /* the run has ended meanwhile */
+    }
+    for (int i = 0; i < o->n_segments; i++) {
+        struct outlog_segment *g = &o->segments[i];
+        if (g->start != start) {
+            continue;
+        }
+        bool last = i == o->n_segments - 1;
+        g->stored = len;
+        if (g->dropped && len < 0) {
+            forget(o, i);
+        } else if (!g->dropped && !last && len >= g->len) {
+            remove_file(o, g); /* whole, and stored */
+        }
+        return;
+    }
+    if (len >= 0) {
+        drop_there(o, start, len);
+    }
+}
+
 void outlog_close(struct outlog *o)
 {
     if (o->fd > 0) {
-        if (o->total > o->head) {
-            size_t n = o->tail.len < OUTLOG_TAIL_MAX ? o->tail.len : OUTLOG_TAIL_MAX;
-            int64_t left_out = o->total - o->head - (int64_t)n;
-            char note[128];
-            if (left_out < 0) {
-                n = (size_t)(o->total - o->head);
-                left_out = 0;
-            }
-            int k = snprintf(note, sizeof(note), "\n[magpie] %" PRId64 " bytes left out here\n",
-                             left_out);
-            write_out(o, note, left_out > 0 ? (size_t)k : 0);
-            write_out(o, o->tail.data + o->tail.len - n, n);
-        }
         (void)close(o->fd);
     }
-    free(o->path);
+    free(o->dir);
+    free(o->segments);
+    mask_stream_fini(&o->in);
     buf_fini(&o->tail);
+    buf_fini(&o->scratch);
     *o = (struct outlog){.fd = -1};
 }

@@ -11,6 +11,8 @@
 #include "base/fault.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "storage/logs.h"
+#include "worker/logship.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -274,9 +276,10 @@ void publish_fetch(struct run *r)
 struct record_task {
     struct task task;
     struct storage *storage;
-    char *base, *params, *trial, *dir, *log_path, *metrics_path;
+    char *base, *params, *trial, *dir, *metrics_path;
+    struct logship *log; /* what storage lacks of it */
     int64_t attempt;
-    bool has_log, has_metrics;
+    bool has_metrics;
     bool reuse;              /* the folder may serve another run */
     struct folders *folders; /* loop only */
     char *spare;
@@ -312,14 +315,15 @@ static void put_file(struct record_task *k, const char *name, const char *path)
 static void record_work(struct task *t)
 {
     struct record_task *k = container_of(t, struct record_task, task);
-    put_text(k, "params.json", k->params);
-    put_text(k, "trial.json", k->trial);
-    if (k->has_log) {
-        put_file(k, "output.log", k->log_path);
+    struct mag_err err = {0};
+    if (logship_work(k->log, k->storage, &err) != MAG_OK) {
+        log_warn("worker", "record-failed", "error=%s", log_quote(err.text));
     }
     if (k->has_metrics) {
         put_file(k, "metrics.jsonl", k->metrics_path);
     }
+    put_text(k, "params.json", k->params);
+    put_text(k, "trial.json", k->trial);
     /* Checkpoints of this attempt were submitted before this task, so they are stored by now. */
     if (k->reuse) {
         k->spare = folder_empty(k->dir);
@@ -336,7 +340,7 @@ static void record_done(struct task *t)
     free(k->params);
     free(k->trial);
     free(k->dir);
-    free(k->log_path);
+    logship_free(k->log);
     free(k->metrics_path);
     free(k);
 }
@@ -372,6 +376,9 @@ static json_t *trial_json(const struct run *r)
     if (r->resume_path != NULL) {
         (void)json_object_set_new(o, "resumed_from", json_integer(r->resume_step));
     }
+    (void)json_object_set_new(o, "log",
+                              json_pack("{s:I, s:I}", "bytes", (json_int_t)r->log.total,
+                                        "left_out", (json_int_t)r->log.lost));
     set_time(o, "started", r->started_ms);
     set_time(o, "ended", r->ended_ms);
     return o;
@@ -382,7 +389,8 @@ void publish_record(struct run *r)
     struct record_task *k = xcalloc(1, sizeof(*k));
     json_t *doc = trial_json(r);
     run_flush_metrics(r);
-    k->has_log = r->log.total > 0;
+    k->log = logship_gather(&r->log, publish_log_key(r));
+    r->tail_untold = false; /* the driver reads them in storage from now on */
     outlog_close(&r->log);
     k->task = (struct task){.work = record_work, .done = record_done};
     k->storage = r->app->storage;
@@ -390,7 +398,6 @@ void publish_record(struct run *r)
     k->params = mjson_dump(r->grant.params);
     k->trial = mjson_dump(doc);
     k->dir = xstrdup(r->dir);
-    k->log_path = xstrdup(r->log_path);
     k->metrics_path = xstrdup(r->metrics_path);
     k->attempt = r->grant.attempt;
     k->has_metrics = r->metrics_written;
@@ -401,13 +408,19 @@ void publish_record(struct run *r)
     background_submit(r->app->background, &k->task);
 }
 
-char *publish_log_uri(const struct run *r)
+char *publish_log_key(const struct run *r)
 {
     char *base = trial_key(&r->grant);
-    char *key = xasprintf("%s/attempts/%" PRId64 "/output.log", base, r->grant.attempt);
+    char *key = storage_log_key(base, r->grant.attempt);
+    free(base);
+    return key;
+}
+
+char *publish_log_uri(const struct run *r)
+{
+    char *key = publish_log_key(r);
     char *uri = storage_uri(r->app->storage, key);
     free(key);
-    free(base);
     return uri;
 }
 

@@ -60,6 +60,24 @@ static enum mag_status write_params(const struct run *r, struct mag_err *err)
     return st;
 }
 
+const struct masks *run_masks(const struct run *r)
+{
+    return r->masks != NULL ? r->masks : r->app->masks;
+}
+
+static enum mag_status make_masks(struct run *r, const json_t *patterns, struct mag_err *err)
+{
+    const char *list[MASK_PATTERNS_MAX] = {0};
+    int n = 0;
+    for (size_t i = 0; i < json_array_size(patterns) && n < MASK_PATTERNS_MAX; i++) {
+        const char *p = json_string_value(json_array_get(patterns, i));
+        if (p != NULL) {
+            list[n++] = p;
+        }
+    }
+    return n > 0 ? masks_create(&r->masks, r->app->masks, list, n, NULL, err) : MAG_OK;
+}
+
 static enum mag_status prepare(struct run *r, struct mag_err *err)
 {
     const struct wire_grant *g = &r->grant;
@@ -67,14 +85,18 @@ static enum mag_status prepare(struct run *r, struct mag_err *err)
                        g->trial, g->attempt);
     r->trial_dir = xasprintf("%s/trial", r->dir);
     r->checkpoint_dir = xasprintf("%s/checkpoints", r->dir);
-    r->log_path = xasprintf("%s/output.log", r->dir);
+    r->log_dir = xasprintf("%s/log", r->dir);
     r->metrics_path = xasprintf("%s/metrics.jsonl", r->dir);
     r->params_path = xasprintf("%s/params.json", r->dir);
     enum mag_status st = folder_take(&r->app->folders, r->dir, err);
     if (st == MAG_OK && json_object_get(g->program, "command") != NULL) {
         st = write_params(r, err);
     }
-    outlog_open(&r->log, r->log_path);
+    if (st == MAG_OK) {
+        st = make_masks(r, json_object_get(g->logs, "mask"), err);
+    }
+    outlog_open(&r->log, r->log_dir, run_masks(r),
+                json_integer_value(json_object_get(g->logs, "limit")));
     return st;
 }
 
@@ -188,6 +210,7 @@ void run_free(struct run *r)
     child_destroy(r->child);
     lines_destroy(r->lines);
     outlog_close(&r->log);
+    masks_destroy(r->masks);
     buf_fini(&r->metrics);
     event_free(r->time_limit);
     event_free(r->budget_hold);
@@ -202,7 +225,7 @@ void run_free(struct run *r)
     free(r->dir);
     free(r->trial_dir);
     free(r->checkpoint_dir);
-    free(r->log_path);
+    free(r->log_dir);
     free(r->metrics_path);
     free(r->params_path);
     free(r->resume_path);
@@ -213,11 +236,11 @@ void run_free(struct run *r)
     free(r);
 }
 
-/* Ended by a signal that we did not send: a batch system that takes the machine away sends it to the
- * programs and to us, in any order. Shells exit with 128 + the signal's number. */
+/* Ended by a signal that we did not send: a batch system that takes the machine away sends it to
+ * the programs and to us, in any order. Shells exit with 128 + the signal's number. */
 static bool ended_from_outside(const struct run *r, int status)
 {
-    int sig = WIFSIGNALED(status)                                ? WTERMSIG(status)
+    int sig = WIFSIGNALED(status)                              ? WTERMSIG(status)
               : WIFEXITED(status) && WEXITSTATUS(status) > 128 ? WEXITSTATUS(status) - 128
                                                                : 0;
     bool ours = r->ordered != ORDER_NONE || r->give_back || r->failure != NULL || r->was_killed;

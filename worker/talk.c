@@ -51,7 +51,8 @@ static void give_points(struct run *r, struct wire_report *rep)
     run_points_sent(r);
 }
 
-static void tell_report(struct run *r, struct wire_talk *t, bool tail)
+/* `tail`: bytes of last lines that it may tell. */
+static void tell_report(struct run *r, struct wire_talk *t, size_t tail)
 {
     struct wire_report *rep = wire_report_add(&t->reports, &t->n_reports);
     *rep = (struct wire_report){
@@ -69,8 +70,8 @@ static void tell_report(struct run *r, struct wire_talk *t, bool tail)
     }
     rep->where = r->where;
     r->where = NULL;
-    if (tail && r->tail_untold) {
-        rep->tail = outlog_shown(&r->log);
+    if (tail > 0 && r->tail_untold) {
+        rep->tail = outlog_shown(&r->log, tail, &rep->tail_end);
         r->tail_untold = false;
     }
 }
@@ -89,8 +90,21 @@ static void tell_result(struct run *r, struct wire_talk *t)
     r->result_sent = true;
 }
 
+/* Last lines are told with a heartbeat, and of so many runs at once only a little. */
+static size_t tail_share(const struct app *a)
+{
+    size_t runs = 0;
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &a->runs)
+    {
+        runs += container_of(n, struct run, node)->tail_untold;
+    }
+    return TALK_TAILS_MAX / (runs > 0 ? runs : 1);
+}
+
 bool talk_collect(struct app *a, struct wire_msg *m, bool always)
 {
+    size_t tail = always ? tail_share(a) : 0;
     size_t points = 0;
     bool any = always;
     *m = (struct wire_msg){.type = WIRE_BEAT};
@@ -104,7 +118,7 @@ bool talk_collect(struct app *a, struct wire_msg *m, bool always)
         }
         if (points < TALK_POINTS_MAX && has_report(r, always)) {
             points += r->n_points;
-            tell_report(r, t, always);
+            tell_report(r, t, tail);
         }
         if (r->state == RUN_ENDED && !r->result_sent && !has_report(r, false)) {
             tell_result(r, t);

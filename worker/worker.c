@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "worker/app.h"
+#include "worker/logship.h"
 #include "worker/scratch.h"
 
 #include <event2/thread.h>
@@ -224,6 +225,13 @@ static enum mag_status take_slots(struct app *a, struct mag_err *err)
 
 /* ---- the parts ---- */
 
+static void on_ship(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    logship_tick(arg);
+}
+
 static void open_loop(struct app *a)
 {
     (void)evthread_use_pthreads();
@@ -240,6 +248,11 @@ static void open_loop(struct app *a)
     a->drain_check = event_new(a->base, -1, EV_PERSIST, on_drain_check, a);
     a->memory_check = evtimer_new(a->base, on_memory_check, a);
     MAG_ASSERT(a->drain_check != NULL && a->memory_check != NULL, "event_new");
+    a->ship = event_new(a->base, -1, EV_PERSIST, on_ship, a);
+    MAG_ASSERT(a->ship != NULL, "event_new");
+    const struct timeval every = {.tv_sec = LOGSHIP_EVERY_MS / 1000,
+                                  .tv_usec = LOGSHIP_EVERY_MS % 1000 * 1000};
+    (void)event_add(a->ship, &every);
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
@@ -254,6 +267,10 @@ static enum mag_status open_parts(struct app *a, struct mag_err *err)
     }
     if (st == MAG_OK) {
         st = take_slots(a, err);
+    }
+    if (st == MAG_OK) {
+        st = masks_create(&a->masks, NULL, a->cfg.mask, a->cfg.n_mask, environ, err);
+        st = st == MAG_OK ? st : mag_wrap(err, st, "--mask");
     }
     if (st == MAG_OK) {
         st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, err);
@@ -290,10 +307,14 @@ static void close_parts(struct app *a)
         event_free(a->drain_check);
         event_free(a->memory_check);
     }
+    if (a->ship != NULL) {
+        event_free(a->ship);
+    }
     if (a->base != NULL) {
         event_base_free(a->base);
     }
     json_decref(a->labels);
+    masks_destroy(a->masks);
     machine_fini(&a->machine);
 }
 

@@ -25,9 +25,11 @@ struct worker_config {
     const char *token;   /* NULL = $MAGPIE_TOKEN, else none */
     int64_t grace_ms;    /* between SIGTERM and SIGKILL; 0 = 10 s */
     int64_t start_ms;    /* a program's time to say `ready`; 0 = 2 min */
-    bool quiet;          /* no start and stop lines on the log (embedded workers) */
+    const char *const *mask; /* POSIX regular expressions of secrets in what programs write */
+    int n_mask;
+    bool quiet;               /* no start and stop lines on the log (embedded workers) */
     enum worker_term on_term; /* what SIGTERM means */
-    int64_t parent;      /* pid of the parent that this worker and its driver end with; 0 = none */
+    int64_t parent; /* pid of the parent that this worker and its driver end with; 0 = none */
 };
 
 /* Runs until drained (SIGTERM or SIGINT; a second one stops the trials at a checkpoint, a third

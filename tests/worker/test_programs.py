@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What trial programs may do to a worker, as commands and as executors: each costs its own trial and
 nothing else, and its end says why."""
+import gzip
 import json
 import os
 import sys
@@ -148,9 +149,8 @@ class Programs(harness.Case):
         d.wait_state(x)
         storage = os.path.join(d.data, "storage")
         root = os.path.join(storage, os.listdir(storage)[0], "experiments", str(x), "trials", "1")
-        path = os.path.join(root, "attempts", "1", "output.log")
-        harness.wait_until(lambda: os.path.exists(path), what="output.log")
-        with open(path) as f:
+        harness.wait_until(lambda: os.path.exists(os.path.join(root, "trial.json")), what="trial.json")
+        with gzip.open(os.path.join(root, "attempts", "1", "log", "0" * 16 + ".gz"), "rt") as f:
             self.assertEqual(f.read(), "sorry, no\n")
         with open(os.path.join(root, "trial.json")) as f:
             record = json.load(f)
