@@ -46,6 +46,10 @@ int cmd_worker(int argc, char **argv)
              "secrets in what programs write, beside those known by form and by variable; may be "
              "given several times",
              .env = "MAGPIE_MASK"),
+        FLAG(FLAG_TEXT, "cgroup", &cfg.cgroup, "WHERE",
+             "control group (version 2) in which programs get groups of their own: a folder, none, "
+             "or auto: the worker's, where systemd delegated it",
+             .fallback = "auto"),
         FLAG(FLAG_BOOL, "quiet", &cfg.quiet, NULL, "no lines about single trials in the log"),
         {0},
     };

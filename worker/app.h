@@ -134,6 +134,7 @@ struct app {
     char *scratch; /* our own folder below the configured one */
     int scratch_lock;
     struct folders folders; /* below scratch */
+    struct cgroups cgroups;
     struct children *children;
     struct background *background;
     struct storage *storage; /* of the driver; used by tasks */

@@ -36,6 +36,7 @@ struct children {
     struct event_base *base;
     struct event *sigchld;
     struct event *watch;
+    struct cgroups *cgroups;
     char *guard; /* magpie-guard, NULL = not installed */
     struct list_node all;
 };
@@ -52,6 +53,7 @@ struct child {
     struct event *limit; /* SIGKILL when it fires */
     int64_t limit_ns;    /* 0 = none */
     struct spawn_limits limits;
+    char *group; /* its control group, NULL = none */
     int64_t peak_mb;
     int64_t oom_kills; /* of the machine, when it was started */
     bool left_nothing;
@@ -236,6 +238,9 @@ int64_t child_peak_mb(const struct child *c)
 
 bool child_saw_oom(const struct child *c)
 {
+    if (c->group != NULL && cgroup_saw_oom(c->group)) {
+        return true;
+    }
     return oom_kills() > c->oom_kills;
 }
 
@@ -259,6 +264,11 @@ static void finish(struct child *c, int status)
 {
     c->left_nothing = left_nothing(c);
     kill_group(c);
+    if (c->group != NULL) {
+        int64_t peak = cgroup_peak_mb(c->group);
+        c->peak_mb = peak > c->peak_mb ? peak : c->peak_mb;
+        cgroup_kill(c->group);
+    }
     c->ended = true;
     (void)event_del(c->limit);
     (void)event_del(c->out_event);
@@ -470,7 +480,11 @@ static enum mag_status spawn_it(struct child *c, const struct spawn_program *pro
     struct spawn_program p = *program;
     char **env = with_token(program->env, c->token);
     p.env = env;
-    p.cgroup = NULL;
+    c->group = c->owner->guard != NULL ? cgroup_make(c->owner->cgroups, c->token, &p.limits) : NULL;
+    p.cgroup = c->group;
+    if (c->group != NULL && c->owner->cgroups->memory) {
+        p.limits.memory_mb = 0; /* the kernel keeps it: no wall behind it */
+    }
     c->oom_kills = oom_kills();
     enum mag_status st = spawn_program(&c->pid, &p, c->owner->guard, channel, out, err);
     for (size_t i = 0; env[i] != NULL; i++) {
@@ -505,6 +519,7 @@ enum mag_status child_start(struct child **ret, struct children *cs,
     if (st != MAG_OK) {
         (void)close(chan[0]);
         (void)close(out[0]);
+        cgroup_drop_take(cs->cgroups, c->group);
         free(c);
         return st;
     }
@@ -545,13 +560,15 @@ void child_destroy(struct child *c)
     event_free(c->out_event);
     event_free(c->limit);
     (void)close(c->out);
+    cgroup_drop_take(c->owner->cgroups, c->group);
     free(c);
 }
 
-struct children *children_create(struct event_base *base)
+struct children *children_create(struct event_base *base, struct cgroups *cgroups)
 {
     struct children *cs = xcalloc(1, sizeof(*cs));
     cs->base = base;
+    cs->cgroups = cgroups;
     cs->guard = program_find("magpie-guard");
     list_init(&cs->all);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

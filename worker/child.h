@@ -8,6 +8,7 @@
 #define MAG_WORKER_CHILD_H
 
 #include "base/err.h"
+#include "worker/cgroup.h"
 #include "worker/process.h"
 
 #include <event2/event.h>
@@ -40,7 +41,8 @@ struct child_handler {
 struct child;
 struct children; /* all of one worker; owns SIGCHLD */
 
-struct children *children_create(struct event_base *base);
+/* `cgroups` is borrowed for as long as the children live. */
+struct children *children_create(struct event_base *base, struct cgroups *cgroups);
 /* Kills what is left. NULL is allowed. */
 void children_destroy(struct children *cs);
 

@@ -276,8 +276,11 @@ static enum mag_status open_parts(struct app *a, struct mag_err *err)
         st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, err);
     }
     if (st == MAG_OK) {
+        st = cgroups_open(&a->cgroups, a->cfg.cgroup, err);
+    }
+    if (st == MAG_OK) {
         open_loop(a);
-        a->children = children_create(a->base);
+        a->children = children_create(a->base, &a->cgroups);
         a->background = background_start(a->base);
         st = session_start(&a->session, a, err);
     }
@@ -295,6 +298,7 @@ static void close_parts(struct app *a)
     slots_close(a);
     session_stop(a->session);
     children_destroy(a->children);
+    cgroups_close(&a->cgroups);
     storage_close(a->storage);
     folders_fini(&a->folders);
     scratch_close(a->scratch, a->scratch_lock);

@@ -270,6 +270,83 @@ class Limits(harness.Case):
         self.assertIn('"value" must be a number, not a string', t["reason"])
 
 
+def cgroup2():
+    """Where groups may be made, or None."""
+    with open("/proc/self/mountinfo") as f:
+        for line in f:
+            if " - cgroup2 " in line:
+                return line.split()[4]
+    return None
+
+
+class ControlGroups(harness.Case):
+    def setUp(self):
+        super().setUp()
+        at = cgroup2()
+        self.group = at and os.path.join(at, os.path.basename(self.tmp))
+        try:
+            os.mkdir(self.group)
+            if "memory" in open(os.path.join(at, "cgroup.controllers")).read():
+                with open(os.path.join(at, "cgroup.subtree_control"), "w") as f:
+                    f.write("+memory +pids")
+        except (TypeError, OSError) as e:
+            self.skipTest(f"no control group may be made here: {e}")
+        self.addCleanup(self.remove)
+
+    def remove(self):
+        harness.kill_descendants()
+        for name in sorted(os.listdir(self.group)):
+            if os.path.isdir(os.path.join(self.group, name)):
+                harness.wait_until(lambda: not self.held(name), what="the group's end")
+                os.rmdir(os.path.join(self.group, name))
+        os.rmdir(self.group)
+
+    def held(self, name):
+        with open(os.path.join(self.group, name, "cgroup.procs")) as f:
+            return f.read()
+
+    def run_one(self, code, **limits):
+        d = self.driver("--heartbeat", "200ms", "--lease", "5s")
+        w = self.worker(d, "--slots", "1", "--cgroup", self.group)
+        s = {"objective": {"metric": "value", "direction": "max"}, "searchspace": {"x": ["INTEGER", [1, 1]]}, "optimizer": {"algorithm": "grid"},
+             "limits": {"retries": 0, **limits}, "trial": {"command": [PYTHON, "-c", code]}}
+        x = d.submit(s)
+        d.wait_state(x)
+        return w, d.trials(x)[0]
+
+    def test_a_program_runs_and_ends_in_a_group_of_its_own(self):
+        pids = self.path("pids")
+        code = ("import os,time\n"
+                "assert '/trial-' in [l for l in open('/proc/self/cgroup') if l.startswith('0::')][0]\n"
+                "for k in range(3):\n"
+                "  if os.fork() == 0:\n"
+                "    os.setsid(); os.environ.clear()\n"
+                f"    open({pids!r},'a').write(f'{{os.getpid()}}\\n')\n"
+                "    time.sleep(1000)\n"
+                f"while not os.path.exists({pids!r}) or len(open({pids!r}).readlines()) < 3: time.sleep(0.01)\n"
+                "print('::magpie {\"result\": {\"value\": 1}}')")
+        w, t = self.run_one(code)
+        self.assertEqual((t["state"], t["value"]), ("completed", 1), t)
+        with open(pids) as f:
+            left = [int(line) for line in f]
+        harness.wait_until(lambda: not any(os.path.exists(f"/proc/{p}") for p in left), what="the end of what was left")
+        self.assertEqual(int(self.held("magpie-worker").split()[0]), w.pid)
+        self.assertEqual(w.stop(), 0)
+        self.assertEqual([n for n in os.listdir(self.group) if n.startswith("trial-")], [])
+
+    def test_the_kernel_keeps_its_memory(self):
+        with open(os.path.join(self.group, "cgroup.controllers")) as f:
+            if "memory" not in f.read():
+                self.skipTest("the kernel's memory controller is not in version 2 here")
+        _, t = self.run_one("keep = b'x' * (500 << 20)", memory="100MB")
+        self.assertEqual((t["state"], t["cause"]), ("failed", "out-of-memory"), t)
+        self.assertIn("limits.memory allows 100 MB", t["reason"])
+
+    def test_a_folder_that_is_no_group_is_refused(self):
+        p = self.magpie("worker", "--cgroup", self.tmp, "--driver", "tcp://127.0.0.1:1", status=2)
+        self.assertIn(f"--cgroup {self.tmp}: no control group (version 2)", p.stderr())
+
+
 def d_token():
     return "a-token-that-nobody-asks-for"
 
