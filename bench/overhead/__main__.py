@@ -3,7 +3,7 @@
 
     python3 bench/overhead [--trials 1000] [--slots 1,2] [--dir DIR] [--peers ray,optuna] [--keep]
 
-A real driver and a real worker (durability full) with trials of a Python executor and of a command (build/tests/worker/conform);
+A real driver and a real worker (durability full) with trials of two Python executors and of a command (build/tests/worker/conform);
 of a command the time that the bare program takes is told beside it. DIR (default: the build folder) should lie on a disk; what its
 fdatasync takes stands in every row. --keep appends the rows to bench/results/overhead.jsonl.
 """
@@ -68,7 +68,11 @@ class Ours(harness.Case):
                 "worker_cpu_ms": round(1000 * cpu["worker"] / trials, 3)}
 
     def runTest(self):
-        self.rows.append(self.measure("executor", {"executor": [sys.executable, os.path.join(HERE, "executor.py")]}, self.trials))
+        self.rows.append(self.measure("executor, 20 lines of Python", {"executor": [sys.executable, os.path.join(HERE, "executor.py")]},
+                                      self.trials))
+        package = {"executor": [sys.executable, "-m", "magpie_hpo.executor", os.path.join(HERE, "noop.py") + ":train"],
+                   "env": {"PYTHONPATH": os.path.join(harness.ROOT, "clients", "python")}}
+        self.rows.append(self.measure("executor, magpie_hpo", package, self.trials))
         row = self.measure("command", {"command": [CONFORM, "quick"]}, max(50, self.trials // 4))
         row["program_ms"] = round(bare_ms(), 3)
         row["overhead_ms"] = round(row["ms_per_trial"] - row["program_ms"], 3)
