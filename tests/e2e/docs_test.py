@@ -32,7 +32,7 @@ class Documents(harness.Case):
         os.mkdir(self.path("build"))
         os.symlink(harness.MAGPIE, self.path("build", "magpie"))
         self.env = {"XDG_DATA_HOME": self.path("data"), "MAGPIE_LIBEXEC": os.path.join(harness.BUILD, "trainer"),
-                    "PWD": self.tmp, "PYTHONPATH": harness.CLIENT}
+                    "PWD": self.tmp, "PYTHONPATH": harness.CLIENT, "MAGPIE_BIN": harness.MAGPIE}
 
     def mine(self, text):
         """The commands with this session's ports instead of the usual ones."""

@@ -16,21 +16,28 @@ from .errors import ConfigurationError, MagpieError, ProtocolError, Stopped
 from .reporter import EarlyStopException, Reporter
 
 if TYPE_CHECKING:
+    from . import config, experiment, optimizer
     from .client import Asked, Client, Experiment
+    from .config import HyperparameterOptConfig
+    from .searchspace import Searchspace
     from .transport import Conflict, Denied, HttpError, Invalid, NotFound, Unreachable
 
 __all__ = ["Asked", "CheckpointDir", "Client", "ConfigurationError", "Conflict", "Denied", "EarlyStopException", "Experiment", "HttpError",
-           "Invalid", "MagpieError", "NotFound", "Params", "ProtocolError", "Reporter", "Stopped", "Trial", "Unreachable", "__version__",
-           "current", "trial"]
+           "HyperparameterOptConfig", "Invalid", "MagpieError", "NotFound", "Params", "ProtocolError", "Reporter", "Searchspace", "Stopped",
+           "Trial", "Unreachable", "__version__", "config", "current", "experiment", "optimizer", "trial"]
 
-_LATER = {"Asked": "client", "Client": "client", "Experiment": "client", "Conflict": "transport", "Denied": "transport",
-          "HttpError": "transport", "Invalid": "transport", "NotFound": "transport", "Unreachable": "transport"}
+_MODULES = ("config", "experiment", "optimizer")
+_LATER = {"client": ("Asked", "Client", "Experiment"), "config": ("HyperparameterOptConfig",), "searchspace": ("Searchspace",),
+          "transport": ("Conflict", "Denied", "HttpError", "Invalid", "NotFound", "Unreachable")}
 
 
 def __getattr__(name: str) -> Any:
     """What a trial does not need is loaded when it is asked for."""
     import importlib
 
-    if name in _LATER:
-        return getattr(importlib.import_module("." + _LATER[name], __name__), name)
+    if name in _MODULES:
+        return importlib.import_module("." + name, __name__)
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(importlib.import_module("." + module, __name__), name)
     raise AttributeError(f"module {__name__} has no attribute {name}")

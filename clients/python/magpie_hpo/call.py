@@ -9,7 +9,8 @@ import os
 import sys
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
-from ._trial import Trial, numbers
+from . import ship
+from ._trial import Params, Trial, numbers
 from .channel import Number
 from .errors import ConfigurationError, MagpieError
 from .reporter import Reporter
@@ -19,8 +20,10 @@ RESERVED = ("trial", "reporter", "hparams", "params", "budget", "seed", "fold", 
 _P = inspect.Parameter
 
 
-def load(what: str) -> Callable[..., Any]:
+def load(what: str) -> Any:
     """`module:function` or `path/to/file.py:function`; the function may be an attribute of one (`module:Class.method`)."""
+    if what.startswith("shipped:"):
+        return _load_shipped(what[len("shipped:"):])
     where, colon, name = what.rpartition(":")
     if not colon or not where or not name:
         raise MagpieError(f"\"{what}\" names no function: write module:function or file.py:function")
@@ -31,7 +34,25 @@ def load(what: str) -> Callable[..., Any]:
         thing = getattr(thing, part)
     if not callable(thing):
         raise MagpieError(f"{what} is no function but {type(thing).__name__}")
-    return thing  # type: ignore[no-any-return]
+    return thing
+
+
+class _Shipped:
+    """A function of another process, with the parameters' own values put back. A dict of one value may have any name."""
+
+    def __init__(self, function: Any, decode: Mapping[str, Mapping[str, Any]]) -> None:
+        rows = function if isinstance(function, ship.Rows) else None
+        self.rows = rows.rows if rows is not None else None
+        self.function: Callable[..., Any] = rows.function if rows is not None else function
+        self.decode = decode
+
+    def params(self, params: Mapping[str, Any]) -> Dict[str, Any]:
+        return ship.decoded(params, self.decode) if self.rows is None else dict(self.rows[params[ship.ROW]])
+
+
+def _load_shipped(path: str) -> Any:
+    function, decode = ship.read(path)
+    return _Shipped(function, decode)
 
 
 def load_file(path: str) -> Any:
@@ -54,7 +75,10 @@ def load_file(path: str) -> Any:
 class Call:
     """A function that takes trials."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Any) -> None:
+        self.shipped = function if isinstance(function, _Shipped) else None
+        if self.shipped is not None:
+            function = self.shipped.function
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
         self.positional: List[str] = []
@@ -109,13 +133,34 @@ class Call:
 
     def __call__(self, trial: Trial) -> Dict[str, Number]:
         """Runs it; the final metrics (empty: those reported last)."""
+        if self.shipped is not None:
+            trial.params = Params(self.shipped.params(trial.params))
         reporter = Reporter(trial) if self.wants("reporter") else None
         args, kwargs = self.arguments(trial, reporter)
-        metrics = final_metrics(self.function(*args, **kwargs), trial, self.name)
+        value = self.function(*args, **kwargs)
         objective = trial.metric
-        if reporter is not None and objective in metrics and trial._obeyed is None:
-            reporter.finish(metrics[objective])
+        if self.shipped is not None and isinstance(value, Mapping) and len(value) == 1 and objective not in value:
+            value = next(iter(value.values()))
+        metrics = final_metrics(value, trial, self.name)
+        if objective in metrics and trial._obeyed is None:
+            self._keep(metrics, trial, reporter)
         return metrics
+
+    @staticmethod
+    def _keep(metrics: Mapping[str, Number], trial: Trial, reporter: Optional[Reporter]) -> None:
+        """What was returned as a last step, so that all of it can be seen: of a function that reported none, or by broadcasts."""
+        broadcast = reporter is not None and reporter.step >= 0
+        if trial.step != trial.resume_step and not broadcast:
+            return  # it reports its steps itself
+        if trial.budget is not None:
+            step = trial.budget
+        elif len(metrics) > 1:
+            step = trial.step + 1
+        else:
+            return
+        if step > trial.step:
+            trial._channel.report(step, metrics)
+            trial.step = step
 
     def wants(self, name: str) -> bool:
         return name in self.named or name in self.positional

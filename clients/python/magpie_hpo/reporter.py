@@ -73,9 +73,3 @@ class Reporter:
     def log(self, message: Any, jupyter: bool = False) -> None:
         """A line for the trial's log."""
         print(message, file=sys.stdout)
-
-    def finish(self, value: Any) -> None:
-        """The function returned this: the value at the budget."""
-        budget = self._trial.budget
-        if budget is not None and self._trial.step < budget:
-            self._tell(budget, value)
