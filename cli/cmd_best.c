@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/ablation.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/commands.h"
@@ -112,7 +113,8 @@ int cmd_best(int argc, char **argv)
         .max_args = 1,
         .summary =
             "Shows the best completed trial, or the Pareto front of several objectives; while "
-            "none is\ncompleted, the best trial at the highest step.",
+            "none is\ncompleted, the best trial at the highest step. Of an ablation study, the "
+            "table of effects too.",
         .detail = "ID is an experiment's number or its name. Exit status 1 while there is none."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
@@ -121,10 +123,15 @@ int cmd_best(int argc, char **argv)
     }
     struct mag_err err = {0};
     json_t *best = NULL;
+    json_t *table = NULL;
     bool front = false;
     enum mag_status st = client_open(&c, &err);
     if (st == MAG_OK) {
         st = fetch(&c, args.items[0], &best, &front, &err);
+    }
+    if (st == MAG_OK && !c.json &&
+        ablation_fetch(&c, args.items[0], &table, NULL) != MAG_OK) {
+        table = NULL; /* no ablation study */
     }
     client_close(&c);
     if (st == MAG_OK && front && json_array_size(json_object_get(best, "trials")) == 0) {
@@ -143,6 +150,11 @@ int cmd_best(int argc, char **argv)
     } else {
         print_text(best);
     }
+    if (table != NULL) {
+        (void)printf("\n");
+        ablation_print(table, stdout);
+    }
+    json_decref(table);
     json_decref(best);
     return CMD_OK;
 }

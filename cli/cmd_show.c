@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/alloc.h"
+#include "cli/ablation.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
 #include "cli/commands.h"
@@ -198,11 +199,16 @@ int cmd_show(int argc, char **argv)
     }
     struct mag_err err = {0};
     json_t *x = NULL;
+    json_t *table = NULL;
     char *path = NULL;
     enum mag_status st = client_open(&c, &err);
     if (st == MAG_OK) {
         path = client_experiment(&c, args.items[0], "");
         st = client_call(&c, "GET", path, NULL, 0, &x, &err);
+    }
+    if (st == MAG_OK && !c.json &&
+        json_object_get(json_object_get(x, "spec"), "ablation") != NULL) {
+        st = ablation_fetch(&c, args.items[0], &table, &err);
     }
     free(path);
     client_close(&c);
@@ -213,6 +219,11 @@ int cmd_show(int argc, char **argv)
         cmd_print_json(x);
     } else {
         print_text(x);
+        if (table != NULL) {
+            (void)printf("\n");
+            ablation_print(table, stdout);
+        }
+        json_decref(table);
         json_decref(x);
     }
     return CMD_OK;

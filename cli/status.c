@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/status.h"
 
+#include "cli/ablation.h"
+
 #include "cli/format.h"
 #include "cli/term.h"
 
@@ -172,5 +174,15 @@ void status_print_end(struct client *c, const json_t *experiment, FILE *f)
         print_best(c, experiment, f);
     } else {
         (void)fprintf(f, "no trial has a value yet\n");
+    }
+    if (json_object_get(json_object_get(experiment, "spec"), "ablation") != NULL) {
+        char key[32];
+        json_t *table = NULL;
+        (void)snprintf(key, sizeof(key), "%" PRId64, format_int(experiment, "id"));
+        if (ablation_fetch(c, key, &table, NULL) == MAG_OK) {
+            (void)fprintf(f, "\n");
+            ablation_print(table, f);
+        }
+        json_decref(table);
     }
 }

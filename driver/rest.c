@@ -50,6 +50,8 @@ const struct http_route rest_routes[] = {
      "How much each parameter explains of the objective"},
     {HTTP_GET, EXPERIMENT "/pareto", rest_experiment_pareto, ON_X, "getPareto",
      "The best trade-offs of several objectives"},
+    {HTTP_GET, EXPERIMENT "/ablation", rest_experiment_ablation, ON_X, "getAblation",
+     "What the objective becomes without each component"},
 
     {HTTP_GET, EXPERIMENT "/curves", rest_experiment_curves, ON_X, "getCurves",
      "The objective of many trials over their steps"},

@@ -72,6 +72,7 @@ void rest_experiment_best(struct http_call *c);
 void rest_experiment_result(struct http_call *c);
 void rest_experiment_importance(struct http_call *c);
 void rest_experiment_pareto(struct http_call *c);
+void rest_experiment_ablation(struct http_call *c);
 void rest_ask(struct http_call *c);
 void rest_report(struct http_call *c);
 void rest_tell(struct http_call *c);

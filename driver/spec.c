@@ -226,7 +226,7 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
                                        "early_stopping", "points", "requires", "metrics", "project",
                                        "tags", "notes", "notify", "simulation", "objectives",
                                        "outcome_constraints", "constraints", "warm_start", "logs",
-                                       "validation",
+                                       "validation", "ablation",
                                        /* known, but not yet */
                                        "distribution", NULL};
     static const char *const later[] = {"distribution", NULL};
@@ -316,6 +316,9 @@ static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rul
         (void)json_object_set(o, "warm_start", s->warm_start);
     }
     spec_write_validation(s, o);
+    if (s->ablation != NULL) {
+        (void)json_object_set(o, "ablation", s->ablation);
+    }
     spec_write_extra(s, o);
     return o;
 }
@@ -330,13 +333,9 @@ static void read_space(struct spec *s, const json_t *doc, struct mjson_issues *i
     }
 }
 
-struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson_issues *is)
+static struct spec *parse(const json_t *doc, uint64_t seed_if_absent, int before,
+                          struct mjson_issues *is)
 {
-    int before = is->total;
-    if (!json_is_object(doc)) {
-        mjson_issue(is, "", "an experiment is a JSON object, not %s", mjson_kind(doc));
-        return NULL;
-    }
     struct spec *s = xcalloc(1, sizeof(*s));
     json_t *optimizer = NULL;
     json_t *rule = NULL;
@@ -359,6 +358,7 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     spec_read_warm(s, doc, is);
     read_search(s, doc, is, &optimizer, &rule);
     spec_read_trial(s, doc, is);
+    spec_read_ablation(s, doc, is);
     spec_read_extra(s, doc, is);
     spec_check_goals(s, doc, is);
     if (is->total > before) {
@@ -371,6 +371,19 @@ struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson
     if (json_object_get(doc, "simulation") != NULL) {
         (void)json_object_set(s->resolved, "simulation", json_object_get(doc, "simulation"));
     }
+    return s;
+}
+
+struct spec *spec_parse(const json_t *doc, uint64_t seed_if_absent, struct mjson_issues *is)
+{
+    int before = is->total;
+    if (!json_is_object(doc)) {
+        mjson_issue(is, "", "an experiment is a JSON object, not %s", mjson_kind(doc));
+        return NULL;
+    }
+    json_t *expanded = spec_expand_ablation(doc, is);
+    struct spec *s = parse(expanded != NULL ? expanded : doc, seed_if_absent, before, is);
+    json_decref(expanded);
     return s;
 }
 
@@ -390,6 +403,7 @@ void spec_destroy(struct spec *s)
     free(s->observed);
     json_decref(s->logs);
     json_decref(s->warm_start);
+    json_decref(s->ablation);
     json_t *const values[] = {s->trial,  s->metrics,        s->tags,      s->notify,
                               s->points, s->early_stopping, s->optimizer, s->resolved};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {

@@ -98,6 +98,7 @@ struct spec {
     char *resource_unit; /* "epoch"; NULL without a resource */
     struct spec_limits limits;
     struct spec_validation validation;
+    json_t *ablation; /* as given, or NULL: the searchspace has its parameters */
     struct spec_requires requires_;
     uint64_t seed; /* 0 .. 2^53 */
     enum spec_program program;

@@ -52,6 +52,11 @@ void spec_read_warm(struct spec *s, const json_t *doc, struct mjson_issues *is);
 void spec_read_validation(struct spec *s, const json_t *doc, struct mjson_issues *is);
 void spec_write_validation(const struct spec *s, json_t *out);
 
+/* spec_ablation.c: the document with what "ablation" stands for written out, new reference; NULL
+ * without it. The second, after space and trial, checks what it names. */
+json_t *spec_expand_ablation(const json_t *doc, struct mjson_issues *is);
+void spec_read_ablation(struct spec *s, const json_t *doc, struct mjson_issues *is);
+
 /* spec_trial.c: "trial"; s->space may be NULL when it had faults. */
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is);
 

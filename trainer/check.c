@@ -154,8 +154,9 @@ static bool use_dataset(struct check *c, struct recipe *r)
 {
     struct dataset_source *s = &r->source;
     const char *column = json_string_value(json_object_get(c->validation, "fold_column"));
-    char *key = xasprintf("%d|%s|%s|%d", (int)s->format, s->path, s->label != NULL ? s->label : "",
-                          s->regression);
+    char *key = xasprintf("%d|%s|%s|%d|%d|%s", (int)s->format, s->path,
+                          s->label != NULL ? s->label : "", s->regression, s->n_ignore,
+                          s->n_ignore > 0 ? s->ignore[s->n_ignore - 1] : "");
     if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
         free(key);
         return c->dataset != NULL;
@@ -250,6 +251,64 @@ static bool try_all(struct check *c, struct recipe *keep)
     return good;
 }
 
+/* ---- ablation: every component left out, once ---- */
+
+/* What "ablated_layer" says for a group, as the driver writes it; malloc'ed. */
+static char *group_text(const json_t *group)
+{
+    struct buf b = {0};
+    size_t i = 0;
+    const json_t *v = NULL;
+    if (json_is_object(group)) {
+        const char *prefix = json_string_value(json_object_get(group, "prefix"));
+        buf_addf(&b, "%s*", prefix != NULL ? prefix : "");
+    }
+    json_array_foreach(group, i, v)
+    {
+        buf_addf(&b, "%s%s", i > 0 ? "," : "", json_is_string(v) ? json_string_value(v) : "");
+    }
+    return buf_take(&b);
+}
+
+static void check_without(struct check *c, const char *pointer, const char *key, const char *text)
+{
+    struct mjson_issues *all = c->issues;
+    struct mjson_issues own = {0};
+    struct recipe keep;
+    json_t *params = point(c);
+    (void)json_object_set_new(params, key, json_string(text));
+    c->issues = &own;
+    if (!try_point(c, params, &keep)) {
+        mjson_issue(all, pointer, "without \"%.100s\": %s: %s", text,
+                    own.n > 0 ? own.items[0].pointer : "", own.n > 0 ? own.items[0].text : "?");
+    }
+    c->issues = all;
+    c->summary->points++;
+    mjson_issues_fini(&own);
+    json_decref(params);
+}
+
+static void check_ablation(struct check *c, const json_t *ablation)
+{
+    static const char *const lists[][2] = {{"features", "ablated_feature"},
+                                           {"layers", "ablated_layer"},
+                                           {"groups", "ablated_layer"}};
+    for (size_t k = 0; k < 3; k++) {
+        char *base = mjson_pointer("/ablation", lists[k][0]);
+        size_t i = 0;
+        const json_t *v = NULL;
+        json_array_foreach(json_object_get(ablation, lists[k][0]), i, v)
+        {
+            char *at = mjson_pointer_index(base, i);
+            char *text = json_is_string(v) ? xstrdup(json_string_value(v)) : group_text(v);
+            check_without(c, at, lists[k][1], text != NULL ? text : "");
+            free(text);
+            free(at);
+        }
+        free(base);
+    }
+}
+
 /* ---- the objective ---- */
 
 static void check_objective(struct check *c, const json_t *doc, const struct recipe *r)
@@ -304,6 +363,9 @@ bool check_document(const json_t *doc, struct mjson_issues *is, struct check_sum
     collect(&c);
     if (is->total == before && try_all(&c, &r)) {
         check_objective(&c, doc, &r);
+        check_ablation(&c, trial != NULL ? json_object_get(doc, "ablation") : NULL);
+    }
+    if (is->total == before && c.dataset != NULL) {
         shape_text(&c.dataset->shape, ret->shape);
         ret->n_classes = c.dataset->n_classes;
         ret->n_rows = c.dataset->n_rows;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "trainer/recipe.h"
 
+#include "trainer/ablate.h"
 #include "trainer/value.h"
 
 #include <stdlib.h>
@@ -77,6 +78,20 @@ static void parse_layer_fields(const struct place *p, struct layer *l, int *repe
     l->act = (enum activation)act;
 }
 
+/* Any layer may have a "name", by which an ablation study leaves it out. */
+static void check_layer_keys(struct reader *r, const json_t *value, const char *const keys[],
+                             const char *pointer)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)value);
+    const json_t *name = json_object_get(rest, "name");
+    if (name != NULL && (!json_is_string(name) || json_string_length(name) == 0)) {
+        mjson_issue_at(r->issues, pointer, "name", "must be a string, not empty");
+    }
+    (void)json_object_del(rest, "name");
+    mjson_check_keys(rest, keys, pointer, r->issues);
+    json_decref(rest);
+}
+
 static void parse_layer(struct reader *r, const json_t *value, const char *pointer, int origin,
                         struct model *m)
 {
@@ -95,8 +110,11 @@ static void parse_layer(struct reader *r, const json_t *value, const char *point
         return;
     }
     l.kind = (enum layer_kind)kind;
-    mjson_check_keys(value, layer_keys[kind], pointer, r->issues);
+    check_layer_keys(r, value, layer_keys[kind], pointer);
     parse_layer_fields(&p, &l, &repeat);
+    if (ablate_layer(r->ctx->params, value)) {
+        return;
+    }
     if (m->n + repeat > MODEL_LAYERS_MAX) {
         mjson_issue(r->issues, pointer, "over %d layers", MODEL_LAYERS_MAX);
         return;
@@ -339,7 +357,9 @@ static void parse_dataset(struct reader *r, const json_t *trial, const char *poi
     int before = r->issues->total;
     const json_t *v = value_resolve(r, given, at, NULL);
     if (v != NULL) {
-        (void)dataset_source_parse(v, at, r->issues, &ret->source);
+        if (dataset_source_parse(v, at, r->issues, &ret->source)) {
+            (void)ablate_feature(r->ctx->params, pointer, &ret->source, r->issues);
+        }
     } else if (r->issues->total == before) {
         mjson_issue(r->issues, at, "the parameter of \"dataset\" has no value here");
     }

@@ -178,5 +178,87 @@ sys.exit(3)
         self.assertIn("every decision derived again and the same", text)
 
 
+class Ablation(harness.Case):
+    def study(self, **more):
+        s = {"objective": {"metric": "acc", "direction": "max"}, "seed": 5,
+             "ablation": {"features": ["a", "b"], "layers": ["c1"], "groups": [["c1", "c2"], {"prefix": "c"}], "repeats": 2}}
+        s.update(more)
+        return s
+
+    def test_each_component_is_left_out_once_a_repeat_and_the_table_names_the_effect(self):
+        d = self.driver()
+        x = d.submit(self.study())
+        worth = {None: 0.9, "a": 0.5, "b": 0.92, "c1": 0.8, "c1,c2": 0.6, "c*": 0.3}
+        seen = {}
+        while True:
+            ask = d.post(f"/api/v1/experiments/{x}/ask", {"client": "c"})
+            if ask["state"] == "done":
+                break
+            t = ask["trials"][0]
+            gone = t["params"].get("ablated_feature", t["params"].get("ablated_layer"))
+            seen.setdefault(gone, []).append(t["trial"])
+            self.assertEqual(t["params"]["ablated"] == "none", gone is None)
+            step = 0.01 if t["params"]["ablation_repeat"] == 2 else -0.01
+            d.post(f"/api/v1/experiments/{x}/trials/{t['trial']}/tell",
+                   {"attempt": 1, "state": "completed", "value": worth[gone] + step})
+        self.assertEqual({k: len(v) for k, v in seen.items()}, {k: 2 for k in worth})
+        table = d.get(f"/api/v1/experiments/{x}/ablation")
+        self.assertAlmostEqual(table["base"]["value"], 0.9)
+        self.assertEqual(table["base"]["trials"], seen[None])
+        self.assertEqual([(c["kind"], c["name"]) for c in table["components"]],
+                         [("layer", "c*"), ("feature", "a"), ("layer", "c1,c2"), ("layer", "c1"), ("feature", "b")])
+        for c in table["components"]:
+            self.assertAlmostEqual(c["value"], worth[c["name"]])
+            self.assertAlmostEqual(c["delta"], worth[c["name"]] - 0.9)
+            self.assertAlmostEqual(c["deviation"], 0.01 * 2 ** 0.5)
+        text = self.magpie("show", str(x), "--url", d.http).stdout()
+        self.assertRegex(text, r"\(everything\) +base +0\.9 .*\nc\* +layer +0\.3 +0\.0141421 +-0\.6 +2/2")
+        self.assertIn("(everything)", self.magpie("best", str(x), "--url", d.http).stdout())
+        self.assertIn("every decision", self.magpie("verify", str(x), "--data", d.data).stdout())
+
+    def test_a_table_is_there_while_trials_run_and_only_of_studies(self):
+        d = self.driver()
+        x = d.submit(self.study(ablation={"features": ["a"]}, validation={"folds": 2, "refit": False}, searchspace={"lr": ["DISCRETE", [0.1]]}))
+        first = d.post(f"/api/v1/experiments/{x}/ask", {"client": "c", "count": 2})["trials"]
+        self.assertEqual([t["params"] for t in first], [{"ablated": "none", "lr": 0.1}] * 2)
+        for t, v in zip(first, (0.4, 0.6)):
+            d.post(f"/api/v1/experiments/{x}/trials/{t['trial']}/tell", {"attempt": 1, "state": "completed", "value": v})
+        table = d.get(f"/api/v1/experiments/{x}/ablation")
+        self.assertAlmostEqual(table["base"]["value"], 0.5)
+        self.assertAlmostEqual(table["base"]["deviation"], 0.02 ** 0.5)
+        self.assertEqual((table["components"][0]["value"], table["components"][0]["delta"], table["components"][0]["runs"]), (None, None, 0))
+        y = d.submit({"objective": {"metric": "m", "direction": "min"}, "searchspace": {"x": ["DOUBLE", [0, 1]]}})
+        self.assertEqual(d.raw("GET", f"/api/v1/experiments/{y}/ablation")[0], 404)
+
+    def test_the_builtin_trainer_leaves_columns_and_layers_out(self):
+        if not json.loads(self.magpie("version", "--json").stdout()).get("trainer"):
+            self.skipTest("this build has no built-in trainer")
+        rows = ["a,b,y"] + [f"{i % 2},{(i * 7) % 5},{'uv'[i % 2]}" for i in range(120)]
+        layers = [{"name": "hidden", "type": "dense", "units": 8, "activation": "tanh"}, {"name": "out", "type": "dense", "units": 2}]
+        trial = {"program": "builtin", "dataset": f"csv:{self.write('d.csv', chr(10).join(rows) + chr(10))}?label=y&test=0",
+                 "model": {"layers": layers}, "training": {"lr": 0.3, "epochs": 8, "batch_size": 8, "validation": 0.3}}
+        study = self.study(objective={"metric": "val_accuracy", "direction": "max"}, ablation={"features": ["a", "b"], "layers": ["hidden"]}, trial=trial)
+        d = self.driver()
+        self.worker(d)
+        x = d.submit(study)
+        self.assertEqual(d.wait_state(x)["counts"]["completed"], 4)
+        table = d.get(f"/api/v1/experiments/{x}/ablation")
+        self.assertEqual(table["base"]["value"], 1)
+        worst = table["components"][0]
+        self.assertEqual((worst["name"], worst["value"] < 0.8), ("a", True), "only a tells u from v")
+        image = [{"name": "grow", "type": "conv", "filters": 2, "kernel": 1, "padding": 2}, {"type": "maxpool", "size": 4}, {"type": "dense", "units": 2}]
+        for ablation, model, want in (
+                ({"features": ["aa"]}, layers, 'without "aa": /trial/dataset: '),
+                ({"features": ["y"]}, layers, "it is the label"),
+                ({"layers": ["hiden"]}, layers, 'did you mean "hidden"?'),
+                ({"layers": ["out"]}, layers, "it gives the result and stays"),
+                ({"groups": [{"prefix": "conv"}]}, layers, 'begins with "conv"'),
+                ({"layers": ["grow"]}, image, '/ablation/layers/0: without "grow": /trial/model/layers/1: ')):
+            with self.subTest(want=want):
+                bad = dict(study, ablation=ablation, trial=dict(trial, model={"input": [2, 1, 1], "layers": model}))
+                p = self.magpie("validate", self.write("x.json", bad), status=2)
+                self.assertIn(want, p.stderr() + p.stdout())
+
+
 if __name__ == "__main__":
     harness.main()
