@@ -14,6 +14,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#define THREADS_EACH 8      /* of a process, before the kernel refuses more */
 #define OWN "magpie-worker" /* our own group: one with children may not hold processes itself */
 
 /* ---- their files ---- */
@@ -200,7 +201,8 @@ char *cgroup_make(struct cgroups *cs, const char *token, const struct spawn_limi
         (void)write_value(group, "memory.oom.group", "1");
     }
     if (cs->pids) {
-        write_limit(group, "pids.max", l->processes);
+        /* It counts threads too: the worker counts processes, this is for what outruns it. */
+        write_limit(group, "pids.max", l->processes * THREADS_EACH);
     }
     return group;
 }

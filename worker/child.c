@@ -36,6 +36,7 @@ struct children {
     struct event_base *base;
     struct event *sigchld;
     struct event *watch;
+    int64_t watch_ns; /* when it is due */
     struct cgroups *cgroups;
     char *guard; /* magpie-guard, NULL = not installed */
     struct list_node all;
@@ -373,11 +374,26 @@ static void watch(struct child *c, const struct tree_left *left)
     }
 }
 
+static bool is_watched(const struct child *c)
+{
+    const struct spawn_limits *l = &c->limits;
+    return l->memory_mb > 0 || (l->processes > 0 && l->processes < CHILD_PROCESSES_FEW);
+}
+
 static void watch_on(struct children *cs)
 {
-    const struct timeval every = {.tv_usec = CHILD_WATCH_MS * 1000};
-    if (!evtimer_pending(cs->watch, NULL)) {
-        (void)event_add(cs->watch, &every);
+    int ms = CHILD_GLANCE_MS;
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &cs->all)
+    {
+        ms = is_watched(container_of(n, struct child, node)) ? CHILD_WATCH_MS : ms;
+    }
+    int64_t due = clock_mono_ns() + ms * MAG_NS_PER_MS;
+    /* Never later than it was: many short programs must not put the look at a long one off. */
+    if (!evtimer_pending(cs->watch, NULL) || due < cs->watch_ns) {
+        const struct timeval next = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+        cs->watch_ns = due;
+        (void)event_add(cs->watch, &next);
     }
 }
 

@@ -19,7 +19,9 @@
 
 #define CHILD_LINE_MAX (1 << 20) /* bytes of one line on the channel */
 #define CHILD_FD SPAWN_FD
-#define CHILD_WATCH_MS 250 /* between looks at the memory and the processes of a program */
+#define CHILD_WATCH_MS 250 /* between looks at a program's memory and processes, where limits are set */
+#define CHILD_GLANCE_MS 1000     /* where only the usual limit of processes is */
+#define CHILD_PROCESSES_FEW 1000 /* a limit below this was set by somebody */
 
 enum child_limit { CHILD_MEMORY, CHILD_PROCESSES };
 
