@@ -136,8 +136,10 @@ static void decide_died(struct run *r, int status)
     char *line = last_line(r);
     bool memory = lacked_memory(r, status, line);
     int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    /* The guard's words: the program's interpreter is not there, say. */
+    bool unstarted = code == 127 && line != NULL && strncmp(line, "magpie: cannot ", 15) == 0;
     const char *cause = memory                ? "out-of-memory"
-                        : code == EX_CONFIG   ? "configuration"
+                        : code == EX_CONFIG || unstarted ? "configuration"
                         : WIFSIGNALED(status) ? "signal"
                                               : "program";
     set(r, "failed", cause, end_text(r, status, line, memory));

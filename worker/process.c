@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -78,6 +79,23 @@ static int find_program(int at, const char *name, const char *path)
     return failed;
 }
 
+/* What is wrong and how to mend it. */
+static enum mag_status fail_start(const struct spawn_program *p, int rv, struct mag_err *err)
+{
+    const char *name = p->argv[0];
+    bool path = strchr(name, '/') != NULL;
+    if (rv == ENOENT && !path) {
+        return mag_fail(err, MAG_INVALID, "cannot start \"%s\": no such program in this worker's PATH",
+                        name);
+    }
+    return mag_fail(err, MAG_INVALID, "cannot start \"%s\": %s%s%s%s", name, strerror(rv),
+                    p->cwd != NULL && path ? ", seen from " : "",
+                    p->cwd != NULL && path ? p->cwd : "",
+                    rv == EACCES ? "; make it executable (chmod +x), or start it by its "
+                                   "interpreter: [\"python3\", \"train.py\"]"
+                                 : "");
+}
+
 static enum mag_status check_program(const struct spawn_program *p, struct mag_err *err)
 {
     int at = AT_FDCWD;
@@ -92,10 +110,7 @@ static enum mag_status check_program(const struct spawn_program *p, struct mag_e
     if (at >= 0) {
         (void)close(at);
     }
-    return rv == 0 ? MAG_OK
-                   : mag_fail(err, MAG_INVALID, "cannot start \"%s\": %s%s%s", p->argv[0],
-                              strerror(rv), p->cwd != NULL ? ", seen from " : "",
-                              p->cwd != NULL ? p->cwd : "");
+    return rv == 0 ? MAG_OK : fail_start(p, rv, err);
 }
 
 /* ---- under the guard ---- */

@@ -229,6 +229,17 @@ class Limits(harness.Case):
         t = self.one(d, ["./train"], trial={"cwd": self.tmp})
         self.assertEqual(t["reason"], f'cannot start "./train": No such file or directory, seen from {self.tmp}')
 
+    def test_what_cannot_be_started_says_how_to_mend_it(self):
+        d, _ = self.join()
+        script = self.write("train.py", "#!/nowhere/python\nprint(1)\n")
+        t = self.one(d, [script])
+        self.assertIn("Permission denied; make it executable (chmod +x), or start it by its interpreter", t["reason"])
+        os.chmod(script, 0o755)
+        t = self.one(d, [script], limits={"retries": 2})
+        self.assertEqual((t["cause"], t["attempt"]), ("configuration", 1), t)
+        self.assertIn(f'magpie: cannot start "{script}": No such file', t["reason"])
+        self.assertEqual(self.one(d, ["python4"])["reason"], 'cannot start "python4": no such program in this worker\'s PATH')
+
     # ---- time, retries ----
 
     def test_an_experiments_grace_counts_instead_of_the_workers(self):

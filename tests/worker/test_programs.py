@@ -63,7 +63,7 @@ class Programs(harness.Case):
                 "no_metric": ("failed", 'never reported "value"'), "nan": ("failed", None),
                 "bad_line": ("failed", "could not be used: line 1"),
                 "hang": ("failed", "limits.trial_time"), "flood": ("failed", "MiB of output")}
-        x = d.submit(spec(list(want), COMMAND, limits={"trial_time": "2s", "output": "30MB"}))
+        x = d.submit(spec(list(want), COMMAND, limits={"trial_time": "4s", "output": "2MB"}))
         trials = self.outcomes(d, x)
         self.check(trials, want)
         self.assertEqual(trials["quick"]["value"], 0.5)
@@ -77,7 +77,7 @@ class Programs(harness.Case):
                 "no_metric": ("failed", 'never reported "value"'), "nan": ("failed", None),
                 "error": ("failed", "the shapes 3 and 4 do not fit"), "hang": ("failed", "limits.trial_time"),
                 "flood": ("failed", "MiB of output"), "gone": ("failed", 'never reported "value"')}
-        x = d.submit(spec(list(want), EXECUTOR, limits={"trial_time": "2s", "output": "30MB"}))
+        x = d.submit(spec(list(want), EXECUTOR, limits={"trial_time": "4s", "output": "2MB"}))
         trials = self.outcomes(d, x)
         self.check(trials, want)
         self.assertEqual(trials["result_only"]["value"], 0.25)
