@@ -28,6 +28,7 @@ const struct command commands[] = {
     {"watch", "follow an experiment to its end", LOOK, cmd_watch},
     {"export", "trials as CSV or JSON, or for Optuna or MLflow", LOOK, cmd_export},
     {"model", "write a trained model as ONNX or safetensors", LOOK, cmd_model},
+    {"tensorboard", "an experiment's trials in TensorBoard", LOOK, cmd_tensorboard},
     {"verify", "derive every decision again from the record", LOOK, cmd_verify},
 
     {"pause", "give out no more trials", CHANGE, cmd_pause},

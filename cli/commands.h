@@ -27,6 +27,7 @@ int cmd_best(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_export(int argc, char **argv);
+int cmd_tensorboard(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
 
 int cmd_pause(int argc, char **argv);

@@ -183,7 +183,7 @@ static void find_resume(const struct study *s, const struct trial *t, struct hol
 }
 
 /* What the worker keeps a trial's program within. */
-static json_t *grant_limits(const struct experiment *x)
+static json_t *grant_limits(const struct experiment *x, const struct trial *t)
 {
     const struct spec_limits *l = study_limits(x->study);
     const struct {
@@ -193,7 +193,8 @@ static json_t *grant_limits(const struct experiment *x)
                {"output_mb", l->output_mb},
                {"files", l->files},
                {"processes", l->processes},
-               {"grace_ms", study_spec(x->study)->grace_ms}};
+               {"grace_ms", study_spec(x->study)->grace_ms},
+               {"retries", l->retries - t->failures}};
     json_t *o = json_object();
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
         if (all[i].v > 0) {
@@ -212,6 +213,20 @@ static int64_t grant_wait_mb(const struct experiment *x, const struct trial *t)
     }
     int64_t most = t->peak_mb > spec->requires_.memory_mb ? t->peak_mb : spec->requires_.memory_mb;
     return most > 0 ? most : 1;
+}
+
+/* What TensorBoard is told of the experiment; NULL = no event files are wanted. */
+static json_t *grant_board(const struct spec *spec)
+{
+    if (!spec->tensorboard) {
+        return NULL;
+    }
+    json_t *metrics = json_array();
+    for (int i = 0; i < spec->n_measures; i++) {
+        (void)json_array_append_new(metrics, json_string(spec->measures[i].name));
+    }
+    return json_pack("{s:s, s:O, s:o}", "name", spec->name, "space",
+                     json_object_get(spec->resolved, "searchspace"), "metrics", metrics);
 }
 
 static void fill_grant(const struct experiment *x, const struct trial *t, const struct holding *h,
@@ -235,12 +250,13 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .checkpoint_keep = spec->checkpoint_keep,
         .trial_time_ms = study_limits(x->study)->trial_time_ms,
         .gpus = spec->requires_.gpus,
-        .limits = grant_limits(x),
+        .limits = grant_limits(x, t),
         .wait_mb = grant_wait_mb(x, t),
         .folds = spec->validation.present ? spec->validation.folds : 0,
         .fold = t->fold,
         .split = spec_split_json(spec),
         .logs = json_incref(spec->logs),
+        .board = grant_board(spec),
     };
     if (h->resume_uri != NULL) {
         g->resume_uri = xstrdup(h->resume_uri);

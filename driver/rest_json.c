@@ -5,6 +5,7 @@
  */
 #include "driver/rest.h"
 
+#include "base/alloc.h"
 #include "base/clock.h"
 #include "driver/driver_internal.h"
 
@@ -415,6 +416,15 @@ static void add_spec(struct buf *out, const struct spec *spec)
     json_decref(copy);
 }
 
+/* Where its trials' files are, as workers and `magpie tensorboard` find them. */
+static void add_place(struct buf *out, const struct driver *d, const struct experiment *x)
+{
+    char *place = xasprintf("%s/%s/experiments/%lld", d->storage_url, store_uuid(d->store),
+                            (long long)x->id);
+    add_text(out, "storage", place);
+    free(place);
+}
+
 static void add_warm_start(struct buf *out, const struct spec *spec)
 {
     json_t *summary = spec_warm_summary(spec);
@@ -460,6 +470,7 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     }
     if (full) {
         add_spec(out, spec);
+        add_place(out, d, x);
         add_warm_start(out, spec);
         add_text(out, "auto", spec->auto_why);
         add_int(out, "events", study_seq(x->study));

@@ -222,7 +222,7 @@ static void read_search(struct spec *s, const json_t *doc, struct mjson_issues *
 static void check_top_keys(const json_t *doc, struct mjson_issues *is)
 {
     static const char *const keys[] = {"$schema", "name", "objective", "searchspace", "optimizer",
-                                       "resource", "limits", "seed", "trial", "checkpoint",
+                                       "resource", "limits", "seed", "trial", "checkpoint", "tensorboard",
                                        "early_stopping", "points", "requires", "metrics", "project",
                                        "tags", "notes", "notify", "simulation", "objectives",
                                        "outcome_constraints", "constraints", "warm_start", "logs",

@@ -105,6 +105,7 @@ struct spec {
     int64_t grace_ms; /* between "end" and SIGKILL; 0 = the worker's own */
     json_t *trial;   /* the "trial" object as given, NULL when asked over REST */
     json_t *metrics; /* regular expressions {"name": "re"}, or NULL */
+    bool tensorboard; /* its trials' metrics are written as TensorBoard's event files, too */
     json_t *tags;    /* array of strings, never NULL */
     char *notes;     /* never NULL */
     char *project;   /* "default" */

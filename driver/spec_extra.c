@@ -206,6 +206,17 @@ static void read_notify(struct spec *s, const json_t *doc, struct mjson_issues *
 
 /* ---- all of them ---- */
 
+static void read_tensorboard(struct spec *s, const json_t *doc, struct mjson_issues *is)
+{
+    const json_t *v = json_object_get(doc, "tensorboard");
+    if (v != NULL && !json_is_boolean(v)) {
+        mjson_issue(is, "/tensorboard",
+                    "must be true (write event files for TensorBoard) or false, not %s",
+                    mjson_kind(v));
+    }
+    s->tensorboard = v == NULL || json_is_true(v);
+}
+
 static void read_project(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     s->project = spec_text(doc, "", "project", 64, false, "default", is);
@@ -223,6 +234,7 @@ void spec_read_extra(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     read_requires(&s->requires_, doc, is);
     read_metrics(s, doc, is);
+    read_tensorboard(s, doc, is);
     read_notify(s, doc, is);
     read_project(s, doc, is);
     s->notes = spec_text(doc, "", "notes", NOTES_MAX, true, "", is);
@@ -250,6 +262,9 @@ void spec_write_extra(const struct spec *s, json_t *out)
     (void)json_object_set_new(out, "notes", json_string(s->notes));
     if (s->metrics != NULL) {
         (void)json_object_set(out, "metrics", s->metrics);
+    }
+    if (!s->tensorboard) {
+        (void)json_object_set_new(out, "tensorboard", json_false());
     }
     if (s->notify != NULL) {
         (void)json_object_set(out, "notify", s->notify);

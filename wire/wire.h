@@ -95,7 +95,8 @@
     F(INT, folds, false, 0, 1000000, none) /* with "validation": folds of a point, … */             \
     F(INT, fold, false, 0, 1000000, none)  /* … this one, from 1; absent = the refit */             \
     F(OBJECT, split, false, 0, 0, none)    /* {"seed", "stratified", "train_ratio", "fold_column"} */\
-    F(OBJECT, logs, false, 0, 0, none) /* {"limit": bytes, "mask": ["re"]} */
+    F(OBJECT, logs, false, 0, 0, none) /* {"limit": bytes, "mask": ["re"]} */ \
+    F(OBJECT, board, false, 0, 0, none) /* for event files: {"name", "space", "metrics"} */
 
 /* What a worker is to do with a trial that it runs; absent means go on. */
 #define WIRE_ORDER(F)                                                                               \

@@ -32,6 +32,7 @@
 #define HELLO_TIMEOUT_MS 2000
 #define BYE_TIMEOUT_MS 2000
 #define VERDICT_MS 1000 /* between a signal to a program and the same one to its worker */
+#define BOARDS_TOLD_MAX 64
 #define DRAIN_NONE 0
 #define DRAIN_FINISH 1 /* running trials end by themselves */
 #define DRAIN_PAUSE 2  /* they stop at a checkpoint and are given back */
@@ -48,6 +49,7 @@ enum run_state {
 
 enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
 
+struct board;
 struct slot;
 struct executor;
 struct said;
@@ -94,6 +96,9 @@ struct run {
     int64_t checkpoint_step;
     char *checkpoint_uri; /* newest published and untold, NULL = none */
     json_t *checkpoint_meta;
+
+    struct board *board; /* its event files; NULL = none are wanted, or it has not begun */
+    json_t *untold;      /* points of an older attempt that are in no event file, or NULL */
 
     /* how it ends */
     enum run_order ordered;
@@ -150,6 +155,8 @@ struct app {
     struct event *ship;         /* logs to storage */
     struct masks *masks;
     int64_t log_said_ns; /* when the log last said that logs cannot be stored */
+    int64_t boards_told[BOARDS_TOLD_MAX]; /* experiments whose own event file was written */
+    unsigned boards_next;
     int drain;
     int exit_status;
 };
@@ -257,6 +264,21 @@ char *publish_log_uri(const struct run *r);
 char *publish_log_key(const struct run *r);
 /* The run has ended: once none of its checkpoints is on its way, its result may be told. */
 void publish_settle(struct run *r);
+
+/* ---- board.c ---- */
+/* The program begins, when the grant wants event files. The other calls do nothing without this. */
+void board_begin(struct run *r);
+/* One step's metrics, sound ones. */
+void board_point(struct run *r, int64_t step, json_t *metrics);
+/* Points in no event file yet, for the manifest of a checkpoint that covers them; new reference, NULL
+ * = none. */
+json_t *board_untold(const struct run *r);
+/* Background thread: those in a checkpoint of this trial, new reference; NULL = none. */
+json_t *board_untold_in(struct storage *s, const char *trial_key, const char *checkpoint_key,
+                        int64_t trial);
+/* The run has its result: its last event file into `out`; returns the key, malloc'ed, or NULL. */
+char *board_end(struct run *r, struct buf *out);
+void board_free(struct run *r);
 
 /* ---- session.c ---- */
 enum mag_status session_start(struct session **ret, struct app *a,

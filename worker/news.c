@@ -109,6 +109,7 @@ void run_point(struct run *r, int64_t step, const json_t *given)
     r->objective_seen = r->objective_seen || json_object_get(metrics, r->grant.metric) != NULL;
     r->last_step = step > r->last_step ? step : r->last_step;
     note_metrics(r, step, metrics);
+    board_point(r, step, metrics);
     keep_point(r, &(struct wire_point){.step = step, .metrics = metrics});
 }
 

@@ -118,9 +118,10 @@ void publish_checkpoint(struct run *r, int64_t step, const char *path)
     p->step = step;
     p->path = xstrdup(path);
     p->key = xasprintf("%s/checkpoints/%" PRId64 "-%" PRId64, base, step, r->grant.attempt);
-    p->meta = json_pack("{s:I, s:I, s:I, s:I}", "experiment", (json_int_t)r->grant.experiment,
+    p->meta = json_pack("{s:I, s:I, s:I, s:I, s:o*}", "experiment", (json_int_t)r->grant.experiment,
                         "trial", (json_int_t)r->grant.trial, "attempt",
-                        (json_int_t)r->grant.attempt, "step", (json_int_t)step);
+                        (json_int_t)r->grant.attempt, "step", (json_int_t)step, "untold",
+                        board_untold(r));
     free(base);
     r->publishing++;
     background_submit(r->app->background, &p->task);
@@ -149,6 +150,7 @@ struct get_task {
     char *uri, *trial_key, *scratch;
     int64_t step;
     char *path;         /* NULL = start afresh */
+    json_t *untold;     /* points that no event file has */
     struct mag_err err; /* of the checkpoint that was asked for */
     bool fell_back;
     bool cut_off; /* the storage cannot be reached, so nobody knows what lies there */
@@ -195,6 +197,7 @@ static void get_older(struct get_task *g)
         enum mag_status st = storage_get_folder(g->storage, key, g->scratch, &g->path, NULL);
         if (st == MAG_OK) {
             g->step = best.step;
+            g->untold = board_untold_in(g->storage, g->trial_key, key, g->ref.trial);
         }
         g->cut_off = !is_answer(st);
         free(key);
@@ -211,11 +214,13 @@ static void get_work(struct task *t)
         key != NULL ? storage_get_folder(g->storage, key, g->scratch, &g->path, &g->err)
                     : mag_fail(&g->err, MAG_INVALID, "%s is not in the driver's storage", g->uri);
     g->cut_off = key != NULL && !is_answer(st);
-    free(key);
-    if (st != MAG_OK && !g->cut_off) {
+    if (st == MAG_OK) {
+        g->untold = board_untold_in(g->storage, g->trial_key, key, g->ref.trial);
+    } else if (!g->cut_off) {
         g->fell_back = true;
         get_older(g);
     }
+    free(key);
 }
 
 /* Nothing is lost but this attempt: another worker, or this one later, goes on from there. */
@@ -246,10 +251,13 @@ static void get_done(struct task *t)
         }
         r->resume_path = g->path;
         r->resume_step = g->step;
+        r->untold = g->untold;
+        g->untold = NULL;
         g->path = NULL;
         r->state = RUN_WAITING;
         slots_fill(g->app);
     }
+    json_decref(g->untold);
     free(g->path);
     free(g->uri);
     free(g->trial_key);
@@ -278,6 +286,8 @@ struct record_task {
     struct storage *storage;
     char *base, *params, *trial, *dir, *metrics_path;
     struct logship *log; /* what storage lacks of it */
+    char *board_key; /* of its last event file; NULL = none */
+    struct buf board;
     int64_t attempt;
     bool has_metrics;
     bool reuse;              /* the folder may serve another run */
@@ -285,13 +295,18 @@ struct record_task {
     char *spare;
 };
 
-static void put_text(struct record_task *k, const char *name, const char *text)
+static void put_bytes(struct record_task *k, const char *key, const void *bytes, size_t len)
 {
     struct mag_err err = {0};
-    char *key = xasprintf("%s/%s", k->base, name);
-    if (storage_put(k->storage, key, text, strlen(text), false, &err) != MAG_OK) {
+    if (storage_put(k->storage, key, bytes, len, false, &err) != MAG_OK) {
         log_warn("worker", "record-failed", "error=%s", log_quote(err.text));
     }
+}
+
+static void put_text(struct record_task *k, const char *name, const char *text)
+{
+    char *key = xasprintf("%s/%s", k->base, name);
+    put_bytes(k, key, text, strlen(text));
     free(key);
 }
 
@@ -322,6 +337,9 @@ static void record_work(struct task *t)
     if (k->has_metrics) {
         put_file(k, "metrics.jsonl", k->metrics_path);
     }
+    if (k->board_key != NULL) {
+        put_bytes(k, k->board_key, k->board.data, k->board.len);
+    }
     put_text(k, "params.json", k->params);
     put_text(k, "trial.json", k->trial);
     /* Checkpoints of this attempt were submitted before this task, so they are stored by now. */
@@ -337,6 +355,8 @@ static void record_done(struct task *t)
     struct record_task *k = container_of(t, struct record_task, task);
     folder_give_take(k->folders, k->spare);
     free(k->base);
+    free(k->board_key);
+    buf_fini(&k->board);
     free(k->params);
     free(k->trial);
     free(k->dir);
@@ -395,6 +415,7 @@ void publish_record(struct run *r)
     k->task = (struct task){.work = record_work, .done = record_done};
     k->storage = r->app->storage;
     k->base = trial_key(&r->grant);
+    k->board_key = board_end(r, &k->board);
     k->params = mjson_dump(r->grant.params);
     k->trial = mjson_dump(doc);
     k->dir = xstrdup(r->dir);

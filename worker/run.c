@@ -209,6 +209,8 @@ void run_free(struct run *r)
     slots_release(r);
     child_destroy(r->child);
     lines_destroy(r->lines);
+    board_free(r);
+    json_decref(r->untold);
     outlog_close(&r->log);
     masks_destroy(r->masks);
     buf_fini(&r->metrics);
