@@ -16,18 +16,19 @@ from .errors import ConfigurationError, MagpieError, ProtocolError, Stopped
 from .reporter import EarlyStopException, Reporter
 
 if TYPE_CHECKING:
-    from . import config, experiment, optimizer
+    from . import ablation, config, experiment, optimizer
+    from .ablation import AblationStudy
     from .client import Asked, Client, Experiment
-    from .config import HyperparameterOptConfig
+    from .config import AblationConfig, HyperparameterOptConfig
     from .searchspace import Searchspace
     from .transport import Conflict, Denied, HttpError, Invalid, NotFound, Unreachable
 
-__all__ = ["Asked", "CheckpointDir", "Client", "ConfigurationError", "Conflict", "Denied", "EarlyStopException", "Experiment", "HttpError",
+__all__ = ["AblationConfig", "AblationStudy", "Asked", "CheckpointDir", "Client", "ConfigurationError", "Conflict", "Denied", "EarlyStopException", "Experiment", "HttpError",
            "HyperparameterOptConfig", "Invalid", "MagpieError", "NotFound", "Params", "ProtocolError", "Reporter", "Searchspace", "Stopped",
-           "Trial", "Unreachable", "__version__", "config", "current", "experiment", "optimizer", "trial"]
+           "Trial", "Unreachable", "__version__", "ablation", "config", "current", "experiment", "optimizer", "trial"]
 
-_MODULES = ("config", "experiment", "optimizer")
-_LATER = {"client": ("Asked", "Client", "Experiment"), "config": ("HyperparameterOptConfig",), "searchspace": ("Searchspace",),
+_MODULES = ("ablation", "config", "experiment", "optimizer")
+_LATER = {"ablation": ("AblationStudy",), "client": ("Asked", "Client", "Experiment"), "config": ("AblationConfig", "HyperparameterOptConfig"), "searchspace": ("Searchspace",),
           "transport": ("Conflict", "Denied", "HttpError", "Invalid", "NotFound", "Unreachable")}
 
 

@@ -107,7 +107,8 @@ class Experiment:
         """Trials by id, or as sorted (`best`, `-value`, `param.lr`); filter as in `state=running|paused,value>0.9`."""
         if sort == "best":
             spec = self.info()["spec"]
-            sort = "-value" if (spec.get("objective") or spec["objectives"][0]).get("direction") == "max" else "value"
+            what = "mean" if spec.get("validation", {}).get("folds") else "value"
+            sort = ("-" if (spec.get("objective") or spec["objectives"][0]).get("direction") == "max" else "") + what
         return self.client._pages(self.path + "/trials", "trials", filter, sort, limit)
 
     def results(self, filter: Optional[str] = None, sort: Optional[str] = None) -> Results:
@@ -117,6 +118,10 @@ class Experiment:
     def pareto(self) -> List[Dict[str, Any]]:
         """With several objectives: the trials that no other dominates."""
         return list(self._call("GET", self.path + "/pareto")["trials"])
+
+    def ablation(self) -> Dict[str, Any]:
+        """Of an ablation study: {"base", "components"}, the one whose absence hurts most first."""
+        return dict(self._call("GET", self.path + "/ablation"))
 
     def metrics(self, trial: int, attempt: Optional[int] = None) -> List[Dict[str, Any]]:
         """What a trial reported: {"step", "attempt", "time", "values", "late"} each."""

@@ -49,4 +49,25 @@ class HyperparameterOptConfig:
     time: Union[None, float, str] = None
 
 
+@dataclass
+class AblationConfig:
+    """A study of what each component contributes. `ablation_study`: an AblationStudy; `ablator`: "loco", leave one component out."""
+
+    ablation_study: Any
+    ablator: str = "loco"
+    direction: str = "max"
+    name: str = "ablationStudy"
+    description: str = ""
+    hb_interval: float = 1
+    model: Any = None
+    dataset: Any = None
+    optimization_key: str = "Metric"
+    repeats: int = 1
+    workers: Optional[int] = None
+    data: Optional[str] = None
+    magpie: Optional[str] = None
+    seed: Optional[int] = None
+    time: Union[None, float, str] = None
+
+
 OptimizationConfig = HyperparameterOptConfig  # its name in Maggy 1.0

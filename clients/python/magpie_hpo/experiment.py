@@ -14,8 +14,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import optimizer as _optimizer
 from . import ship
+from .ablation import AblationStudy, LeaveOneOut
 from .client import ENDED, Experiment, Results
-from .config import BaseConfig, HyperparameterOptConfig
+from .config import AblationConfig, BaseConfig, HyperparameterOptConfig
 from .errors import MagpieError
 from .local import Local, python
 from .searchspace import Searchspace, encode
@@ -51,6 +52,7 @@ class Plan:
     workers: Optional[int] = None
     data: Optional[str] = None
     magpie: Optional[str] = None
+    ablation: Optional[Dict[str, Any]] = None
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Outcome:
     data: str
     decode: Mapping[str, Mapping[str, Any]]
     returned: Dict[int, Dict[str, Any]]  # what the best and the last trial returned
+    ablation: Optional[Dict[str, Any]] = None  # of a study: its table
 
     def params(self, trial: Mapping[str, Any]) -> Dict[str, Any]:
         """A trial's parameters as the function got them."""
@@ -95,9 +98,11 @@ def _spec(plan: Plan, space: Dict[str, Any], shipped: str) -> Dict[str, Any]:
         "name": plan.name, "objective": {"metric": plan.key, "direction": plan.direction}, "searchspace": space,
         "limits": plan.limits, "trial": {"executor": [python(), "-m", "magpie_hpo.executor", "shipped:" + shipped]}}
     for key, value in (("optimizer", plan.optimizer), ("resource", plan.resource), ("early_stopping", plan.early_stopping),
-                       ("points", plan.points or None), ("seed", plan.seed), ("notes", plan.description or None)):
+                       ("points", plan.points or None), ("ablation", plan.ablation), ("seed", plan.seed), ("notes", plan.description or None)):
         if value is not None:
             spec[key] = value
+    if plan.ablation is not None and not space:
+        del spec["searchspace"]
     return spec
 
 
@@ -162,7 +167,8 @@ def run(plan: Plan) -> Outcome:
             raise
         trials, best = x.results(), x.best()
         numbers = {t["trial"] for t in (best, *trials[-1:]) if t is not None}
-        outcome = Outcome(trials, best, state, x.id, data, decode, {n: _last_values(x, n) for n in numbers})
+        outcome = Outcome(trials, best, state, x.id, data, decode, {n: _last_values(x, n) for n in numbers},
+                          x.ablation() if plan.ablation is not None else None)
         client.close()
     if outcome.best is None:
         reasons = [t["reason"] for t in outcome.trials if t.get("reason")]
@@ -227,8 +233,21 @@ def _result(o: Outcome, direction: str) -> Dict[str, Any]:
             "state": o.state, "experiment": o.experiment, "logdir": o.data}
 
 
+def _ablation(train_fn: Function, c: AblationConfig) -> Dict[str, Any]:
+    if not isinstance(c.ablation_study, AblationStudy):
+        raise TypeError(f"ablation_study={c.ablation_study!r}: an AblationStudy of magpie_hpo.ablation")
+    if not isinstance(c.ablator, str) or c.ablator.lower() != "loco":
+        raise MagpieError(f"ablator={c.ablator!r}: \"loco\", leave one component out")
+    _check(train_fn)
+    c.ablation_study.check()
+    limits = {} if c.time is None else {"time": c.time}
+    o = run(Plan(LeaveOneOut(train_fn, c.ablation_study), c.optimization_key, _direction(c.direction), {}, None, limits, c.name, c.description,
+                 ablation=c.ablation_study.spec(c.repeats), seed=c.seed, workers=c.workers, data=c.data, magpie=c.magpie))
+    return {**_result(o, _direction(c.direction)), "ablation": o.ablation}
+
+
 def lagom(train_fn: Function, config: Any = None, **keywords: Any) -> Any:
-    """Maggy's lagom: with a HyperparameterOptConfig, or 0.5's keywords (name, experiment_type="optimization", searchspace, optimizer,
+    """Maggy's lagom: with a HyperparameterOptConfig or an AblationConfig, or 0.5's keywords (name, experiment_type="optimization", searchspace, optimizer,
     direction, num_trials, optimization_key="metric", es_*, description). Returns the result dict; a BaseConfig, or nothing, runs the
     function once and returns its metrics."""
     if isinstance(config, str):  # 0.5: the second argument is the name
@@ -237,16 +256,21 @@ def lagom(train_fn: Function, config: Any = None, **keywords: Any) -> Any:
         if keywords:
             raise TypeError(f"lagom(config) takes no {', '.join(keywords)}: they belong into the config")
         return _result(run(_plan(train_fn, config)), _direction(config.direction))
+    if isinstance(config, AblationConfig):
+        return _ablation(train_fn, config)
     if isinstance(config, BaseConfig) or (config is None and not keywords):
         base = config or BaseConfig()
         once = HyperparameterOptConfig(1, "none", None, optimization_key="metric", es_policy="none", **asdict(base))
         outcome = run(_plan(train_fn, once))
         return _returned(outcome, outcome.trials[0], "metric")
     if config is not None:
-        raise TypeError(f"config={config!r}: a HyperparameterOptConfig or BaseConfig of magpie_hpo.config")
+        raise TypeError(f"config={config!r}: a HyperparameterOptConfig, AblationConfig or BaseConfig of magpie_hpo.config")
     kind = keywords.pop("experiment_type", "optimization")
+    if kind == "ablation":
+        keywords.setdefault("optimization_key", "metric")
+        return _ablation(train_fn, AblationConfig(**keywords))
     if kind != "optimization":
-        raise MagpieError(f"experiment_type={kind!r}: \"optimization\" is one")
+        raise MagpieError(f"experiment_type={kind!r}: \"optimization\" or \"ablation\"")
     for unused in ("ablation_study", "ablator"):
         if keywords.pop(unused, None) is not None:
             raise MagpieError(f"{unused} needs an ablation study: experiment_type=\"optimization\" takes none")
