@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """magpie_hpo.executor: one process for many trials, arguments by name, failures that cost their trial and nothing else."""
+import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -12,11 +14,13 @@ from magpie_hpo import MagpieError, _trial, call, channel
 
 PROGRAM = """
 import os, sys, time
+import magpie_hpo
 print("loaded once")
 LOADED = []
 
 def train(x, kind, budget, seed, hparams, reporter, trial, missing=7, **others):
     LOADED.append(1)
+    assert magpie_hpo.trial() is trial and magpie_hpo.current() is trial
     assert hparams == {"x": x, "kind": kind, "spare": others["spare"]}, hparams
     assert (budget, seed, missing, list(others)) == (None, 3, 7, ["spare"]), (budget, seed, missing, others)
     print("trial", trial.number, "says", kind)
@@ -140,6 +144,33 @@ class Served(harness.Case):
         self.assertIn("write NAME=VALUE", p.stderr)
         p = run()
         self.assertEqual((p.returncode, p.stderr[:6]), (2, "usage:"))
+        p = run(program + ":nothing")
+        self.assertEqual(p.returncode, 2)
+        self.assertRegex(p.stderr, r"^\S+program.py:nothing: \S+program.py has no nothing\n$")
+
+    def test_the_programs_share_of_a_trial_is_small(self):
+        ours, theirs = socket.socketpair()
+        program = self.write("noop.py", "def train(x):\n    return x\n")
+        p = subprocess.Popen([sys.executable, "-m", "magpie_hpo.executor", program + ":train"], pass_fds=[theirs.fileno()],
+                             env={**os.environ, "PYTHONPATH": harness.CLIENT, "MAGPIE_FD": str(theirs.fileno())})
+        theirs.close()
+        lines = ours.makefile("rb")
+        self.assertIn(b"ready", lines.readline())
+
+        def cpu():
+            with open(f"/proc/{p.pid}/stat") as f:
+                fields = f.read().rsplit(")", 1)[1].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+        before, n = cpu(), 2000
+        for i in range(n):
+            ours.sendall(json.dumps({"type": "start", "trial": i, "params": {"x": i}, "metric": "total"}).encode() + b"\n")
+            self.assertEqual(json.loads(lines.readline()), {"type": "result", "status": "completed", "metrics": {"total": i}, "trial": i})
+            self.assertEqual(lines.readline(), b'{"type":"ready"}\n')
+        self.assertLess((cpu() - before) / n, 0.001)
+        lines.close()
+        ours.close()
+        self.assertEqual(p.wait(30), 0)
 
 
 class Arguments(harness.Case):

@@ -292,6 +292,12 @@ json.dump(r, open("out.json", "w"))
         self.assertEqual(p.wait(90), 1)
         self.assertRegex(p.stderr().splitlines()[-1], r"MagpieError: .*ValueError: no data here")
 
+    def test_a_module_that_launches_when_it_is_imported_is_told(self):
+        self.write("own.py", HEAD + "def train(x): return x\nexperiment.launch(train, Searchspace(x=('DOUBLE', [0, 1])), num_trials=2, **OWN)\n")
+        p = self.start([sys.executable, self.write("main.py", "import own")], env=self.env(), cwd=self.tmp)
+        self.assertEqual(p.wait(90), 1)
+        self.assertIn('put the call under if __name__ == "__main__":', p.stderr().splitlines()[-1])
+
     def ended(self, number):
         text = HEAD + """
 def train(x):

@@ -98,6 +98,16 @@ class Inside(harness.Case):
         with self.assertRaises(AttributeError):
             t.params.lr = 3
 
+    def test_folds_come_over_both_ways(self):
+        env = {"MAGPIE_FOLD": "2", "MAGPIE_FOLDS": "5", "MAGPIE_FOLD_SEED": "9", "MAGPIE_FOLD_STRATIFIED": "1"}
+        message = {"type": "start", "trial": 1, "fold": 2, "folds": 5, "split": {"seed": 9, "stratified": True}}
+        for start in (channel.start_from_environment(env), channel.start_of(message)):
+            said = Fake()
+            said.start = start
+            t = trial_module.Trial(said, {})
+            self.assertEqual((t.fold, t.folds, t.split), (2, 5, {"seed": 9, "stratified": True}))
+        self.assertEqual(trial_module.Trial(Fake(), {}).fold, None)
+
     def test_metric_values_are_what_float_takes_but_text(self):
         class Scalar:
             def __float__(self):

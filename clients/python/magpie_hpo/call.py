@@ -15,12 +15,24 @@ from .channel import Number
 from .errors import ConfigurationError, MagpieError
 from .reporter import Reporter
 
-RESERVED = ("trial", "reporter", "hparams", "params", "budget", "seed", "fold", "folds", "resume_from", "trial_dir")
+loading = False  # the function's module is being imported
+
+RESERVED = ("trial", "reporter", "hparams", "params", "budget", "seed", "fold", "folds", "split", "resume_from", "trial_dir")
 
 _P = inspect.Parameter
 
 
 def load(what: str) -> Any:
+    """See _load. Meanwhile no search can be launched: a module that launches when it is imported would do so for ever."""
+    global loading
+    loading = True
+    try:
+        return _load(what)
+    finally:
+        loading = False
+
+
+def _load(what: str) -> Any:
     """`module:function` or `path/to/file.py:function`; the function may be an attribute of one (`module:Class.method`)."""
     if what.startswith("shipped:"):
         return _load_shipped(what[len("shipped:"):])

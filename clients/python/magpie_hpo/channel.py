@@ -72,6 +72,12 @@ def start_from_environment(env: Mapping[str, str]) -> Start:
               trial_dir=env.get("MAGPIE_TRIAL_DIR") or None, checkpoint_dir=env.get("MAGPIE_CHECKPOINT_DIR") or None,
               seed=_number_of(env, "MAGPIE_SEED") or 0, fold=_number_of(env, "MAGPIE_FOLD"),
               folds=_number_of(env, "MAGPIE_FOLDS"))
+    if s.folds:
+        s.split = {"seed": _number_of(env, "MAGPIE_FOLD_SEED") or 0, "stratified": env.get("MAGPIE_FOLD_STRATIFIED") == "1"}
+        if "MAGPIE_TRAIN_RATIO" in env:
+            s.split["train_ratio"] = float(env["MAGPIE_TRAIN_RATIO"])
+        if "MAGPIE_FOLD_COLUMN" in env:
+            s.split["fold_column"] = env["MAGPIE_FOLD_COLUMN"]
     path = env.get("MAGPIE_PARAMS")
     if path:
         with open(path, encoding="utf-8") as f:

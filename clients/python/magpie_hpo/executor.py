@@ -21,7 +21,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 from . import _trial, channel
 from ._version import __version__
 from .call import Call, load
-from .errors import Stopped, cause_of, reason_of
+from .errors import MagpieError, Stopped, cause_of, reason_of
 from .reporter import EarlyStopException
 
 USAGE = "usage: python3 -m magpie_hpo.executor MODULE:FUNCTION|FILE.py:FUNCTION [NAME=VALUE...]"
@@ -121,7 +121,12 @@ def by_hand(what: str, arguments: Sequence[str]) -> int:
         params[name] = _value(value)
     t = _trial.Trial(channel.Terminal(os.environ), params)
     _trial._current[:] = [t]
-    metrics = Call(load(what))(t)
+    try:
+        function = Call(load(what))
+    except (MagpieError, ImportError) as e:
+        print(f"{what}: {e}", file=sys.stderr)
+        return 2
+    metrics = function(t)
     t._channel.result(t.status, metrics)
     return 0
 

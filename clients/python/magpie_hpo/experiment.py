@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from . import optimizer as _optimizer
-from . import ship
+from . import call, ship
 from .ablation import AblationStudy, LeaveOneOut
 from .client import ENDED, Experiment, Results
 from .config import AblationConfig, BaseConfig, HyperparameterOptConfig
@@ -149,6 +149,9 @@ def _last_values(x: Experiment, trial: int) -> Dict[str, Any]:
 
 def run(plan: Plan) -> Outcome:
     """Starts all, waits for the end, and collects what there is. Ctrl-C cancels."""
+    if call.loading:
+        raise MagpieError("a search is launched while a worker imports the module of its function: put the call under "
+                          "if __name__ == \"__main__\":")
     _check(plan.function)
     space, decode = encode(plan.space)
     data = _folder(plan)
