@@ -48,6 +48,22 @@ enum mag_status hdfs_parse_page(const char *text, size_t len, struct names *to, 
 enum mag_status hdfs_list(void *self, const char *key, storage_name_fn fn, void *arg,
                           struct mag_err *err) MAG_MUSTCHECK;
 
+/* ---- hdfs_check.c ---- */
+/* HDFS's own checksum of a file that fits one block, from its bytes. Zero-initialise. */
+struct hdfs_sum {
+    EVP_MD_CTX *block;
+    uint32_t crc;
+    size_t fill; /* bytes of the chunk that is being summed */
+};
+void hdfs_sum_begin(struct hdfs_sum *s);
+void hdfs_sum_add(void *sum, const char *bytes, size_t n); /* fits pieces->look */
+void hdfs_sum_end(struct hdfs_sum *s, char hex[PIECE_MD5_HEX]);
+void hdfs_sum_fini(struct hdfs_sum *s);
+/* CORRUPT when the file there has another checksum. A cluster that sums differently (other chunks,
+ * several blocks, encrypted) cannot be compared and passes: the manifest's SHA-256 is left. */
+enum mag_status hdfs_compare(struct hdfs *h, const char *file, const char *sum,
+                             struct mag_err *err) MAG_MUSTCHECK;
+
 /* ---- hdfs_write.c ---- */
 /* "/dir/.tmp-<handle>-<n>" beside a file; malloc'ed. */
 char *hdfs_beside(struct hdfs *h, const char *file);

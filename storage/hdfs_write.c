@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SENDS_MAX 3       /* of a piece that does not arrive as it was */
 #define CONCAT_AT_ONCE 24 /* names in one request's line */
 
 char *hdfs_beside(struct hdfs *h, const char *file)
@@ -102,11 +103,29 @@ static enum mag_status concat(struct hdfs *h, const char *first, const struct na
     return st == MAG_OK ? st : mag_fail(err, st, "%s", why.text);
 }
 
+/* What arrived is compared with what was sent; damage on the way is mended by sending again. */
+static enum mag_status send_checked(struct hdfs *h, const char *name, const struct web_call *body,
+                                    const char *sum, struct mag_err *err)
+{
+    struct mag_err why = {0};
+    enum mag_status st = MAG_CORRUPT;
+    for (int tries = 0; st == MAG_CORRUPT && tries < SENDS_MAX; tries++) {
+        why = (struct mag_err){0};
+        st = hdfs_write(h, name, body, &why);
+        if (st == MAG_OK && body->size > 0) {
+            st = hdfs_compare(h, name, sum, &why);
+        }
+    }
+    return st == MAG_OK ? st : mag_fail(err, st, "%s", why.text);
+}
+
 static enum mag_status send_pieces(struct hdfs *h, struct pieces *p, const char *tmp,
-                                   struct names *sent, struct mag_err *err)
+                                   struct names *sent, struct hdfs_sum *sum, struct mag_err *err)
 {
     for (;;) {
         struct piece piece;
+        char hex[PIECE_MD5_HEX];
+        hdfs_sum_begin(sum);
         enum mag_status st = pieces_next(p, &piece, err);
         if (st != MAG_OK || piece.number == 0) {
             return st;
@@ -116,7 +135,8 @@ static enum mag_status send_pieces(struct hdfs *h, struct pieces *p, const char 
             WEB_CALL_FROM(p->fd, .offset = piece.offset, .size = piece.size);
         st = names_add_whole(sent, name, err);
         if (st == MAG_OK) {
-            st = hdfs_write(h, name, &body, err);
+            hdfs_sum_end(sum, hex);
+            st = send_checked(h, name, &body, hex, err);
         }
         free(name);
         if (st != MAG_OK) {
@@ -144,13 +164,16 @@ enum mag_status hdfs_put_file(void *self, const char *key, const char *path, int
     struct hdfs *h = self;
     struct pieces p;
     struct names sent = {0};
+    struct hdfs_sum sum = {0};
     char *file = hdfs_file(h, key);
     char *tmp = hdfs_beside(h, file);
     /* CONCAT separates names by commas. */
     enum mag_status st =
         pieces_open(&p, path, strchr(file, ',') != NULL ? INT64_MAX : h->piece, err);
     if (st == MAG_OK) {
-        st = send_pieces(h, &p, tmp, &sent, err);
+        p.look = hdfs_sum_add;
+        p.arg = &sum;
+        st = send_pieces(h, &p, tmp, &sent, &sum, err);
     }
     if (st == MAG_OK) {
         st = join(h, &p, &sent, err);
@@ -168,6 +191,7 @@ enum mag_status hdfs_put_file(void *self, const char *key, const char *path, int
         pieces_sha256(&p, sha256);
     }
     pieces_close(&p);
+    hdfs_sum_fini(&sum);
     names_fini(&sent);
     free(tmp);
     free(file);

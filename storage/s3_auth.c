@@ -191,6 +191,7 @@ static enum web_verdict judge(void *self, const struct web_call *call, const str
 {
     static const char *const passing[] = {"RequestTimeout",   "SlowDown",           "InternalError",
                                           "OperationAborted", "ServiceUnavailable", NULL};
+    static const char *const damaged[] = {"XAmzContentSHA256Mismatch", "BadDigest", NULL};
     static const char *const stale[] = {"ExpiredToken", "InvalidAccessKeyId", "InvalidToken", NULL};
     struct s3_doc doc = {0};
     enum web_verdict v = WEB_TAKE;
@@ -201,6 +202,9 @@ static enum web_verdict judge(void *self, const struct web_call *call, const str
     read_error(r, &doc);
     for (int i = 0; doc.code != NULL && passing[i] != NULL; i++) {
         v = strcmp(doc.code, passing[i]) == 0 ? WEB_AGAIN : v;
+    }
+    for (int i = 0; doc.code != NULL && damaged[i] != NULL; i++) {
+        v = strcmp(doc.code, damaged[i]) == 0 ? WEB_NOW : v;
     }
     for (int i = 0; doc.code != NULL && stale[i] != NULL; i++) {
         if (strcmp(doc.code, stale[i]) == 0 && s3_renew(self)) {

@@ -58,6 +58,9 @@ static enum web_verdict judge(void *self, const struct web_call *call, const str
     if (r->status == 401 && swift_drop_token(self)) {
         return WEB_NOW; /* tokens run out */
     }
+    if (r->status == 422) {
+        return WEB_NOW; /* not what was sent: the way damages it, or the file changes */
+    }
     return r->status == 498 ? WEB_AGAIN : WEB_TAKE; /* too many requests, says Swift */
 }
 

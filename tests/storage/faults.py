@@ -96,6 +96,24 @@ class Faults(places.Case):
             self.assertEqual(len(torn), 2)
             self.assertLess(self.relay.down, SIZE + (2 << 20), "bytes came twice")
 
+    def test_bytes_damaged_on_the_way_are_sent_again(self):
+        folder = self.folder()
+        for scheme, place in self.each():
+            hurt = []
+
+            def plan(m, p, n):
+                if is_data(m, p) and len(hurt) < 1:
+                    hurt.append(p)
+                    return ("flip", 1234567)
+                return None
+
+            self.relay.reset(plan)
+            self.suite(place, "put-folder", "c/1-1", folder)
+            self.assertEqual(len(hurt), 1)
+            self.assertGreater(self.relay.up, SIZE + PIECE - 1000, f"{scheme} took it as it came")
+            self.relay.reset()
+            self.same(self.fetch(place), folder)
+
     def test_lost_answers_do_no_harm(self):
         folder = self.folder()
         for _, place in self.each():

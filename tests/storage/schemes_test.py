@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import places  # noqa: E402
+import relay  # noqa: E402
 from faults import Access, Faults, Folders  # noqa: E402, F401 (tests of this script too)
 from hosts import Hosts  # noqa: E402, F401
 
@@ -38,6 +39,26 @@ def spec(budget=10, trials=1):
             "searchspace": {"mode": {"type": "CATEGORICAL", "values": ["steps"]}, "x": ["DOUBLE", [0.0, 1.0]]},
             "optimizer": {"algorithm": "random"}, "resource": {"min": budget, "max": budget},
             "limits": {"trials": trials}, "trial": {"command": [sys.executable, PROGRAM, "steps"]}}
+
+
+# Each step has a checkpoint of three pieces, which says itself whether it is whole.
+LARGE = """
+import os, sys
+size, resume = (11 << 20) + 5, os.environ.get("MAGPIE_RESUME_FROM")
+first = 1
+if resume:
+    data = open(os.path.join(resume, "model.bin"), "rb").read()
+    first = data[0] + 1
+    if data != bytes([data[0]]) * size:
+        sys.exit("a torn checkpoint was taken for a whole one")
+for step in range(first, 4):
+    folder = os.path.join(os.environ["MAGPIE_CHECKPOINT_DIR"], str(step))
+    os.makedirs(folder)
+    with open(os.path.join(folder, "model.bin"), "wb") as f:
+        f.write(bytes([step]) * size)
+    print('::magpie {"step": %d, "metrics": {"value": %d}}' % (step, step), flush=True)
+    print('::magpie {"checkpoint": %d}' % step, flush=True)
+"""
 
 
 class Search(places.Case):
@@ -86,6 +107,48 @@ class Search(places.Case):
     def test_hdfs_a_dead_workers_trial_goes_on_from_its_checkpoint(self):
         self.goes_on("hdfs")
 
+    def steps(self, d, x):
+        """{attempt: steps} of trial 1."""
+        out = {}
+        for m in d.get(f"/api/v1/experiments/{x}/trials/1/metrics?limit=1000")["metrics"]:
+            out.setdefault(m["attempt"], []).append(m["step"])
+        return out
+
+    def test_a_worker_killed_in_the_middle_of_an_upload_leaves_no_torn_checkpoint(self):
+        program = self.write("large.py", LARGE)
+        for scheme in ("s3", "swift", "hdfs"):
+            place = self.place(scheme)
+            env = {**place.env, "MAGPIE_STORAGE_PART_MB": "5"}
+            d = self.driver("--heartbeat", "0.2s", "--lease", "1.5s", "--storage", place.url, data=self.path("data-" + scheme), env=env)
+            x = d.submit({**spec(budget=3), "trial": {"command": [sys.executable, program]}})
+            first = self.worker(d, "--slots", "1", env={**env, "MAGPIE_FAULTS": "storage.piece:5=kill"})
+            self.assertEqual(first.wait(4 * harness.DEADLINE), -9)  # in the second checkpoint
+            self.worker(d, "--slots", "1", env=env)
+            d.wait_state(x, timeout=4 * harness.DEADLINE)
+            steps = self.steps(d, x)
+            self.assertEqual(min(steps[2]), 2, steps)  # the program itself checks what it goes on from
+            d.stop()
+
+    def test_a_worker_that_cannot_fetch_a_checkpoint_gives_the_trial_back(self):
+        place = self.place("s3")
+        env = {**place.env, "PROGRAM_STEP_MS": "200"}
+        d = self.driver("--heartbeat", "0.2s", "--lease", "1.5s", "--storage", place.url, env=place.env)
+        x = d.submit(spec())
+        first = self.worker(d, "--slots", "1", env=env)
+        harness.wait_until(lambda: (self.trial(d, x) or {}).get("checkpoint"), what="a checkpoint in the record")
+        first.kill()
+        broken = relay.Relay(plan=lambda m, path, n: ("status", 503) if "/checkpoints/" in path else None)
+        self.addCleanup(broken.close)
+        second = self.worker(d, "--slots", "1", env={**env, **broken.env(), "MAGPIE_STORAGE_PATIENCE": "1s"})
+        harness.wait_until(lambda: "storage-unreachable" in second.stderr(), what="the second worker to give the trial back")
+        self.assertNotIn(2, self.steps(d, x), "it began again")
+        second.kill()
+        self.worker(d, "--slots", "1", env=env)
+        d.wait_state(x, timeout=4 * harness.DEADLINE)
+        steps = self.steps(d, x)
+        self.assertEqual(sorted(s for of in steps.values() for s in set(of))[-1], 10)
+        self.assertGreater(min(steps[max(steps)]), 1, steps)
+
     def test_run_takes_a_storage(self):
         place = self.place("s3")
         path = self.write("search.json", spec(budget=3, trials=2))
@@ -93,7 +156,8 @@ class Search(places.Case):
                         env=place.env, timeout=4 * harness.DEADLINE)
         self.assertIn("completed", r.stdout() + r.stderr())
         names = [o["name"] for o in places.server("swift").objects("magpie-s3") if place.url.endswith(o["name"].split("/")[0])]
-        for want in ("/experiments/1/trials/1/params.json", "/experiments/1/trials/2/attempts/1/output.log", "/manifest.json"):
+        self.assertTrue([n for n in names if "/experiments/1/trials/2/attempts/1/log/" in n], names)
+        for want in ("/experiments/1/trials/1/params.json", "/experiments/1/trials/2/params.json", "/manifest.json"):
             self.assertTrue([n for n in names if n.endswith(want)], f"{want} in {names}")
         self.assertFalse(os.path.exists(self.path("data", "storage")), "nothing lies beside it in the data folder")
 

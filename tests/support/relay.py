@@ -9,6 +9,7 @@ plan(method, path, n) is asked for the n-th request (from 0) and answers None (p
     ("status", 503)     answer so, without asking the server
     ("cut-up", N)       pass on N bytes of the body, then close
     ("cut-down", N)     pass back N bytes of the answer's body, then close
+    ("flip", N)         damage the N-th byte of the body on its way to the server
     ("lose",)           let the server do it, and drop its answer
     ("stall",)          say nothing until the client gives up
 """
@@ -114,6 +115,10 @@ class Relay:
             got += len(more)
         c.sendall(f"HTTP/1.1 {status} Broken on the way\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
 
+    def _flip(self, data, fault, seen):
+        at = fault[1] - seen if fault[0] == "flip" else -1
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:] if 0 <= at < len(data) else data
+
     def _send(self, s, data, left):
         """Sends, at most `left` bytes when that is a number; False when that is used up."""
         if left is None:
@@ -129,8 +134,9 @@ class Relay:
         head, answer_head, lose = True, b"", fault[0] == "lose"
         with self.lock:
             self.up += len(rest)
-        if not self._send(s, rest, up):
+        if not self._send(s, self._flip(rest, fault, 0), up):
             return
+        seen = len(rest)
         open_up = True
         while True:
             ready, _, _ = select.select([s] + ([c] if open_up else []), [], [], 60)
@@ -144,8 +150,9 @@ class Relay:
                         return
                 with self.lock:
                     self.up += len(data)
-                if data and not self._send(s, data, up):
+                if data and not self._send(s, self._flip(data, fault, seen), up):
                     return
+                seen += len(data)
             if s in ready:
                 data = s.recv(BLOCK)
                 if not data:

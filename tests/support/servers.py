@@ -164,7 +164,7 @@ class Swift(Group):
     def _start(self):
         user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
         ports = dict(zip(("account", "container", "object", "proxy", "cache"), free_ports(5, self.host)))
-        self.s3_port = self.port = ports["proxy"]
+        self.port, self.cache_port = ports["proxy"], ports["cache"]
         os.makedirs(os.path.join(self.folder, "devices", "d1"), exist_ok=True)
         os.makedirs(os.path.join(self.folder, "cache"), exist_ok=True)
         env = {"PYTHONUNBUFFERED": "1",
