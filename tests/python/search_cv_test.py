@@ -254,6 +254,67 @@ class Asynchronous(libraries.Case):
         self.assertEqual(harness.living(), set())
 
 
+class Workers(libraries.Case):
+    """Folds on the workers of a driver."""
+
+    def begin(self, slots=(1, 1), lease="15s"):
+        self.d = self.driver("--heartbeat", "300ms", "--lease", lease)
+        self.hands = [self.worker(self.d, "--slots", str(n)) for n in slots]
+        return {"url": self.d.http, "workers": self.path("shared")}
+
+    def test_folds_are_trials_of_the_workers_and_score_the_same(self):
+        X, y = cancer()
+        there = self.begin()
+        theirs = GridSearchCV(svm(), GRID, cv=3, return_train_score=True).fit(X, y)
+        ours = MagpieSearchCV(svm(), GRID, algorithm="grid", cv=3, return_train_score=True, collect_sub_models=True, **there).fit(X, y)
+        row = {tuple(p.items()): i for i, p in enumerate(ours.cv_results_["params"])}
+        order = [row[tuple(p.items())] for p in theirs.cv_results_["params"]]
+        for column in [c for c in theirs.cv_results_ if "score" in c and "time" not in c]:
+            np.testing.assert_allclose(ours.cv_results_[column][order], theirs.cv_results_[column], err_msg=column)
+        self.assertEqual(ours.best_params_, theirs.best_params_)
+        self.assertEqual([[m is not None for m in models] for models in ours.sub_models_], [[True] * 3] * 6)
+        trials = self.d.trials(ours.experiment_)
+        self.assertEqual(len(trials), 6 * 3)
+        best = self.d.get(f"/api/v1/experiments/{ours.experiment_}/best")
+        self.assertAlmostEqual(best["value"], ours.best_score_)
+        self.assertEqual(os.listdir(self.path("shared")), [])
+
+    def test_a_killed_worker_and_driver_change_nothing(self):
+        X, y = cancer()
+        there = self.begin(lease="2s")
+        note, go = self.path("note"), self.path("go")
+        search = MagpieSearchCV(Moody(note=note, wait=go), {"c": [0.5, 1.0, 1.5]}, algorithm="grid", cv=3, **there)
+        with ThreadPoolExecutor(1) as other:
+            fit = other.submit(search.fit, X, y)
+            wait_until(lambda: os.path.exists(note))
+            self.hands[0].kill()
+            self.d.kill()
+            open(go, "w", encoding="utf-8").close()
+            self.d = self.d.restart()
+            fit.result()
+        calm = MagpieSearchCV(Moody(), {"c": [0.5, 1.0, 1.5]}, algorithm="grid", cv=3).fit(X, y)
+        self.assertEqual(list(search.cv_results_["mean_test_score"]), list(calm.cv_results_["mean_test_score"]))
+
+    def test_points_end_early_and_failures_are_told(self):
+        X, y = cancer()
+        there = self.begin()
+        space = {"svc__C": stats.loguniform(1e-4, 1e3), "svc__gamma": stats.loguniform(1e-6, 1e2)}
+        s = MagpieSearchCV(svm(), space, n_iter=12, cv=5, random_state=1, early_stopping={"rule": "median", "min_trials": 3}, **there)
+        s.fit(X, y)
+        self.assertLess(s.cv_results_["n_folds"].sum(), 12 * 5)
+        self.assertEqual(s.cv_results_["n_folds"][s.best_index_], 5)
+        with self.assertWarnsRegex(FitFailedWarning, "no fit for c=1.0"):
+            failing = MagpieSearchCV(Moody(fail=(1.0,)), {"c": [0.5, 1.0]}, algorithm="grid", cv=3, **there).fit(X, y)
+        self.assertEqual({p["c"]: s for p, s in zip(failing.cv_results_["params"], failing.cv_results_["state"])},
+                         {0.5: "completed", 1.0: "failed"})
+        with self.assertRaisesRegex(ArithmeticError, "no fit"):
+            MagpieSearchCV(Moody(fail=(1.0,)), {"c": [1.0]}, algorithm="grid", cv=3, error_score="raise", **there).fit(X, y)
+        with self.assertRaisesRegex(ValueError, "asha"):
+            MagpieSearchCV(svm(), space, algorithm="asha", **there).fit(X, y)
+        with self.assertRaisesRegex(ValueError, "workers needs url"):
+            MagpieSearchCV(svm(), space, workers=self.path("shared")).fit(X, y)
+
+
 class Models(libraries.Case):
     def test_sub_models_are_kept_in_memory_or_in_files(self):
         X, y = cancer()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """MagpieSearchCV: a search with cross-validation behind scikit-learn's interface."""
+import contextlib
 import math
 import numbers
 import os
@@ -15,7 +16,7 @@ from sklearn.model_selection import check_cv
 from sklearn.model_selection._search import BaseSearchCV
 from sklearn.utils import check_random_state, indexable
 
-from . import service, table, units
+from . import remote, service, table, units
 from .points import Points
 from .search import Search
 
@@ -53,6 +54,10 @@ class MagpieSearchCV(BaseSearchCV):
         The driver that keeps the experiment and shows it on its board, and its name there. None: a driver of its own
         for the time of ``fit``.
 
+    workers : None or path
+        A folder that this process shares with the workers of the driver at ``url``: the folds then run on those workers, a trial
+        each, and not in processes of this host.
+
     Attributes
     ----------
     cv_results_ : dict of arrays, one row a point. The columns of ``RandomizedSearchCV``, and ``trial``, ``state`` and
@@ -60,12 +65,12 @@ class MagpieSearchCV(BaseSearchCV):
     best_estimator_, best_params_, best_score_, best_index_, refit_time_, n_splits_, scorer_, multimetric_
         As in ``RandomizedSearchCV``. The best is chosen among the points whose folds have all been scored.
     sub_models_ : list by point of lists by fold, None where a fold has not run; with ``collect_sub_models=True``.
-    experiment_ : the number of the experiment; ``url_`` : its driver, when ``url`` was given.
+    experiment_ : the number of the experiment.
     """
 
     def __init__(self, estimator, param_distributions, *, n_iter=None, algorithm="auto", scoring=None, n_jobs=None, refit=True,
                  cv=None, verbose=0, error_score=np.nan, return_train_score=False, early_stopping=None,
-                 collect_sub_models=False, random_state=None, time_limit=None, url=None, name=None):
+                 collect_sub_models=False, random_state=None, time_limit=None, url=None, name=None, workers=None):
         super().__init__(estimator=estimator, scoring=scoring, n_jobs=n_jobs, refit=refit, cv=cv, verbose=verbose,
                          error_score=error_score, return_train_score=return_train_score)
         self.param_distributions = param_distributions
@@ -77,6 +82,7 @@ class MagpieSearchCV(BaseSearchCV):
         self.time_limit = time_limit
         self.url = url
         self.name = name
+        self.workers = workers
 
     # ---- fit ----
 
@@ -105,6 +111,8 @@ class MagpieSearchCV(BaseSearchCV):
             raise ValueError(f"error_score must be a number or 'raise', not {self.error_score!r}")
         if self.n_jobs is not None and (not isinstance(self.n_jobs, numbers.Integral) or self.n_jobs == 0):
             raise ValueError(f"n_jobs must be a whole number other than 0 or None, not {self.n_jobs!r}")
+        if self.workers is not None and self.url is None:
+            raise ValueError("workers needs url: the driver whose workers are to run the folds")
 
     def _scoring(self):
         """What cross_validate is to score by; sets scorer_ and multimetric_ where they are known before a score."""
@@ -130,23 +138,33 @@ class MagpieSearchCV(BaseSearchCV):
         return self.scorer_
 
     def _search(self, job, points):
-        n = self._jobs(job)
-        with service.connect(self.url) as driver:
-            experiment = driver.submit(self._experiment(points, len(job.folds)))
-            pool = units.Inline(job) if n == 1 else units.Processes(job, n)
-            try:
-                search = Search(driver.call, experiment, pool, points, len(job.folds), self._value, self._say,
-                                own_values=_rule(self.early_stopping) == "wilcoxon")
-                tried = search.run()
-            except BaseException:
-                driver.cancel(experiment)
-                raise
-            finally:
-                pool.close()
-        self.experiment_, self.url_ = experiment, self.url
+        spec = self._experiment(points, len(job.folds))
+        if self.workers is not None:
+            return self._search_on_workers(job, points, spec)
+        with service.experiment(self.url, spec) as x, self._pool(job) as pool:
+            self.experiment_ = x.id
+            return Search(x, pool, points, len(job.folds), self._value, self._say, _rule(self.early_stopping) == "wilcoxon").run()
+
+    def _search_on_workers(self, job, points, spec):
+        lead = self._metric or (self.refit if isinstance(self.refit, str) else None)
+        with remote.Shared(self.workers, job, points, lead, self.error_score) as shared, \
+                service.experiment(self.url, {**spec, **shared.keys()}) as x:
+            self.experiment_ = x.id
+            tried = remote.run(x, shared, points)
+        for p in tried:
+            for result in p.results.values():
+                if "error" in result:
+                    self._failed(result)
+                else:
+                    self._leading(result)
+            self._say(p)
         return tried
 
-    def _jobs(self, job):
+    def _pool(self, job):
+        n = self._jobs()
+        return contextlib.closing(units.Inline(job) if n == 1 else units.Processes(job, n))
+
+    def _jobs(self):
         n = 1 if self.n_jobs is None else int(self.n_jobs)
         return n if n > 0 else max(1, (os.cpu_count() or 1) + 1 + n)
 

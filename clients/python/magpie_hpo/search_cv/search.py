@@ -5,11 +5,10 @@ A point's value after f folds is the mean of its first f folds, in the order of 
 ended first; so early stopping decides on the same numbers however the units were scheduled.
 """
 import heapq
-import os
 import time
 
 RENEW = 60.0  # seconds between signs of life for the points at hand; their lease is five minutes
-HELD = "10s"  # how long an ask may wait when nothing else is to do
+HELD = 10.0  # seconds for which an ask may wait when nothing else is to do
 
 
 class Point:
@@ -34,16 +33,15 @@ class Point:
 
 
 class Search:
-    """``call(method, path, body)`` talks to the driver; ``value`` gives the mean of some folds' results, None when there
+    """``experiment`` is the client's; ``value`` gives the mean of some folds' results, None when there
     is none. ``own_values``: report each fold's own score instead of the mean so far."""
 
-    def __init__(self, call, experiment, pool, points, n_folds, value, say, own_values=False):
-        self._call, self._base = call, f"/api/v1/experiments/{experiment}"
+    def __init__(self, experiment, pool, points, n_folds, value, say, own_values=False):
+        self._call, self._base, self._client = experiment.client.transport.call, experiment.path, experiment.client.name
         self._pool, self._points, self._n, self._value, self._say = pool, points, n_folds, value, say
         self._own = own_values
         self._queue, self._running, self._open = [], {}, {}
         self._done, self._asks, self._renewed = False, 0, time.monotonic()
-        self._client = f"search-cv-{os.getpid()}-{os.urandom(6).hex()}"
         self.points = {}
 
     def run(self):

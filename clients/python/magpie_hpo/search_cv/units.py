@@ -119,7 +119,7 @@ class Processes:
         self._folder = tempfile.mkdtemp(prefix="magpie-units-")
         self._path = os.path.join(self._folder, "job")
         try:
-            _save(job, self._folder, self._path)
+            save(job, self._folder, self._path)
         except BaseException:
             self.close()
             raise
@@ -181,8 +181,8 @@ def pickler():
     return cloudpickle
 
 
-def _save(job, folder, path):
-    """The arrays apart, so that all processes map the same pages."""
+def save(job, folder, path, **more):
+    """The job in a file, the arrays apart, so that all processes map the same pages; `more` are attributes beside."""
     import joblib
 
     data = os.path.join(folder, "data")
@@ -193,20 +193,21 @@ def _save(job, folder, path):
         shared, (X, y) = False, (job.X, job.y)
     lean = Job(job.estimator, X, y, job.folds, job.scoring, job.fit_params, job.train_score, job.keep)
     with open(path, "wb") as f:
-        f.write(pickler().dumps((lean, data if shared else None)))
+        f.write(pickler().dumps((lean, data if shared else None, more)))
 
 
-def _load(path):
+def load(path):
+    """The job that save() wrote, and what was beside it."""
     import joblib
 
     with open(path, "rb") as f:
-        job, data = pickle.load(f)
+        job, data, more = pickle.load(f)
     if data is not None:
         job.X, job.y = joblib.load(data, mmap_mode="r")
-    return job
+    return job, more
 
 
-def _portable(result):
+def portable(result):
     """A result that certainly travels: an exception or model that cannot be pickled stays behind."""
     try:
         return pickler().dumps(result)
@@ -223,8 +224,8 @@ def main(fd, path):
     while True:
         try:
             params, fold = pickle.loads(pipe.recv_bytes())
-            job = job or _load(path)
-            pipe.send_bytes(_portable(job.run(params, fold)))
+            job = job or load(path)[0]
+            pipe.send_bytes(portable(job.run(params, fold)))
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return
 
