@@ -37,7 +37,8 @@ class Loops(libraries.Case):
         self.env = {"LEARN_NOTES": self.path("notes")}
         self.d = self.driver()
         self.worker(self.d, "--slots", "2", env=self.env)
-        x = self.search(library, optimizer={"algorithm": "asha"}, resource={"min": 1, "max": 3}, points=[{"lr": r} for r in RATES[library]], limits={"trials": 3, "retries": 0})
+        x = self.search(library, optimizer={"algorithm": "asha"}, resource={"min": 1, "max": 3},
+                        points=[{"lr": r} for r in RATES[library]], limits={"trials": 3, "retries": 0})
         self.d.wait_state(x, timeout=120)
         best = self.d.get(f"/api/v1/experiments/{x}/best")
         self.assertEqual((best["step"], best["attempt"]), (3, 2))

@@ -137,6 +137,8 @@ class Scores(libraries.Case):
         self.assertEqual(chosen.best_index_, int(np.argmin(chosen.cv_results_["mean_test_hits"])))
         self.assertFalse(hasattr(chosen, "best_score_"))
         self.assertFalse(hasattr(MagpieSearchCV(svm(), GRID, n_iter=2, refit=False).fit(X, y), "best_estimator_"))
+        unled = MagpieSearchCV(svm(), GRID, n_iter=2, refit=False, scoring=["accuracy", "roc_auc"]).fit(X, y)
+        self.assertIn("mean_test_roc_auc", unled.cv_results_)
 
 
 class Failures(libraries.Case):

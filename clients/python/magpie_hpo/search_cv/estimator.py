@@ -128,13 +128,13 @@ class MagpieSearchCV(BaseSearchCV):
         names = {n: n for n in self.scoring} if not isinstance(self.scoring, dict) else self.scoring
         self.scorer_ = {n: check_scoring(self.estimator, scoring=s) for n, s in names.items()}
         self.multimetric_ = True
-        if callable(self.refit):
+        if callable(self.refit) or self.refit is False:
             self._metric = next(iter(names))
         elif self.refit in names:
             self._metric = self.refit
         else:
-            raise ValueError(f"with several metrics refit must name the one to search by, one of {', '.join(names)} (or be a "
-                             f"callable; then the first leads the search), not {self.refit!r}")
+            raise ValueError(f"with several metrics refit must name the one to search by, one of {', '.join(names)} (or be False "
+                             f"or a callable; then the first leads the search), not {self.refit!r}")
         return self.scorer_
 
     def _search(self, job, points):
@@ -202,10 +202,16 @@ class MagpieSearchCV(BaseSearchCV):
     def _leading(self, result):
         """The metric that leads the search."""
         if self._metric is None:
-            self.multimetric_ = list(result["test"]) != [METRIC]
-            if self.multimetric_ and not callable(self.refit) and self.refit not in result["test"]:
-                raise ValueError(f"scoring returns several metrics: refit must name one of {', '.join(result['test'])}, not {self.refit!r}")
-            self._metric = METRIC if not self.multimetric_ else next(iter(result["test"])) if callable(self.refit) else self.refit
+            names = list(result["test"])
+            self.multimetric_ = names != [METRIC]
+            if not self.multimetric_:
+                self._metric = METRIC
+            elif callable(self.refit) or self.refit is False:
+                self._metric = names[0]
+            elif self.refit in names:
+                self._metric = self.refit
+            else:
+                raise ValueError(f"scoring returns several metrics: refit must name one of {', '.join(names)}, not {self.refit!r}")
         return self._metric
 
     def _failed(self, result):
