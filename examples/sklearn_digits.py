@@ -4,7 +4,7 @@
 MAGPIE) and starts what it needs for its time."""
 import sys
 
-from magpie_hpo.search_cv import MagpieSearchCV
+from magpie_hpo import MagpieSearchCV
 from scipy.stats import loguniform
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split

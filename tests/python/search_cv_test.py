@@ -16,7 +16,7 @@ from harness import wait_until
 if libraries.here:
     import joblib
     import numpy as np
-    from magpie_hpo.search_cv import MagpieSearchCV
+    from magpie_hpo import MagpieSearchCV
     from magpie_hpo.search_cv.points import Points
     from scipy import stats
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -176,6 +176,39 @@ class Failures(libraries.Case):
         killer.join()
         calm = MagpieSearchCV(Moody(), {"c": [0.5, 1.0]}, algorithm="grid", cv=3).fit(X, y)
         self.assertEqual(list(search.cv_results_["mean_test_score"]), list(calm.cv_results_["mean_test_score"]))
+
+
+KILLED = """
+import time
+from magpie_hpo import MagpieSearchCV
+from sklearn.dummy import DummyClassifier
+
+class Slow(DummyClassifier):
+    def fit(self, X, y):
+        open(NOTE, "w").close()
+        time.sleep(1000)
+
+MagpieSearchCV(Slow(), {"random_state": [1, 2]}, algorithm="grid", cv=2, n_jobs=2).fit([[0], [1]] * 20, [0, 1] * 20)
+"""
+
+
+class Endings(libraries.Case):
+    def begin(self):
+        p = self.start([sys.executable, self.write("search.py", KILLED.replace("NOTE", repr(self.path("note"))))], "search")
+        wait_until(lambda: os.path.exists(self.path("note")))
+        self.assertGreater(len(harness.living()), 2)
+        return p
+
+    def test_a_search_that_is_killed_leaves_nothing_running(self):
+        self.begin().kill()
+        harness.wait_gone()
+
+    def test_ctrl_c_ends_a_search_and_all_that_it_started(self):
+        p = self.begin()
+        p.signal(signal.SIGINT)
+        self.assertNotEqual(p.wait(), 0)
+        self.assertIn("KeyboardInterrupt", p.stderr())
+        harness.wait_gone()
 
 
 class Asynchronous(libraries.Case):

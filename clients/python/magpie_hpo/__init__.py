@@ -29,7 +29,8 @@ __all__ = ["AblationConfig", "AblationStudy", "Asked", "CheckpointDir", "Client"
 
 _MODULES = ("ablation", "config", "experiment", "optimizer")
 _LATER = {"ablation": ("AblationStudy",), "client": ("Asked", "Client", "Experiment"), "config": ("AblationConfig", "HyperparameterOptConfig"), "searchspace": ("Searchspace",),
-          "transport": ("Conflict", "Denied", "HttpError", "Invalid", "NotFound", "Unreachable")}
+          "transport": ("Conflict", "Denied", "HttpError", "Invalid", "NotFound", "Unreachable"),
+          "search_cv": ("MagpieSearchCV",)}  # not in __all__: it needs scikit-learn
 
 
 def __getattr__(name: str) -> Any:

@@ -10,6 +10,7 @@ import tempfile
 from ..client import Client
 from ..errors import MagpieError
 from ..transport import Invalid
+from .units import with_parent
 
 READY = 30.0  # seconds for a driver to start
 PATIENCE = 120.0  # seconds in which a driver that went away must be back
@@ -41,7 +42,7 @@ def _own_driver():
     try:
         p = subprocess.Popen([_program(), "driver", "--data", os.path.join(folder, "data"), "--http", "127.0.0.1:0",
                               "--listen", f"ipc://{folder}/nng", "--durability", "normal"], stdout=subprocess.PIPE,
-                             stdin=subprocess.DEVNULL, text=True, env={"MAGPIE_LOG": "error", **os.environ})
+                             stdin=subprocess.DEVNULL, text=True, env={"MAGPIE_LOG": "error", **os.environ}, preexec_fn=with_parent)
         yield _ready(p)
     finally:
         if p is not None:

@@ -4,9 +4,11 @@
 A process that dies (killed, out of memory) costs its unit another try in a fresh process; after the
 third death the unit has failed with that as its reason.
 """
+import ctypes
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,14 @@ from multiprocessing import connection
 
 TRIES = 3
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+_libc = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
+
+
+def with_parent():
+    """For a new process: it ends when the thread that searches does, however that ends."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 class Job:
@@ -86,7 +96,8 @@ class _Process:
         mine, theirs = connection.Pipe()
         with theirs:
             self._p = subprocess.Popen([sys.executable, "-m", "magpie_hpo.search_cv.units", str(theirs.fileno()), path],
-                                       pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL)
+                                       pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL,
+                                       preexec_fn=with_parent)
         self.pipe, self.unit, self.tries = mine, None, 0
 
     def give(self, unit, tries):
@@ -219,6 +230,7 @@ def portable(result):
 
 
 def main(fd, path):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that searches: it ends this one
     job = None
     pipe = connection.Connection(int(fd))
     while True:
