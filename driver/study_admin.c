@@ -167,6 +167,10 @@ static enum mag_status check_limits(const struct study *s, const struct spec_lim
                         "/trials: is the new total; the experiment has created %lld %s already",
                         (long long)s->n_points, study_folds(s) > 1 ? "points" : "trials");
     }
+    if (limits->trials > SPEC_TRIALS_MAX / study_folds(s)) {
+        return mag_fail(err, MAG_INVALID, "/trials: %lld points of %d folds are more than %d trials",
+                        (long long)limits->trials, study_folds(s), SPEC_TRIALS_MAX);
+    }
     if (limits->time_ms > 0 && limits->time_ms <= up_ms) {
         return mag_fail(err, MAG_INVALID,
                         "/time: is the new total; the experiment has run for %.10g s already, give "

@@ -302,6 +302,9 @@ static void adopt_resume(struct hyperband_sync *h, const struct opt_suggestion *
 {
     struct sync_trial *t = sync_trials_of(&h->trials, s->trial);
     struct bracket *b = t->bracket;
+    if (b != NULL && b == h->open && !can_close(h)) {
+        return; /* none of our doing: its rung still runs */
+    }
     if (b != NULL && b == h->open) { /* the limit of trials closes the first rung */
         b->n0 = b->started;
         b->size = b->started;

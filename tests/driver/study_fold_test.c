@@ -258,6 +258,22 @@ Test(study_fold, a_point_runs_again_with_all_its_folds)
     lab_close(&l);
 }
 
+Test(study_fold, an_extension_counts_points_and_keeps_within_the_limit_of_trials)
+{
+    struct lab l;
+    lab_open(&l, FOLDS("'limits': {'trials': 2}"), true);
+    for (int i = 0; i < 6; i++) {
+        run(&l, 0.5);
+    }
+    cr_assert_eq(lab_simple(&l, EV_EXTEND, 0, "{'trials': 1}"), MAG_INVALID);
+    cr_assert_str_eq(l.err.text,
+                     "/trials: is the new total; the experiment has created 2 points already");
+    cr_assert_eq(lab_simple(&l, EV_EXTEND, 0, "{'trials': 3333333}"), MAG_OK, "%s", l.err.text);
+    cr_assert_eq(lab_simple(&l, EV_EXTEND, 0, "{'trials': 3333334}"), MAG_INVALID);
+    cr_assert_eq(ask(&l), 7);
+    lab_close(&l);
+}
+
 /* ---- the refit ---- */
 
 static void search(struct lab *l, int points)

@@ -33,6 +33,9 @@ const char *lab_search(int which)
         SEARCH("['DOUBLE', [0, 1]]",
                "{'algorithm': 'nsga2', 'population': 6}, 'outcome_constraints': [{'metric': 'm', "
                "'min': 0.2}]"),
+        SEARCH("['DOUBLE', [0, 1]]",
+               "{'algorithm': 'random'}, 'validation': {'folds': 3}, 'early_stopping': {'rule': "
+               "'wilcoxon'}"),
     };
 #undef SEARCH
     return searches[(unsigned)which % LAB_SEARCHES];

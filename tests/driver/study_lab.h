@@ -29,7 +29,7 @@ struct lab {
 /* True while a record is replayed: nothing may be decided then. */
 extern bool lab_replaying;
 /* One search for each algorithm, with short rungs and limits that bite; any number, modulo. */
-#define LAB_SEARCHES 6
+#define LAB_SEARCHES 7
 const char *lab_search(int which);
 /* `spec` is JSON with ' for ". Aborts when it does not parse. */
 struct spec *lab_spec(const char *text);
