@@ -15,6 +15,8 @@
 
 #define TAGS_MAX 64     /* tags; labels */
 #define TAG_MAX 128     /* bytes of a tag, a label, a metric's name */
+#define EVENT_TAG_MAX 256  /* bytes of a tag in event files */
+#define OFFSET_MAX 1000000 /* added to the steps of one */
 #define METRICS_MAX 64  /* regular expressions */
 #define NOTES_MAX 65536 /* bytes of notes */
 #define URL_MAX 2048    /* bytes of a webhook's address */
@@ -117,12 +119,32 @@ static void read_requires(struct spec_requires *r, const json_t *doc, struct mjs
 
 /* ---- metrics ---- */
 
-static void check_regex(const char *name, const json_t *v, struct mjson_issues *is)
+/* {"tensorboard": tag, "offset": n}: from the event files that the program writes. */
+static void check_tag(const char *name, const json_t *v, struct mjson_issues *is)
+{
+    static const char *const keys[] = {"tensorboard", "offset", NULL};
+    char *at = mjson_pointer("/metrics", name);
+    mjson_check_keys(v, keys, at, is);
+    free(spec_text(v, at, "tensorboard", EVENT_TAG_MAX, false, NULL, is));
+    (void)spec_int(v, at, "offset", -OFFSET_MAX, OFFSET_MAX, 0, is);
+    if (strcmp(name, "step") == 0) {
+        mjson_issue(is, at, "an event file's scalars have their own steps: leave \"step\" out, "
+                            "or shift a metric's steps with its \"offset\"");
+    }
+    free(at);
+}
+
+static void check_metric(const char *name, const json_t *v, struct mjson_issues *is)
 {
     regex_t re;
     struct mag_err err = {0};
+    if (json_is_object(v)) {
+        check_tag(name, v, is);
+        return;
+    }
     if (!json_is_string(v)) {
-        mjson_issue_at(is, "/metrics", name, "must be a regular expression of 1 to %d bytes",
+        mjson_issue_at(is, "/metrics", name,
+                       "must be a regular expression of 1 to %d bytes, or {\"tensorboard\": TAG}",
                        PATTERN_BYTES_MAX);
         return;
     }
@@ -151,7 +173,7 @@ static void read_metrics(struct spec *s, const json_t *doc, struct mjson_issues 
     }
     json_object_foreach(o, name, v)
     {
-        check_regex(name, v, is);
+        check_metric(name, v, is);
     }
     s->metrics = json_incref(o);
 }

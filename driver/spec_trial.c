@@ -194,11 +194,28 @@ static void check_env(const struct walk *w, json_t *env)
     }
 }
 
+/* A folder below the trial's own: what lies elsewhere would be several trials'. */
+static void check_tensorboard(const struct walk *w, const json_t *v)
+{
+    const char *path = json_string_value(v);
+    if (v == NULL) {
+        return;
+    }
+    bool inside = path != NULL && path[0] != '\0' && path[0] != '/' &&
+                  json_string_length(v) <= PATH_BYTES_MAX && strstr(path, "..") == NULL;
+    if (!inside) {
+        mjson_issue(w->is, "/trial/tensorboard",
+                    "must be a folder below the trial's own ($MAGPIE_TRIAL_DIR), such as \"logs\", "
+                    "or \".\" for all of it");
+    }
+}
+
 static void check_around(struct spec *s, const struct walk *w, const json_t *trial)
 {
     const json_t *cwd = json_object_get(trial, "cwd");
     const char *path = json_string_value(cwd);
     check_env(w, json_object_get(trial, "env"));
+    check_tensorboard(w, json_object_get(trial, "tensorboard"));
     if (cwd != NULL &&
         (path == NULL || path[0] == '\0' || json_string_length(cwd) > PATH_BYTES_MAX)) {
         mjson_issue(w->is, "/trial/cwd", "must be a folder of the worker's host, such as \"/srv/me\"");
@@ -212,8 +229,8 @@ static void check_around(struct spec *s, const struct walk *w, const json_t *tri
 
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const command_keys[] = {"command", "env", "cwd", "grace", NULL};
-    static const char *const executor_keys[] = {"executor", "env", "cwd", "grace", NULL};
+    static const char *const command_keys[] = {"command", "env", "cwd", "grace", "tensorboard", NULL};
+    static const char *const executor_keys[] = {"executor", "env", "cwd", "grace", "tensorboard", NULL};
     static const char *const all_keys[] = {"program", "command", "executor", NULL};
     const json_t *trial = json_object_get(doc, "trial");
     if (!spec_object(trial, "/trial", is)) {

@@ -50,6 +50,7 @@ enum run_state {
 enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
 
 struct board;
+struct follow;
 struct slot;
 struct executor;
 struct said;
@@ -98,6 +99,7 @@ struct run {
     json_t *checkpoint_meta;
 
     struct board *board; /* its event files; NULL = none are wanted, or it has not begun */
+    struct follow *follow; /* event files that its program writes; NULL = none are read */
     json_t *untold;      /* points of an older attempt that are in no event file, or NULL */
 
     /* how it ends */
@@ -279,6 +281,13 @@ json_t *board_untold_in(struct storage *s, const char *trial_key, const char *ch
 /* The run has its result: its last event file into `out`; returns the key, malloc'ed, or NULL. */
 char *board_end(struct run *r, struct buf *out);
 void board_free(struct run *r);
+
+/* ---- follow.c ---- */
+/* The program begins, when the experiment reads metrics from event files. */
+void follow_begin(struct run *r);
+/* The program is done: reads what is left, before how it ended is decided. */
+void follow_end(struct run *r);
+void follow_free(struct run *r);
 
 /* ---- session.c ---- */
 enum mag_status session_start(struct session **ret, struct app *a,

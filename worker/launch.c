@@ -199,6 +199,7 @@ static void start_limits(struct run *r)
 {
     r->state = RUN_RUNNING;
     board_begin(r);
+    follow_begin(r);
     if (r->grant.trial_time_ms > 0) {
         const struct timeval tv = {.tv_sec = r->grant.trial_time_ms / 1000,
                                    .tv_usec = r->grant.trial_time_ms % 1000 * 1000};

@@ -412,6 +412,9 @@ enum mag_status lines_create(struct lines **ret, const json_t *patterns, const c
     json_t *v = NULL;
     json_object_foreach((json_t *)(uintptr_t)patterns, name, v)
     {
+        if (json_is_object(v)) {
+            continue; /* from event files: follow.c */
+        }
         enum mag_status st = add_pattern(l, name, v, err);
         if (st != MAG_OK) {
             lines_destroy(l);

@@ -35,7 +35,7 @@ struct lines_handler {
 
 struct lines;
 /* `patterns` is {"metric": "regular expression"} or NULL: the first group (else the whole match) is
- * the number. A match of `objective` ends a step; a pattern named "step" gives its number,
+ * the number; objects in it are not ours. A match of `objective` ends a step; a pattern named "step" gives its number,
  * otherwise steps count from `first_step`. INVALID names the pattern that is none. */
 enum mag_status lines_create(struct lines **ret, const json_t *patterns, const char *objective,
                              int64_t first_step, const struct lines_handler *handler,

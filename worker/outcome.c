@@ -252,6 +252,7 @@ void run_finish(struct run *r, int status)
         return;
     }
     struct app *a = r->app;
+    follow_end(r);
     bool began = r->state != RUN_FETCHING && r->state != RUN_WAITING;
     r->state = RUN_PUBLISHING;
     (void)event_del(r->time_limit);

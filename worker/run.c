@@ -210,6 +210,7 @@ void run_free(struct run *r)
     child_destroy(r->child);
     lines_destroy(r->lines);
     board_free(r);
+    follow_free(r);
     json_decref(r->untold);
     outlog_close(&r->log);
     masks_destroy(r->masks);

@@ -166,5 +166,63 @@ class EventFiles(harness.Case):
         self.assertIn("pip install tensorboard", p.stderr())
 
 
+# As PyTorch writes (tensorboardX is its writer), as TF2 does (tensors), in two folders, with a torn record in the middle.
+WRITER = """import os, sys
+from tensorboardX import SummaryWriter
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+logs = os.environ["MAGPIE_TRIAL_DIR"] + "/logs"
+torch, keras = SummaryWriter(logs), EventFileWriter(logs + "/validation")
+for step in range(4):
+    torch.add_scalar("loss", 1 / (step + 1), step + 1)
+    torch.add_text("notes", "not a number", step + 1)
+    torch.add_histogram("weights", [1.0, 2.0], step + 1)
+    torch.flush()
+    keras.add_event(Event(step=step, wall_time=1.0, summary=scalar_pb("epoch_acc", step / 4)))
+    keras.flush()
+keras.close()
+with open([os.path.join(logs, n) for n in os.listdir(logs) if "tfevents" in n][0], "ab") as f:
+    f.write(b"\\x18\\0\\0\\0")  # a record that never came whole
+"""
+
+
+class Sources(harness.Case):
+    def search(self, **trial):
+        python = harness.python_env("boards")
+        d = self.driver()
+        w = self.worker(d, "--slots", "1")
+        x = d.submit({"objective": {"metric": "acc", "direction": "max"}, "searchspace": {"x": ["DOUBLE", [0, 1]]},
+                      "metrics": {"acc": {"tensorboard": "validation/epoch_acc", "offset": 1}}, "limits": {"trials": 1},
+                      "trial": {"command": [python, "-c", WRITER], **trial}})
+        d.wait_state(x)
+        w.stop()
+        points = d.get(f"/api/v1/experiments/{x}/trials/1/metrics")["metrics"]
+        return d.trials(x)[0], {p["step"]: p["values"] for p in points}
+
+    def test_scalars_of_the_program_s_event_files_are_its_reports(self):
+        trial, steps = self.search(tensorboard="logs")
+        self.assertEqual((trial["state"], trial["value"]), ("completed", 0.75))
+        self.assertEqual(sorted(steps), [1, 2, 3, 4])
+        for step, values in steps.items():
+            self.assertEqual(values["acc"], (step - 1) / 4)
+            self.assertAlmostEqual(values["loss"], 1 / step, places=6)
+            self.assertEqual(set(values), {"acc", "loss"})
+
+    def test_without_a_folder_only_what_is_named_counts(self):
+        trial, steps = self.search()
+        self.assertEqual(trial["state"], "completed")
+        self.assertEqual(steps, {s: {"acc": (s - 1) / 4} for s in (1, 2, 3, 4)})
+
+    def test_faults_in_the_file_are_named_with_their_place(self):
+        spec = {"objective": {"metric": "acc", "direction": "max"}, "searchspace": {"x": ["DOUBLE", [0, 1]]},
+                "metrics": {"acc": {"tensorbord": "acc"}, "step": {"tensorboard": "s"}, "b": {"tensorboard": "b", "offset": "1"}},
+                "trial": {"command": ["true"], "tensorboard": "/logs"}, "tensorboard": 1}
+        p = self.magpie("validate", self.write("bad.json", spec), status=2)
+        for part in ("/metrics/acc", "tensorboard", "/metrics/step", "/metrics/b/offset", "/trial/tensorboard", "MAGPIE_TRIAL_DIR",
+                     "/tensorboard"):
+            self.assertIn(part, p.stdout() + p.stderr())
+
+
 if __name__ == "__main__":
     harness.main()
