@@ -119,7 +119,7 @@ class Limits(harness.Case):
         self.assertIn("it wrote more than 300 MiB of output (limits.output)", t["reason"])
         with open(f"/proc/{w.pid}/status") as f:
             peak = next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
-        self.assertLess(peak, 200 << 10, "KiB of the worker")
+        self.assertLess(peak, 290 << 10, "KiB of the worker: less than it read, also where freed memory is kept for a sanitizer")
         size = sum(os.path.getsize(os.path.join(p, n)) for p, _, names in os.walk(self.tmp) for n in names)
         self.assertLess(size, 64 << 20)
 
