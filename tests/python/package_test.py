@@ -177,6 +177,20 @@ class Inside(harness.Case):
         self.assertEqual([s[:2] for s in said.said if s[0] != "report"],
                          [("checkpoint", 5), ("checkpoint", 7), ("result", "paused")])
 
+    def test_the_report_at_the_budget_leaves_behind_its_checkpoint(self):
+        said = Fake(budget=2, checkpoint_dir=self.path("c"))
+        with trial_module.Trial(said, {}) as t:
+            for epoch in t.epochs(state={"a": 1}):
+                t.report(epoch, a=epoch)
+        self.assertEqual([s[:2] for s in said.said],
+                         [("report", 1), ("checkpoint", 1), ("checkpoint", 2), ("report", 2), ("result", "completed")])
+        said = Fake(budget=1, checkpoint_dir=self.path("d"))
+        with trial_module.Trial(said, {}) as t:
+            for epoch in t.epochs(state={"a": 1}):
+                t.report(epoch, a=epoch)
+                break  # whatever the script does, the report is not lost
+        self.assertEqual([s[:2] for s in said.said], [("report", 1), ("result", "completed")])
+
     def test_half_a_checkpoint_is_none(self):
         said = Fake(checkpoint_dir=self.path("c"))
         t = trial_module.Trial(said, {})

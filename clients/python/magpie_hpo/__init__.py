@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from .searchspace import Searchspace
     from .transport import Conflict, Denied, HttpError, Invalid, NotFound, Unreachable
 
-__all__ = ["AblationConfig", "AblationStudy", "Asked", "CheckpointDir", "Client", "ConfigurationError", "Conflict", "Denied", "EarlyStopException", "Experiment", "HttpError",
-           "HyperparameterOptConfig", "Invalid", "MagpieError", "NotFound", "Params", "ProtocolError", "Reporter", "Searchspace", "Stopped",
-           "Trial", "Unreachable", "__version__", "ablation", "config", "current", "experiment", "optimizer", "trial"]
+__all__ = ["AblationConfig", "AblationStudy", "Asked", "CheckpointDir", "Client", "ConfigurationError", "Conflict",
+           "Denied", "EarlyStopException", "Experiment", "HttpError", "HyperparameterOptConfig", "Invalid",
+           "MagpieError", "NotFound", "Params", "ProtocolError", "Reporter", "Searchspace", "Stopped", "Trial",
+           "Unreachable", "__version__", "ablation", "config", "current", "experiment", "optimizer", "trial"]
 
 _MODULES = ("ablation", "config", "experiment", "optimizer")
-_LATER = {"ablation": ("AblationStudy",), "client": ("Asked", "Client", "Experiment"), "config": ("AblationConfig", "HyperparameterOptConfig"), "searchspace": ("Searchspace",),
+_LATER = {"ablation": ("AblationStudy",), "client": ("Asked", "Client", "Experiment"),
+          "config": ("AblationConfig", "HyperparameterOptConfig"), "searchspace": ("Searchspace",),
           "transport": ("Conflict", "Denied", "HttpError", "Invalid", "NotFound", "Unreachable"),
           "search_cv": ("MagpieSearchCV",)}  # not in __all__: it needs scikit-learn
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import types
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Type
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
 from . import channel as _channel
 from . import state
@@ -159,6 +159,8 @@ class Trial:
         self._checkpointed: Dict[int, CheckpointDir] = {}
         self._result: Dict[str, _channel.Number] = {}
         self._epoch: Optional[int] = None
+        self._holds = False  # at the budget: its report waits, so that no promotion overtakes the checkpoint
+        self._held: List[Tuple[int, Dict[str, _channel.Number]]] = []
         self._asked = False  # the script asks should_stop() or uses epochs()
         self._warned = False  # a report came after the order
         self._obeyed: Optional[str] = None  # the order that ended it
@@ -194,8 +196,18 @@ class Trial:
             raise ValueError(f"step {step} after step {self.step}: steps rise")
         values = numbers({**metrics, **more} if metrics else more)
         self._obey_at_report()
-        self._channel.report(step, values)
         self.step = step
+        if self._holds:
+            self._held.append((step, values))
+        else:
+            self._channel.report(step, values)
+
+    def _release(self) -> None:
+        """Reports that waited for their checkpoint leave."""
+        self._holds = False
+        held, self._held = self._held, []
+        for step, values in held:
+            self._channel.report(step, values)
 
     def _obey_at_report(self) -> None:
         """A script that never asks is ended at the second report after an order."""
@@ -265,12 +277,16 @@ class Trial:
                 self._obeyed = self.order
                 return
             self._epoch = epoch
-            yield epoch
-            self._epoch = None
-            order = self.order
-            due = epoch == last or epoch % self.checkpoint_every == 0 or order == "pause"
-            if objects and due and order != "stop" and self.keeps_checkpoints and epoch not in self._checkpointed:
-                self.save(epoch, **objects)
+            self._holds = bool(objects) and epoch == self.budget and self.keeps_checkpoints
+            try:
+                yield epoch
+                self._epoch = None
+                order = self.order
+                due = epoch == last or epoch % self.checkpoint_every == 0 or order == "pause"
+                if objects and due and order != "stop" and self.keeps_checkpoints and epoch not in self._checkpointed:
+                    self.save(epoch, **objects)
+            finally:
+                self._release()
 
     # ---- folders ----
     @property
@@ -303,6 +319,7 @@ class Trial:
             return False
         if error is None or isinstance(error, Stopped) or (isinstance(error, SystemExit) and error.code in (None, 0)):
             self._ended = True
+            self._release()
             self._channel.result(self.status, self._result)
             return isinstance(error, Stopped)
         if isinstance(error, Exception):
