@@ -7,6 +7,7 @@
  */
 #include "base/alloc.h"
 #include "optimizers/gp_acq.h"
+#include "optimizers/gp_basin.h"
 #include "optimizers/gp_data.h"
 #include "optimizers/gp_domain.h"
 #include "optimizers/gp_model.h"
@@ -29,8 +30,10 @@
 #define FIT_EVALS 60    /* evaluations of a fit from nothing */
 #define PENDING_CAP 128 /* pending trials in the model: the newest */
 #define ELITE 5
-#define REGION_PARAMS 10        /* a trust region pays from so many parameters on */
-#define LOCAL_EVALS 40          /* evaluations of the fit of a local model */
+#define REGION_PARAMS 10 /* a trust region pays from so many parameters on */
+#define LOCAL_EVALS 40   /* evaluations of the fit of a local model */
+#define CROWD 4 /* so many trials running leave some to look elsewhere before the search settles   \
+                 */
 #define FEASIBLE_MARGIN (-0.05) /* greatest number of a feasible point, in mean violations */
 
 enum acquisition { ACQ_LOGEI = 0, ACQ_THOMPSON = 1, ACQ_BOUND = 2 };
@@ -105,6 +108,8 @@ struct memo {
     double reach; /* of the warp of values */
 };
 
+enum { OF_OBJECTIVE = 0, OF_VIOLATION = 1, OF_THINNED = 2, MEMOS = 3 };
+
 struct gp_sampler {
     struct gp_domain domain;
     uint64_t seed;
@@ -118,7 +123,7 @@ struct gp_sampler {
     double **others; /* coordinates of earlier experiments' trials */
     int n_others, cap_others;
     bool infeasible_seen;
-    struct memo *memo; /* objective, violation */
+    struct memo *memo; /* MEMOS of them */
 };
 
 static enum mag_status sampler_init(void *self, const struct sampler_config *cfg,
@@ -137,8 +142,8 @@ static enum mag_status sampler_init(void *self, const struct sampler_config *cfg
                 (v[OPTION_REGION] == REGION_AUTO && s->domain.n >= REGION_PARAMS);
     s->history = (int)v[OPTION_HISTORY];
     s->fantasies = (int)v[OPTION_FANTASIES];
-    s->memo = xcalloc(2, sizeof(*s->memo));
-    for (int i = 0; i < 2; i++) {
+    s->memo = xcalloc(MEMOS, sizeof(*s->memo));
+    for (int i = 0; i < MEMOS; i++) {
         s->memo[i].theta = xcalloc((size_t)s->domain.d + 2, sizeof(double));
     }
     return MAG_OK;
@@ -156,7 +161,7 @@ static void sampler_fini(void *self)
     for (int i = 0; i < s->n_others; i++) {
         free(s->others[i]);
     }
-    for (int i = 0; s->memo != NULL && i < 2; i++) {
+    for (int i = 0; s->memo != NULL && i < MEMOS; i++) {
         free(s->memo[i].theta);
     }
     free(s->trials.at);
@@ -358,6 +363,7 @@ struct training {
     int *pick;
     double *y, *z; /* raw, and as the process sees them */
     double slopes; /* of the warp: gp_data_targets */
+    double level;  /* values below it are not seen */
     int m;
 };
 
@@ -366,6 +372,7 @@ static void training_room(struct training *t, int count)
     t->pick = xcalloc((size_t)count + 1, sizeof(*t->pick));
     t->y = xcalloc((size_t)count + 1, sizeof(*t->y));
     t->z = xcalloc((size_t)count + 1, sizeof(*t->z));
+    t->level = -INFINITY;
 }
 
 static void training_init(const struct gp_sampler *s, struct training *t, int64_t trial, int count,
@@ -439,7 +446,7 @@ static void refit(const struct gp_sampler *s, int64_t trial, int count, bool of_
 /* Hyperparameters for the observations so far, from the memo where it has them. */
 static const double *theta_for(const struct gp_sampler *s, int64_t trial, bool of_violation)
 {
-    struct memo *memo = &s->memo[of_violation];
+    struct memo *memo = &s->memo[of_violation ? OF_VIOLATION : OF_OBJECTIVE];
     int count = fitted_count(s->n_obs);
     if (memo->count != count || (s->objectives > 1 && !of_violation)) {
         refit(s, trial, count, of_violation, memo);
@@ -536,6 +543,122 @@ static void local_training(const struct gp_sampler *s, struct training *t, doubl
     free(x);
 }
 
+/* ---- a look elsewhere ---- */
+
+/* At most `cap` of the first `count` results, and which they are. */
+struct subset {
+    struct gp_results r;
+    const double **x;
+    double *y;
+    int *pick;
+};
+
+static void subset_init(const struct gp_sampler *s, struct subset *u, int count, int cap)
+{
+    u->pick = xcalloc((size_t)count + 1, sizeof(*u->pick));
+    u->y = xcalloc((size_t)count + 1, sizeof(*u->y));
+    u->x = xcalloc((size_t)count + 1, sizeof(*u->x));
+    numbers(s, 0, count, u->y);
+    int n = gp_data_pick(u->y, count, cap, u->pick);
+    for (int i = 0; i < n; i++) {
+        u->x[i] = s->obs[u->pick[i]].at;
+        u->y[i] = u->y[u->pick[i]];
+    }
+    u->r = (struct gp_results){.domain = &s->domain, .x = u->x, .y = u->y, .n = n};
+}
+
+static void subset_fini(struct subset *u)
+{
+    free(u->pick);
+    free(u->y);
+    free(u->x);
+}
+
+static bool may_look_elsewhere(const struct gp_sampler *s)
+{
+    return s->objectives == 1 && !s->infeasible_seen && s->domain.d == s->domain.n &&
+           s->acquisition == ACQ_LOGEI && s->n_obs >= 2 * (s->domain.n + 2);
+}
+
+bool gp_sampler_settled(const void *self)
+{
+    const struct gp_sampler *s = self;
+    if (!may_look_elsewhere(s)) {
+        return false;
+    }
+    struct subset u;
+    int best = 0;
+    subset_init(s, &u, s->n_obs, s->history);
+    for (int i = 0; i < u.r.n; i++) {
+        best = u.y[i] < u.y[best] ? i : best;
+    }
+    bool settled = gp_basin_settled(&u.r, best);
+    subset_fini(&u);
+    return settled;
+}
+
+/* Three trials of four once the search has settled; one of four before, while many run. */
+static bool is_elsewhere(const struct gp_sampler *s, int64_t trial, int n_pending)
+{
+    if (trial % 4 == 0 || !may_look_elsewhere(s)) {
+        return false;
+    }
+    return (n_pending >= CROWD && trial % 4 == 1) || gp_sampler_settled(s);
+}
+
+/* Results of which no two are close to each other; picks are places in the subset. */
+static void thin(struct training *t, const struct subset *u)
+{
+    training_room(t, u->r.n);
+    t->m = gp_basin_thin(&u->r, t->pick);
+    for (int i = 0; i < t->m; i++) {
+        t->y[i] = u->y[t->pick[i]];
+    }
+    (void)gp_data_targets(t->y, t->m, 1, t->z);
+}
+
+/* Hyperparameters of thinned results, from the memo where it has them. */
+static const double *thinned_theta(const struct gp_sampler *s)
+{
+    struct memo *memo = &s->memo[OF_THINNED];
+    int count = fitted_count(s->n_obs);
+    if (memo->count != count) {
+        struct training t;
+        struct subset u;
+        subset_init(s, &u, count, FIT_CAP);
+        thin(&t, &u);
+        struct gp *gp = gp_create(s->domain.d, s->domain.kind, t.m, 1);
+        for (int i = 0; i < t.m; i++) {
+            gp_add(gp, u.x[t.pick[i]], t.z[i]);
+        }
+        gp_theta_default(s->domain.d, memo->theta);
+        (void)gp_fit(gp, memo->theta, FIT_EVALS);
+        memo->count = count;
+        gp_destroy(gp);
+        training_fini(&t);
+        subset_fini(&u);
+    }
+    return memo->theta;
+}
+
+/* Thinned results in which what the basins hide is as good as the best outside. */
+static void elsewhere_training(const struct gp_sampler *s, struct training *t, double *theta,
+                               struct gp_basins *basins)
+{
+    struct subset u;
+    subset_init(s, &u, s->n_obs, s->history);
+    thin(t, &u);
+    memcpy(theta, thinned_theta(s), ((size_t)s->domain.d + 2) * sizeof(*theta));
+    gp_basins_init(basins, &u.r, t->pick, t->m, t->z, theta);
+    t->level = basins->level;
+    for (int i = 0; i < t->m; i++) {
+        t->y[i] = fmax(t->y[i], t->level);
+        t->pick[i] = u.pick[t->pick[i]];
+    }
+    (void)gp_data_targets(t->y, t->m, 1, t->z);
+    subset_fini(&u);
+}
+
 /* ---- a proposal ---- */
 
 /* The least posterior mean at the top budget over the training points (feasible ones where there
@@ -590,11 +713,14 @@ static int elite_of(const struct gp_sampler *s, const struct training *t, double
 {
     struct ranked *r = xcalloc((size_t)t->m + 1, sizeof(*r));
     int n = 0;
+    int m = 0;
     for (int i = 0; i < t->m; i++) {
-        r[i] = (struct ranked){violation_of(s, &s->obs[t->pick[i]]), t->z[i], i};
+        if (!(s->obs[t->pick[i]].values[0] < t->level)) {
+            r[m++] = (struct ranked){violation_of(s, &s->obs[t->pick[i]]), t->z[i], i};
+        }
     }
-    qsort(r, (size_t)t->m, sizeof(*r), by_rank);
-    for (int i = 0; i < t->m && n < ELITE; i++) {
+    qsort(r, (size_t)m, sizeof(*r), by_rank);
+    for (int i = 0; i < m && n < ELITE; i++) {
         gp_domain_raw(&s->domain, s->obs[t->pick[r[i].i]].at,
                       elite + (size_t)n * (size_t)s->domain.n);
         n++;
@@ -605,7 +731,7 @@ static int elite_of(const struct gp_sampler *s, const struct training *t, double
 
 /* Where the point of `trial` is searched: everywhere, or in the trust region around the best. */
 static void search(const struct gp_sampler *s, int64_t trial, const struct training *t,
-                   const struct gp_acq *acq, double *raw)
+                   const struct gp_acq *acq, const struct gp_basins *basins, double *raw)
 {
     size_t n = (size_t)s->domain.n;
     double *work = xcalloc((ELITE + 2) * n + 1, sizeof(*work));
@@ -615,7 +741,7 @@ static void search(const struct gp_sampler *s, int64_t trial, const struct train
     for (size_t j = 0; j < n; j++) {
         hi[j] = 1;
     }
-    if (is_local(s, trial)) {
+    if (basins->n == 0 && is_local(s, trial)) {
         gp_region_box(&s->domain, work, side_of(s), acq->gp->theta, lo, hi);
     }
     struct gp_search q = {.domain = &s->domain,
@@ -624,7 +750,8 @@ static void search(const struct gp_sampler *s, int64_t trial, const struct train
                           .elite = work,
                           .n_elite = n_elite,
                           .lo = lo,
-                          .hi = hi};
+                          .hi = hi,
+                          .basins = basins->n > 0 ? basins : NULL};
     pcg_stream(&q.g, s->seed, s->purpose, sampler_stream(trial, 0));
     if (s->acquisition == ACQ_THOMPSON && !acq->feasibility_only) {
         gp_propose_draw(&q, raw);
@@ -649,15 +776,18 @@ static void model(const struct gp_sampler *s, int64_t trial, double *point)
 {
     struct training t;
     struct gp *violation = NULL;
+    struct gp_basins basins = {0};
     struct gp_acq acq = {.kind = s->acquisition == ACQ_BOUND ? GP_BOUND : GP_LOGEI, .kappa = 1.8};
     int n_pending = count_pending(s);
     bool drawn = n_pending > 0 && s->acquisition == ACQ_LOGEI && s->fantasies > 1;
     double *theta = xcalloc((size_t)s->domain.d + 2, sizeof(*theta));
-    if (is_local(s, trial)) {
+    if (is_elsewhere(s, trial, n_pending)) {
+        elsewhere_training(s, &t, theta, &basins);
+    } else if (is_local(s, trial)) {
         local_training(s, &t, theta);
     } else {
         memcpy(theta, theta_for(s, trial, false), ((size_t)s->domain.d + 2) * sizeof(*theta));
-        training_init(s, &t, trial, s->n_obs, s->history, false, s->memo[0].reach);
+        training_init(s, &t, trial, s->n_obs, s->history, false, s->memo[OF_OBJECTIVE].reach);
     }
     struct gp *gp = model_of(s, t.pick, t.m, t.z, n_pending, drawn ? s->fantasies : 1);
     gp_factor(gp, theta);
@@ -675,12 +805,13 @@ static void model(const struct gp_sampler *s, int64_t trial, double *point)
     incumbents(s, &t, gp, &acq);
     gp_acq_open(&acq);
     double *raw = xcalloc((size_t)s->domain.n + 1, sizeof(*raw));
-    search(s, trial, &t, &acq, raw);
+    search(s, trial, &t, &acq, &basins, raw);
     space_from_unit(s->domain.space, raw, point);
     free(raw);
     gp_acq_close(&acq);
     gp_destroy(gp);
     gp_destroy(violation);
+    gp_basins_fini(&basins);
     training_fini(&t);
 }
 
@@ -701,7 +832,7 @@ const struct sampler_ops gp_sampler = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
     .options = gp_options,
-    .version = 1,
+    .version = 2,
     .state_size = sizeof(struct gp_sampler),
     .init = sampler_init,
     .fini = sampler_fini,
@@ -724,7 +855,7 @@ const struct optimizer_ops gp_ops = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
     .options = gp_options,
-    .version = 1,
+    .version = 2,
     .init = gp_init,
     SEARCH_OPS,
 };

@@ -158,7 +158,8 @@ static double descend_fn(void *arg, const double *raw, double *g)
 static double value_at(const struct gp_search *s, const double *raw, double *x)
 {
     gp_domain_snap(s->domain, raw, false, x);
-    return is_known(s, x, 1) ? -INFINITY : gp_acq_at(s->acq, x, NULL);
+    bool unwanted = is_known(s, x, 1) || (s->basins != NULL && gp_basins_have(s->basins, x));
+    return unwanted ? -INFINITY : gp_acq_at(s->acq, x, NULL);
 }
 
 /* Moves raw along the gradient of its smooth coordinates; its value once rounded. The move is
@@ -274,6 +275,26 @@ static int best_of(const struct pool *p, int from, int to, const int *taken, int
     return best;
 }
 
+static bool is_in_a_basin(const struct gp_search *s, const struct pool *p, int i, double *x)
+{
+    for (int j = 0; j < s->domain->d; j++) {
+        x[j] = p->x[(size_t)j * p->ld + (size_t)i];
+    }
+    return gp_basins_have(s->basins, x);
+}
+
+/* The best candidate in [0, to) that is none of the n_taken and in no basin. */
+static int best_outside(const struct gp_search *s, struct pool *p, int to, const int *taken,
+                        int n_taken, double *x)
+{
+    int i = best_of(p, 0, to, taken, n_taken);
+    while (s->basins != NULL && i >= 0 && isfinite(p->value[i]) && is_in_a_basin(s, p, i, x)) {
+        p->value[i] = -INFINITY;
+        i = best_of(p, 0, to, taken, n_taken);
+    }
+    return i;
+}
+
 static bool has_few_valued(const struct gp_domain *dom)
 {
     bool any = false;
@@ -298,7 +319,7 @@ void gp_propose(struct gp_search *s, double *raw)
     value_all(s, &p);
     while (n < STARTS) {
         /* By turns the best of all and of those over the region. */
-        int i = best_of(&p, 0, n % 2 == 0 ? p.m : SPREAD, taken, n);
+        int i = best_outside(s, &p, n % 2 == 0 ? p.m : SPREAD, taken, n, x);
         if (i < 0) {
             break;
         }

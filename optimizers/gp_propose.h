@@ -9,6 +9,7 @@
 
 #include "base/pcg.h"
 #include "optimizers/gp_acq.h"
+#include "optimizers/gp_basin.h"
 #include "optimizers/gp_domain.h"
 
 struct gp_search {
@@ -18,8 +19,9 @@ struct gp_search {
     uint64_t seed;       /* of repairs, where the space has constraints */
     const double *elite; /* n_elite x n, the best trials' raw points, best first */
     int n_elite;
-    const double *lo, *hi; /* n: the region, within [0, 1] */
-    double *value;         /* out: the acquisition at the point found; may be NULL */
+    const double *lo, *hi;          /* n: the region, within [0, 1] */
+    const struct gp_basins *basins; /* no point of theirs is wanted; NULL: any is */
+    double *value;                  /* out: the acquisition at the point found; may be NULL */
 };
 
 /* The raw point of the maximum. */

@@ -3,7 +3,8 @@
  * Two models that are strong on different objectives, in turns: a Gaussian process (gp), which
  * finds its way among many valleys, and CMA-ES with its quadratic model (cmaes), which runs down
  * one that is narrow and turned. Both are told every trial; the one whose own trials gained more
- * lately gets three turns of four. Whose turn it is follows from the results alone.
+ * lately gets three turns of four. When the search has settled in a basin gp gets as many, to look
+ * elsewhere, while cmaes goes on where it is. Whose turn it is follows from the results alone.
  */
 #include "base/alloc.h"
 #include "optimizers/idtab.h"
@@ -96,6 +97,9 @@ static int arm_of(const struct portfolio *s, int64_t trial)
     if (s->results < s->warmup || s->running > CROWD) {
         return GP;
     }
+    if (gp_sampler_settled(s->state[GP])) {
+        return trial % 4 == 0 ? CMAES : GP;
+    }
     double lead = s->credit[CMAES] - s->credit[GP];
     if (fabs(lead) < AHEAD) {
         return trial % 2 == 0 ? CMAES : GP;
@@ -168,7 +172,7 @@ static const struct sampler_ops portfolio_sampler = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
     .options = portfolio_options,
-    .version = 1,
+    .version = 2,
     .state_size = sizeof(struct portfolio),
     .init = portfolio_init,
     .fini = portfolio_fini,
@@ -191,7 +195,7 @@ const struct optimizer_ops portfolio_ops = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
     .options = portfolio_options,
-    .version = 1,
+    .version = 2,
     .init = init,
     SEARCH_OPS,
 };

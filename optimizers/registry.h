@@ -33,6 +33,8 @@ extern const struct sampler_ops de_sampler;
 extern const struct sampler_ops nsga2_sampler;
 extern const struct sampler_ops cmaes_sampler;
 extern const struct sampler_ops gp_sampler;
+/* Has a search by gp_sampler, whose state `self` is, settled in a basin? (gp_basin.h) */
+bool gp_sampler_settled(const void *self);
 extern const struct sampler_ops tpe_sampler;
 
 #endif
