@@ -168,6 +168,7 @@ struct opt_setup spec_opt_setup(const struct spec *s)
                               .seed = s->seed,
                               .resource = s->resource,
                               .trials = s->limits.trials,
+                              .bounded = s->limits.time_ms > 0 || s->limits.has_target,
                               .parallel = units > 0 ? (units + folds - 1) / folds : 0,
                               .objectives = s->n_objectives,
                               .folds = folds};

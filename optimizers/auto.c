@@ -6,6 +6,7 @@
 #include "optimizers/auto.h"
 
 #include "base/alloc.h"
+#include "optimizers/rungs.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -54,6 +55,25 @@ static bool has_rungs(const struct facts *f)
     return f->rungs;
 }
 
+static bool has_rungs_and_many_params(const struct facts *f)
+{
+    return f->rungs && f->params > AUTO_TPE_PARAMS;
+}
+
+/* Few trials, and enough for Hyperband's first bracket: 3^K of them with K rungs below the top. */
+static bool has_rungs_and_few_trials(const struct facts *f)
+{
+    int64_t levels[RUNGS_MAX];
+    int k = f->rungs ? rungs_levels(f->least, f->most, 3, levels) - 1 : 0;
+    return f->rungs && f->trials > 0 && f->trials <= AUTO_GP_TRIALS &&
+           pow(3, k) <= (double)f->trials;
+}
+
+static bool has_rungs_few_trials_and_many_params(const struct facts *f)
+{
+    return has_rungs_and_few_trials(f) && has_rungs_and_many_params(f);
+}
+
 static bool can_be_tried_whole(const struct facts *f)
 {
     return f->exact && f->size <= (f->trials > 0 ? (double)f->trials : AUTO_GRID_MAX);
@@ -90,6 +110,29 @@ static char *why_several(const struct facts *f)
 {
     return xasprintf("nsga2, because there are %d objectives: its population becomes their front",
                      f->objectives);
+}
+
+static char *why_rungs_few(const struct facts *f)
+{
+    return xasprintf("hyperband, because the experiment has a resource (%lld to %lld) and %lld "
+                     "trials are few: its brackets spread them over all budgets; tpe proposes them",
+                     (long long)f->least, (long long)f->most, (long long)f->trials);
+}
+
+static char *why_rungs_few_and_wide(const struct facts *f)
+{
+    return xasprintf("hyperband, because the experiment has a resource (%lld to %lld) and %lld "
+                     "trials are few: its brackets spread them over all budgets; de proposes them, "
+                     "which holds out with %d parameters",
+                     (long long)f->least, (long long)f->most, (long long)f->trials, f->params);
+}
+
+static char *why_rungs_wide(const struct facts *f)
+{
+    return xasprintf("asha, because the experiment has a resource (%lld to %lld): poor trials end "
+                     "early and the time goes to the promising ones; de proposes them, which "
+                     "holds out with %d parameters",
+                     (long long)f->least, (long long)f->most, f->params);
 }
 
 static char *why_rungs(const struct facts *f)
@@ -151,10 +194,17 @@ static const struct rule rules[] = {
     /* Before the resource: successive halving ranks by one objective. */
     {several_and_few, "{\"algorithm\": \"gp\"}", why_several_and_few},
     {several, "{\"algorithm\": \"nsga2\"}", why_several},
+    /* 300 evaluations of DEHB's own problems: nearer than asha on all three, with de on 100
+     * parameters too. */
+    {has_rungs_few_trials_and_many_params, "{\"algorithm\": \"hyperband\", \"sampler\": \"de\"}",
+     why_rungs_few_and_wide},
+    {has_rungs_and_few_trials, "{\"algorithm\": \"hyperband\", \"sampler\": \"tpe\"}",
+     why_rungs_few},
+    {has_rungs_and_many_params, "{\"algorithm\": \"asha\", \"sampler\": \"de\"}", why_rungs_wide},
     {has_rungs, "{\"algorithm\": \"asha\", \"sampler\": \"tpe\"}", why_rungs},
     {can_be_tried_whole, "{\"algorithm\": \"grid\"}", why_grid},
-    /* 200 trials of BBOB's 24 functions in 5 dimensions: better than gp on 19 and equal on 2, better
-     * than tpe on 19. */
+    /* 200 trials of BBOB's 24 functions in 5 dimensions: better than gp on 19 and equal on 2,
+     * better than tpe on 19. */
     {few_and_numeric, "{\"algorithm\": \"portfolio\"}", why_few_and_numeric},
     {few_trials, "{\"algorithm\": \"gp\"}", why_few},
     /* 2,000 trials of the same: better than tpe on 17, to ten digits on 13. */

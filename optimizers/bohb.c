@@ -66,7 +66,7 @@ const struct optimizer_ops bohb_ops = {
              "ICML 2018",
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES,
     .options = bohb_options,
-    .version = 1,
+    .version = 2,
     .init = init,
     HYPERBAND_OPS,
 };

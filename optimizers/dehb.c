@@ -32,7 +32,7 @@ static const struct opt_option dehb_options[] = {
     {"reduction_factor", OPT_T_INT, 2, 1000, 3, NULL,
      "a rung has one in this many of the trials of the rung below"},
     {"iterations", OPT_T_INT, 1, 1000000, NAN, NULL,
-     "how often to run all brackets; default: until the limit of trials, once without one"},
+     "how often to run all brackets; default: until a limit of the experiment, once without any"},
     {"mutation", OPT_T_REAL, 0, 2, 0.5, NULL, "F: weight of the difference of two members"},
     {"crossover", OPT_T_REAL, 0, 1, 0.5, NULL,
      "CR: probability that a coordinate comes from the mutant"},
@@ -148,7 +148,7 @@ static enum mag_status dehb_init(void *self, const struct opt_config *cfg, const
     d->table.n_levels =
         rungs_levels(cfg->resource.min, cfg->resource.max, d->table.eta, d->table.levels);
     d->max_brackets = !isnan(iterations) ? (int64_t)iterations * d->table.n_levels
-                      : cfg->trials > 0  ? 0
+                      : cfg->bounded     ? 0
                                          : d->table.n_levels;
     list_init(&d->brackets);
     seen_init(&d->seen, cfg->space);
@@ -562,7 +562,7 @@ const struct optimizer_ops dehb_ops = {
              "Hyperparameter Optimization, IJCAI 2021",
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES | OPT_CAP_ESTIMATE | OPT_CAP_OUTCOME,
     .options = dehb_options,
-    .version = 1,
+    .version = 2,
     .state_size = sizeof(struct dehb),
     .init = dehb_init,
     .fini = dehb_fini,

@@ -58,7 +58,7 @@ static enum mag_status init_table(struct hyperband_table *t, const struct hyperb
     *t = (struct hyperband_table){.eta = setup->eta};
     t->n_levels = rungs_levels(cfg->resource.min, cfg->resource.max, t->eta, t->levels);
     t->iterations = !isnan(setup->iterations) ? (int64_t)setup->iterations
-                    : cfg->trials > 0         ? 0
+                    : cfg->bounded            ? 0
                                               : 1;
     int64_t first = hyperband_size(t, t->n_levels - 1);
     if (first < 0 || first > HYPERBAND_SIZE_MAX) {
@@ -303,7 +303,7 @@ const struct optimizer_ops hyperband_ops = {
              "JMLR 18 (2018)",
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES,
     .options = hyperband_options,
-    .version = 1,
+    .version = 2,
     .init = init,
     HYPERBAND_OPS,
 };

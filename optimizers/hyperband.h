@@ -15,7 +15,7 @@ struct hyperband_setup {
     const struct sampler_ops *sampler;
     const double *sampler_values; /* its options, NULL = defaults */
     int64_t eta;
-    double iterations; /* NaN = until the limit of trials, once without one */
+    double iterations; /* NaN = until a limit of the experiment, once without any */
     bool asynchronous;
 };
 
@@ -38,7 +38,7 @@ enum { HYPERBAND_ETA, HYPERBAND_ITERATIONS, HYPERBAND_MODE, HYPERBAND_OPTIONS };
          1000000,                                                                                  \
          NAN,                                                                                      \
          NULL,                                                                                     \
-         "how often to run all brackets; default: until the limit of trials, once without one"},   \
+         "how often to run all brackets; default: until a limit of the experiment, once without any"},   \
     {                                                                                              \
         "mode", OPT_T_ENUM, 0, 0, 0, hyperband_modes,                                              \
             "synchronous: a rung promotes when it is full; asynchronous: brackets of ASHA side "   \

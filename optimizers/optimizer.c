@@ -116,6 +116,7 @@ struct optimizer *optimizer_create(const json_t *object, const char *pointer,
                              .seed = setup->seed,
                              .resource = setup->resource,
                              .trials = setup->trials,
+                             .bounded = setup->bounded || setup->trials > 0,
                              .parallel = setup->parallel,
                              .objectives = o->objectives,
                              .values = o->values};

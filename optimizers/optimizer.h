@@ -100,6 +100,7 @@ struct opt_config {
     uint64_t seed;
     struct opt_resource resource;
     int64_t trials;   /* limits.trials, 0 = none; a hint only: the study enforces it */
+    bool bounded;     /* trials, time or a target end the search whatever the optimizer does */
     int64_t parallel; /* limits.parallel, 0 = unknown; a hint only */
     int objectives;   /* 1 .. OPT_OBJECTIVES_MAX */
     const double *values;
@@ -174,6 +175,7 @@ struct opt_setup {
     uint64_t seed;
     struct opt_resource resource;
     int64_t trials;   /* limits.trials, 0 = none */
+    bool bounded;     /* limits.time or limits.target ends the search; trials do in any case */
     int64_t parallel; /* limits.parallel, 0 = unknown */
     int objectives;   /* 0 is read as 1 */
     int folds;        /* trials of one point, whose mean it gets as the point's value; 0 is read as

@@ -39,8 +39,10 @@ def experiment(problem, seed, optimizer):
     doc = {"objective": {"metric": "value", "direction": "min"},
            "searchspace": {p.name: p.magpie() for p in problem.params}, "seed": seed, "optimizer": optimizer,
            "limits": {"failures": 0}}
-    if problem.suite != "curves":  # these end by time
+    if problem.trials:
         doc["limits"]["trials"] = problem.trials
+    else:
+        doc["limits"]["time"] = "365d"  # the driver's clock, not that of `curves`: goes on until they end
     if problem.workers > 1:
         doc["limits"]["parallel"] = problem.workers
     if problem.resource:

@@ -59,9 +59,16 @@ Test(automatic, each_rule_holds_at_its_bounds_and_not_beyond)
     char *most = doubles(AUTO_GP_PARAMS);
     char *more = doubles(AUTO_GP_PARAMS + 1);
     const struct pick cases[] = {
-        {MIXED_SPACE, 27, 100, 1, "asha", "a resource (1 to 27)"},
+        {MIXED_SPACE, 27, 27, 1, "hyperband", "a resource (1 to 27) and 27 trials are few"},
+        {MIXED_SPACE, 27, 26, 1, "asha", "a resource (1 to 27)"}, /* no room for a bracket */
+        {MIXED_SPACE, 27, AUTO_GP_TRIALS, 1, "hyperband", "tpe proposes"},
+        {MIXED_SPACE, 27, AUTO_GP_TRIALS + 1, 1, "asha", "tpe proposes"},
+        {MIXED_SPACE, 1000000, 1000, 1, "asha", "a resource (1 to 1000000)"},
+        {more, 27, 100, 1, "hyperband", "de proposes them, which holds out with 41 parameters"},
+        {more, 27, 0, 1, "asha", "de proposes them, which holds out with 41 parameters"},
+        {most, 27, 100, 1, "hyperband", "tpe proposes"},
         {MIXED_SPACE, 27, 0, 1, "asha", "a resource"},
-        {FINITE_SPACE, 27, 100, 1, "asha", "a resource"},
+        {FINITE_SPACE, 27, 100, 1, "hyperband", "a resource"},
         {FINITE_SPACE, 0, 33, 1, "grid", "all 33 points"},
         {FINITE_SPACE, 0, 32, 1, "gp", "32 trials"},
         {FINITE_SPACE, 0, 0, 1, "grid", "all 33 points"},

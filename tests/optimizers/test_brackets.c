@@ -300,3 +300,39 @@ Test(brackets, plans_start_as_many_trials_as_the_limit_says)
         }
     }
 }
+
+/* Trials given to askers who finish none. */
+static int given_of(const char *json, bool bounded)
+{
+    struct space *s = space_of(LINE);
+    struct opt_setup setup = {.space = s, .seed = 1, .resource = {true, 1, 9}, .bounded = bounded};
+    struct mjson_issues is = {0};
+    json_t *object = json_loads(json, 0, NULL);
+    struct optimizer *o = optimizer_create(object, "", &setup, &is, NULL);
+    cr_assert_not_null(o, "%s: %s", json, is.n > 0 ? is.items[0].text : "");
+    int given = 0;
+    for (bool more = true; more && given < 100;) {
+        double point[1];
+        struct opt_suggestion out = {.point = point};
+        optimizer_suggest(o, &(struct opt_ask){.next_trial = given + 1, .may_create = true}, &out);
+        more = out.answer == OPT_TRIAL;
+        if (more) {
+            optimizer_adopt(o, &out);
+            given++;
+        }
+    }
+    optimizer_destroy(o);
+    json_decref(object);
+    space_destroy(s);
+    return given;
+}
+
+Test(brackets, a_limit_of_time_or_target_lets_them_begin_again)
+{
+    static const char *const all[] = {"{\"algorithm\": \"hyperband\"}", "{\"algorithm\": \"bohb\"}",
+                                      "{\"algorithm\": \"dehb\"}"};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+        cr_expect_lt(given_of(all[i], false), 20, "%s: all brackets once", all[i]);
+        cr_expect_eq(given_of(all[i], true), 100, "%s", all[i]);
+    }
+}
