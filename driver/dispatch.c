@@ -398,6 +398,23 @@ static void keep_tail(struct holding *h, const struct wire_report *r)
     }
 }
 
+/* With the checkpoint committed the worker removes older ones, but not those that copies of the
+ * trial go on from. A copy made later goes on from this one, or a newer one. */
+static void pin(struct talk *tk, int64_t experiment, int64_t trial)
+{
+    const struct experiment *x = driver_experiment(tk->worker->pool->driver, experiment);
+    struct study_pin *pins = NULL;
+    int n = x != NULL ? study_pins(x->study, trial, &pins) : 0;
+    for (int i = 0; i < n && tk->reply->n_pins < WIRE_REFS_MAX; i++) {
+        *wire_pin_add(&tk->reply->pins, &tk->reply->n_pins) =
+            (struct wire_pin){.experiment = experiment,
+                              .trial = pins[i].trial,
+                              .step = pins[i].step,
+                              .attempt = pins[i].attempt};
+    }
+    free(pins);
+}
+
 static void handle_report(struct talk *tk, struct wire_report *r)
 {
     struct worker *w = tk->worker;
@@ -423,6 +440,9 @@ static void handle_report(struct talk *tk, struct wire_report *r)
     }
     if (st == MAG_OK && ev.action != ACT_CONTINUE && h != NULL) {
         h->told_stop = true;
+    }
+    if (st == MAG_OK && !ev.late && r->checkpoint_uri != NULL) {
+        pin(tk, r->experiment, r->trial);
     }
     event_fini(&ev);
 }

@@ -248,6 +248,7 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .patterns = spec->metrics != NULL ? json_incref(spec->metrics) : NULL,
         .checkpoint_every = spec->checkpoint_every,
         .checkpoint_keep = spec->checkpoint_keep,
+        .checkpoint_best = spec->checkpoint_best,
         .trial_time_ms = study_limits(x->study)->trial_time_ms,
         .gpus = spec->requires_.gpus,
         .limits = grant_limits(x, t),

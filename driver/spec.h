@@ -111,6 +111,7 @@ struct spec {
     char *project;   /* "default" */
     json_t *notify;  /* {"url", "on": [...]} or NULL */
     int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
+    bool checkpoint_best; /* that of the trial's best step stays, too */
     json_t *logs;                              /* {"limit": bytes, "mask": ["re"]}, never NULL */
     json_t *points;         /* enqueued at the start: array of params objects, or NULL */
     json_t *early_stopping; /* object or NULL */

@@ -80,20 +80,27 @@ static void read_logs(struct spec *s, const json_t *doc, struct mjson_issues *is
 
 void spec_read_keep(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"every", "keep", NULL};
+    static const char *const keys[] = {"every", "keep", "best", NULL};
     const json_t *o = json_object_get(doc, "checkpoint");
     if (spec_object(o, "/checkpoint", is)) {
         mjson_check_keys(o, keys, "/checkpoint", is);
     }
     s->checkpoint_every = spec_int(o, "/checkpoint", "every", 1, INT64_C(1) << 53, 1, is);
     s->checkpoint_keep = spec_int(o, "/checkpoint", "keep", 1, 1000, 2, is);
+    const json_t *best = json_object_get(o, "best");
+    if (best != NULL && !json_is_boolean(best)) {
+        mjson_issue_at(is, "/checkpoint", "best", "must be true or false, not %s",
+                       mjson_kind(best));
+    }
+    s->checkpoint_best = json_is_true(best);
     read_logs(s, doc, is);
 }
 
 void spec_write_keep(const struct spec *s, json_t *out)
 {
     (void)json_object_set_new(out, "checkpoint",
-                              json_pack("{s:I, s:I}", "every", (json_int_t)s->checkpoint_every,
-                                        "keep", (json_int_t)s->checkpoint_keep));
+                              json_pack("{s:I, s:I, s:b}", "every", (json_int_t)s->checkpoint_every,
+                                        "keep", (json_int_t)s->checkpoint_keep, "best",
+                                        s->checkpoint_best));
     (void)json_object_set(out, "logs", s->logs);
 }

@@ -34,9 +34,9 @@ struct trial {
     enum trial_state state;
     enum fail_cause cause;
     double *point;
-    int64_t budget;           /* of the current or last grant; 0 = none */
-    int64_t step;             /* highest step reported, -1 = none */
-    double value;             /* told, else of the highest step; user's sign; NaN = none */
+    int64_t budget; /* of the current or last grant; 0 = none */
+    int64_t step;   /* highest step reported, -1 = none */
+    double value;   /* told, else of the highest step; user's sign; NaN = none */
     double *extras; /* spec->n_measures - 1: the other measures, newest, user's sign; NaN = none */
     int64_t seen_step;        /* highest step the optimizer saw, -1 = none */
     int32_t failures, losses; /* of the program; lost leases in all */
@@ -127,12 +127,13 @@ void study_counts(const struct study *s, int64_t counts[TRIAL_STATES]);
 /* The best completed trial, else the best at the highest step; NULL = none. O(1). With folds: the
  * first trial of the best completed point. */
 const struct trial *study_best(const struct study *s);
-/* ---- points and folds (study_fold.c, study_refit.c); without "validation" a point is one trial --- */
+/* ---- points and folds (study_fold.c, study_refit.c); without "validation" a point is one trial
+ * --- */
 struct point_stat {
-    int n; /* folds that have completed */
+    int n;                  /* folds that have completed */
     double mean, deviation; /* of those, NaN = none; of a sample, 0 for one */
 };
-int study_folds(const struct study *s);    /* trials of a point */
+int study_folds(const struct study *s);            /* trials of a point */
 int64_t study_points(const struct study *s);       /* created so far */
 int64_t study_points_ended(const struct study *s); /* of those */
 /* Is it the last trial, on all data, that nobody judges? */
@@ -163,8 +164,8 @@ const struct spec_limits *study_limits(const struct study *s);
 const char *study_trial_why(const struct study *s, const struct trial *t, char *buf, size_t size);
 /* Why the experiment does not go on (or runs no more trials), code constant, text in buf. */
 const char *study_why(const struct study *s, char *buf, size_t size);
-/* Failures so far, those that were tried again included; *ret_last: the trial of the newest one, NULL =
- * none. Borrowed. */
+/* Failures so far, those that were tried again included; *ret_last: the trial of the newest one,
+ * NULL = none. Borrowed. */
 int64_t study_failures(const struct study *s, const struct trial **ret_last);
 /* Seconds to the end as far as durations seen tell, negative = unknown. */
 double study_eta_s(const struct study *s, int64_t now_ns);
@@ -201,6 +202,16 @@ const char *study_notes(const struct study *s);
 int64_t study_created_ms(const struct study *s); /* wall of the first event, 0 */
 int64_t study_started_ms(const struct study *s);
 int64_t study_ended_ms(const struct study *s);
+
+/* ---- checkpoints (study_pins.c) ---- */
+/* A stored checkpoint by its name, "…/trials/<trial>/checkpoints/<step>-<attempt>". */
+struct study_pin {
+    int64_t trial, step, attempt;
+};
+/* False when the URI is not one of a magpie storage. */
+bool study_checkpoint_name(const char *uri, struct study_pin *ret);
+/* The trial's checkpoints that other open trials go on from; their number, *ret malloc'ed. */
+int study_pins(const struct study *s, int64_t trial, struct study_pin **ret);
 
 /* ---- verify ---- */
 struct verify_result {

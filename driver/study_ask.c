@@ -174,6 +174,7 @@ static struct trial *enact_created(struct study *s, const struct event_grant *g)
     struct trial *t = point_create(s, g->point);
     t->parent = g->parent;
     t->parent_step = g->parent_step;
+    s->has_copies = s->has_copies || g->parent > 0;
     if (g->parent > 0 && g->resume_step >= 0) {
         t->checkpoint_step = g->resume_step; /* it goes on from there until it has one of its own */
         t->checkpoint_uri = g->resume_uri != NULL ? xstrdup(g->resume_uri) : NULL;

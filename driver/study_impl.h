@@ -33,7 +33,8 @@ struct study {
     struct optimizer *opt;
     struct early_stop *rule; /* NULL = none */
     char *maker;             /* optimizer and rule of this build, with their versions */
-    char *recorded_maker;    /* who decided the newest recorded event; NULL = the record does not say */
+    char
+        *recorded_maker; /* who decided the newest recorded event; NULL = the record does not say */
     struct spec_limits limits;
     enum study_state state;
     char *why_code, *why;    /* of the state; NULL while running */
@@ -50,11 +51,12 @@ struct study {
 
     struct trial_chunk **chunks;
     int64_t n_trials;
+    bool has_copies; /* of trials, made from another's checkpoint */
     int64_t n_points, n_points_ended;
-    int64_t *points; /* with "validation": the first trial of each point; NULL without */
-    int64_t refit;   /* trial that is the running refit, 0 = none: with it the search is over */
-    int64_t last_refit;           /* trial, 0 = none yet */
-    int64_t refitted;             /* point whose refit completed last, 0 = none */
+    int64_t *points;    /* with "validation": the first trial of each point; NULL without */
+    int64_t refit;      /* trial that is the running refit, 0 = none: with it the search is over */
+    int64_t last_refit; /* trial, 0 = none yet */
+    int64_t refitted;   /* point whose refit completed last, 0 = none */
     char *refit_code, *refit_why; /* why the search was over */
     int64_t counts[TRIAL_STATES];
     int64_t n_reserved;

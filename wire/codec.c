@@ -68,6 +68,9 @@ static const struct field fields_grant[] = {WIRE_GRANT(F){0}};
 #define OWNER wire_order
 static const struct field fields_order[] = {WIRE_ORDER(F){0}};
 #undef OWNER
+#define OWNER wire_pin
+static const struct field fields_pin[] = {WIRE_PIN(F){0}};
+#undef OWNER
 #define OWNER wire_hello
 static const struct field fields_hello[] = {WIRE_HELLO(F){0}};
 #undef OWNER

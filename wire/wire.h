@@ -88,6 +88,7 @@
     F(OBJECT, patterns, false, 0, 0, none) /* regular expressions {"metric": "re"} */               \
     F(INT, checkpoint_every, false, 0, WIRE_STEP_MAX, none)                                         \
     F(INT, checkpoint_keep, false, 0, WIRE_STEP_MAX, none)                                          \
+    F(BOOL, checkpoint_best, false, 0, 0, none)                                                     \
     F(INT, trial_time_ms, false, 0, WIRE_ID_NUM_MAX, none)                                          \
     F(INT, gpus, false, 0, 1024, none)                                                              \
     F(OBJECT, limits, false, 0, 0, none) /* {"memory_mb", "files", "processes", "output_mb", … */   \
@@ -106,6 +107,13 @@
     F(STR, action, true, 1, 16, none) /* pause, stop */                                             \
     F(BOOL, late, false, 0, 0, none)  /* the lease is not this worker's any more */                 \
     F(STR, state, false, 1, 16, none)
+
+/* A checkpoint that another trial goes on from: it stays. */
+#define WIRE_PIN(F)                                                                                 \
+    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                              \
+    F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                   \
+    F(INT, step, true, 0, WIRE_STEP_MAX, none)                                                      \
+    F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)
 
 #define WIRE_HELLO(F)                                                                               \
     F(INT, protocol, true, 1, 1000000, none)                                                        \
@@ -152,6 +160,7 @@
 
 #define WIRE_ANSWER(F)                                                                              \
     F(LIST, orders, false, 0, WIRE_REFS_MAX, order)                                                 \
+    F(LIST, pins, false, 0, WIRE_REFS_MAX, pin)                                                     \
     F(BOOL, drain, false, 0, 0, none)
 
 #define WIRE_REFUSED(F)                                                                             \
@@ -165,7 +174,8 @@
     P(report, WIRE_REPORT)                                                                          \
     P(result, WIRE_RESULT)                                                                          \
     P(grant, WIRE_GRANT)                                                                            \
-    P(order, WIRE_ORDER)
+    P(order, WIRE_ORDER)                                                                            \
+    P(pin, WIRE_PIN)
 
 #define WIRE_BODIES(P)                                                                              \
     P(hello, WIRE_HELLO)                                                                            \

@@ -47,6 +47,12 @@ enum run_state {
     RUN_ENDED = 5,      /* the result is to be told, or told and not yet acknowledged */
 };
 
+#define RUN_SCORES 64 /* steps whose values are known when a checkpoint comes */
+struct run_score {
+    int64_t step;
+    double value;
+};
+
 enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
 
 struct board;
@@ -76,8 +82,8 @@ struct run {
     struct lines *lines; /* a command's output */
     struct masks *masks; /* of its experiment, beside the worker's; NULL = none */
     struct outlog log;
-    bool shipping;      /* segments of the log are on their way to storage */
-    struct buf metrics; /* lines of metrics.jsonl not yet written */
+    bool shipping;        /* segments of the log are on their way to storage */
+    struct buf metrics;   /* lines of metrics.jsonl not yet written */
     bool metrics_written; /* some of them are */
     struct event *time_limit;
     struct event *budget_hold;
@@ -108,8 +114,10 @@ struct run {
     bool give_back; /* drained */
     bool cut_off;   /* its checkpoint cannot be had here: `failure` says why; it may elsewhere */
     bool objective_seen;
-    int64_t last_step; /* -1 = none */
-    char *failure;     /* why the worker stops it, or the program's own words */
+    int64_t last_step;                   /* -1 = none */
+    struct run_score scores[RUN_SCORES]; /* of the newest steps, in a ring */
+    int64_t n_scores;
+    char *failure; /* why the worker stops it, or the program's own words */
     const char *failure_cause;
     bool failure_retry;        /* the program says that it may pass */
     int64_t peak_mb;           /* the most memory its process was seen to use, 0 = not known */
@@ -259,9 +267,6 @@ void publish_fetch(struct run *r);
 /* params.json, what is left of its log, metrics.jsonl and trial.json (last: then the record is
  * whole) of the ended run; removes its folder. */
 void publish_record(struct run *r);
-/* The driver has committed the checkpoint: older ones beyond `keep` go. */
-void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt,
-                     const char *uri, int64_t keep);
 char *publish_log_uri(const struct run *r);
 char *publish_log_key(const struct run *r);
 /* The run has ended: once none of its checkpoints is on its way, its result may be told. */
@@ -289,6 +294,16 @@ void follow_begin(struct run *r);
 void follow_end(struct run *r);
 void follow_free(struct run *r);
 
+/* ---- collect.c ---- */
+/* The value of a step, for the choice of the best checkpoint. */
+void collect_note_score(struct run *r, int64_t step, double value);
+/* That value; false when it was not noted (lately). */
+bool collect_score(const struct run *r, int64_t step, double *ret);
+/* The driver has committed the checkpoint `uri`: older ones go, but for those that the experiment
+ * keeps and those that are pinned. */
+void collect_checkpoints(const struct run *r, const char *uri, const struct wire_pin *pins,
+                         size_t n_pins);
+
 /* ---- session.c ---- */
 enum mag_status session_start(struct session **ret, struct app *a,
                               struct mag_err *err) MAG_MUSTCHECK;
@@ -306,8 +321,8 @@ void session_bye(struct session *s);
 /* ---- talk.c ---- */
 /* Moves the runs' news into a message; false when there is none and `always` is false. */
 bool talk_collect(struct app *a, struct wire_msg *m, bool always);
-/* The message was acknowledged: what it carried is settled. */
-void talk_settle(struct app *a, const struct wire_msg *m);
+/* The message was acknowledged (answer NULL: refused for good): what it carried is settled. */
+void talk_settle(struct app *a, const struct wire_msg *m, const struct wire_answer *answer);
 /* What the driver said to do. */
 void talk_obey(struct app *a, const struct wire_order *orders, size_t n);
 /* The trials we have, for hello. */

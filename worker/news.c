@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * What a run's program says, by its channel or its output: points, checkpoints, how its trial ended.
- * Whatever else knows of metrics gives them to run_point.
+ * What a run's program says, by its channel or its output: points, checkpoints, how its trial
+ * ended. Whatever else knows of metrics gives them to run_point.
  */
 #include "worker/app.h"
 
@@ -40,7 +40,8 @@ static void check_objective(struct run *r, const json_t *given, const json_t *ta
 {
     const json_t *v = json_object_get(given, r->grant.metric);
     if (v != NULL && json_object_get(taken, r->grant.metric) == NULL) {
-        char *why = xasprintf("\"%.128s\" must be a number, not %s", r->grant.metric, mjson_kind(v));
+        char *why =
+            xasprintf("\"%.128s\" must be a number, not %s", r->grant.metric, mjson_kind(v));
         run_unusable(r, "a report", why);
         free(why);
     }
@@ -110,6 +111,10 @@ void run_point(struct run *r, int64_t step, const json_t *given)
     r->last_step = step > r->last_step ? step : r->last_step;
     note_metrics(r, step, metrics);
     board_point(r, step, metrics);
+    const json_t *value = json_object_get(metrics, r->grant.metric);
+    if (json_is_number(value)) {
+        collect_note_score(r, step, json_number_value(value));
+    }
     keep_point(r, &(struct wire_point){.step = step, .metrics = metrics});
 }
 

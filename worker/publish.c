@@ -122,6 +122,10 @@ void publish_checkpoint(struct run *r, int64_t step, const char *path)
                         "trial", (json_int_t)r->grant.trial, "attempt",
                         (json_int_t)r->grant.attempt, "step", (json_int_t)step, "untold",
                         board_untold(r));
+    double value = 0;
+    if (collect_score(r, step, &value)) {
+        (void)json_object_set_new(p->meta, "value", json_real(value));
+    }
     free(base);
     r->publishing++;
     background_submit(r->app->background, &p->task);
@@ -182,10 +186,12 @@ static bool is_answer(enum mag_status st)
     return st == MAG_OK || st == MAG_NOTFOUND || st == MAG_CORRUPT;
 }
 
-/* The checkpoint asked for is damaged: the newest older one of the trial that is whole, if any. */
-static void get_older(struct get_task *g)
+/* The checkpoint asked for is damaged: the newest older one beside it that is whole, if any. It may
+ * be another trial's, which this one is a copy of. */
+static void get_older(struct get_task *g, const char *damaged)
 {
-    char *dir = xasprintf("%s/checkpoints", g->trial_key);
+    const char *slash = strrchr(damaged, '/');
+    char *dir = slash != NULL ? xstrndup(damaged, (size_t)(slash - damaged)) : xstrdup(damaged);
     int64_t below = g->step;
     while (g->path == NULL && !g->cut_off) {
         struct newest best = {.below = below, .step = -1};
@@ -218,7 +224,9 @@ static void get_work(struct task *t)
         g->untold = board_untold_in(g->storage, g->trial_key, key, g->ref.trial);
     } else if (!g->cut_off) {
         g->fell_back = true;
-        get_older(g);
+    }
+    if (g->fell_back && key != NULL) {
+        get_older(g, key);
     }
     free(key);
 }
@@ -397,8 +405,8 @@ static json_t *trial_json(const struct run *r)
         (void)json_object_set_new(o, "resumed_from", json_integer(r->resume_step));
     }
     (void)json_object_set_new(o, "log",
-                              json_pack("{s:I, s:I}", "bytes", (json_int_t)r->log.total,
-                                        "left_out", (json_int_t)r->log.lost));
+                              json_pack("{s:I, s:I}", "bytes", (json_int_t)r->log.total, "left_out",
+                                        (json_int_t)r->log.lost));
     set_time(o, "started", r->started_ms);
     set_time(o, "ended", r->ended_ms);
     return o;
@@ -443,92 +451,4 @@ char *publish_log_uri(const struct run *r)
     char *uri = storage_uri(r->app->storage, key);
     free(key);
     return uri;
-}
-
-/* ---- old checkpoints ---- */
-
-struct old {
-    int64_t step, attempt;
-};
-
-struct collect_task {
-    struct task task;
-    struct storage *storage;
-    char *dir;
-    int64_t step, attempt; /* the committed one */
-    int64_t keep;
-    struct old found[256];
-    int n;
-};
-
-static bool visit_all(void *arg, const char *name)
-{
-    struct collect_task *c = arg;
-    struct old o = {0};
-    if (sscanf(name, "%" SCNd64 "-%" SCNd64 "/", &o.step, &o.attempt) == 2 && c->n < 256) {
-        c->found[c->n++] = o;
-    }
-    return true;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    const struct old *x = a;
-    const struct old *y = b;
-    if (x->step != y->step) {
-        return x->step < y->step ? 1 : -1;
-    }
-    return (x->attempt < y->attempt) - (x->attempt > y->attempt);
-}
-
-/* Keeps the committed one and the keep-1 newest older ones. Newer ones of this attempt are still to
- * be committed; newer ones of older attempts never will be. */
-static void collect_work(struct task *t)
-{
-    struct collect_task *c = container_of(t, struct collect_task, task);
-    if (storage_list(c->storage, c->dir, visit_all, c, NULL) != MAG_OK) {
-        return;
-    }
-    qsort(c->found, (size_t)c->n, sizeof(c->found[0]), newest_first);
-    int64_t kept = 1;
-    for (int i = 0; i < c->n; i++) {
-        const struct old *o = &c->found[i];
-        bool committed = o->step == c->step && o->attempt == c->attempt;
-        bool coming = o->step > c->step && o->attempt >= c->attempt;
-        bool older = o->step < c->step && kept < c->keep;
-        kept += older;
-        if (!committed && !coming && !older) {
-            char *key = xasprintf("%s/%" PRId64 "-%" PRId64, c->dir, o->step, o->attempt);
-            if (storage_remove(c->storage, key, NULL) != MAG_OK) {
-                log_warn("worker", "checkpoint-kept", "key=%s cannot be removed", key);
-            }
-            free(key);
-        }
-    }
-}
-
-static void collect_done(struct task *t)
-{
-    struct collect_task *c = container_of(t, struct collect_task, task);
-    free(c->dir);
-    free(c);
-}
-
-void publish_collect(struct app *a, int64_t experiment, int64_t trial, int64_t attempt,
-                     const char *uri, int64_t keep)
-{
-    const char *name = strrchr(uri, '/');
-    int64_t step = 0;
-    int64_t by = 0;
-    if (name == NULL || sscanf(name, "/%" SCNd64 "-%" SCNd64, &step, &by) != 2) {
-        return;
-    }
-    struct collect_task *c = xcalloc(1, sizeof(*c));
-    c->task = (struct task){.work = collect_work, .done = collect_done};
-    c->storage = a->storage;
-    c->dir = xasprintf("experiments/%" PRId64 "/trials/%" PRId64 "/checkpoints", experiment, trial);
-    c->step = step;
-    c->attempt = attempt;
-    c->keep = keep > 0 ? keep : 1;
-    background_submit(a->background, &c->task);
 }

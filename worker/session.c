@@ -303,7 +303,7 @@ static void on_refused(struct session *s, enum link_channel ch, const struct wir
     } else if (strcmp(r->code, "invalid") == 0 && ch == LINK_TALK && s->talk_valid) {
         /* It would be refused again: a fault of ours must not stop everything behind it. */
         log_error("worker", "message-refused", "error=%s", log_quote(r->error));
-        talk_settle(s->app, &s->talk);
+        talk_settle(s->app, &s->talk, NULL);
         wire_fini(&s->talk);
         s->talk_valid = false;
     } else {
@@ -325,7 +325,7 @@ static void on_answer(struct session *s, const struct wire_answer *answer)
         app_exit(s->app, s->app->exit_status, NULL);
     } else {
         talk_obey(s->app, answer->orders, answer->n_orders);
-        talk_settle(s->app, &done);
+        talk_settle(s->app, &done, answer);
     }
     wire_fini(&done);
     if (answer->drain) {

@@ -136,15 +136,14 @@ bool talk_collect(struct app *a, struct wire_msg *m, bool always)
     return any;
 }
 
-void talk_settle(struct app *a, const struct wire_msg *m)
+void talk_settle(struct app *a, const struct wire_msg *m, const struct wire_answer *answer)
 {
     const struct wire_talk *t = &m->talk;
     for (size_t i = 0; i < t->n_reports; i++) {
         const struct wire_report *rep = &t->reports[i];
         const struct run *r = run_find(a, rep->experiment, rep->trial, rep->attempt);
-        if (rep->checkpoint_uri != NULL && r != NULL && !r->late) {
-            publish_collect(a, rep->experiment, rep->trial, rep->attempt, rep->checkpoint_uri,
-                            r->grant.checkpoint_keep);
+        if (answer != NULL && rep->checkpoint_uri != NULL && r != NULL && !r->late) {
+            collect_checkpoints(r, rep->checkpoint_uri, answer->pins, answer->n_pins);
         }
     }
     for (size_t i = 0; i < t->n_results; i++) {
