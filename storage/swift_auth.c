@@ -192,6 +192,16 @@ static json_t *application_request(const struct swift *s)
                      "application_credential", "application_credential", credential);
 }
 
+/* An endpoint names its region as "region_id", and older or templated catalogues as "region" alone.
+ */
+static bool is_in_region(const json_t *endpoint, const char *region)
+{
+    const char *id = json_string_value(json_object_get(endpoint, "region_id"));
+    const char *name = json_string_value(json_object_get(endpoint, "region"));
+    return region == NULL || (id != NULL && strcmp(id, region) == 0) ||
+           (name != NULL && strcmp(name, region) == 0);
+}
+
 /* The address of the object store in a token's catalogue; malloc'ed or NULL. */
 static char *find_endpoint(const struct swift *s, const json_t *catalog)
 {
@@ -209,10 +219,8 @@ static char *find_endpoint(const struct swift *s, const json_t *catalog)
         json_array_foreach(json_object_get(service, "endpoints"), k, e)
         {
             const char *in = json_string_value(json_object_get(e, "interface"));
-            const char *where = json_string_value(json_object_get(e, "region_id"));
             const char *url = json_string_value(json_object_get(e, "url"));
-            if (url != NULL && in != NULL && strcmp(in, face) == 0 &&
-                (region == NULL || (where != NULL && strcmp(where, region) == 0))) {
+            if (url != NULL && in != NULL && strcmp(in, face) == 0 && is_in_region(e, region)) {
                 return xstrdup(url);
             }
         }
