@@ -113,7 +113,7 @@ class TwoTerminals(harness.Case):
                                       "--limit", "1", *url).stdout())["trials"]
         self.assertEqual(done[0]["trial"], best["trial"])
         rows = self.magpie("trials", "1", *url).stdout().splitlines()
-        self.assertRegex(rows[0], r"^TRIAL +STATE +ATTEMPT +STEP +BUDGET +VALUE +PARAMETERS +WORKER +WHY$")
+        self.assertRegex(rows[0], r"^TRIAL +STATE +ATTEMPT +ERRORS +STEP +BUDGET +VALUE +PARAMETERS +WORKER +WHY$")
         self.assertEqual(len(rows), len(trials) + 1)
         listed = json.loads(self.magpie("list", "--json", *url).stdout())["experiments"]
         self.assertEqual([e["id"] for e in listed], [1])
