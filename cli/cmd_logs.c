@@ -30,7 +30,7 @@ struct log {
     bool mid_line;   /* what was printed last ends in the middle of a line */
     bool complete;
     int64_t silent_ns; /* since when nothing came of an attempt that has ended, 0 = it goes on */
-    bool said_gone;    /* that the driver does not answer */
+    bool said_waiting, said_gone; /* that the driver does not answer */
 };
 
 /* ---- how the trial stands ---- */
@@ -51,6 +51,10 @@ static enum mag_status look(struct log *l, struct standing *ret, struct mag_err 
         st = st == MAG_OK && status_is_over(experiment)
                  ? mag_fail(err, MAG_NOTFOUND, "%s", why.text)
                  : st;
+        if (st == MAG_OK && !l->said_waiting) {
+            (void)fprintf(stderr, "magpie logs: %s yet; waiting for it\n", why.text);
+            l->said_waiting = true;
+        }
     } else if (st == MAG_OK) {
         ret->attempt = format_int(trial, "attempt");
         ret->over = !json_is_null(json_object_get(trial, "ended"));

@@ -208,11 +208,10 @@ class TwoTerminals(harness.Case):
         s["trial"]["command"] = ["sh", "-c", "for i in 1 2 3 4 5; do echo line $i; sleep 0.3; done; "
                                  "echo '::magpie {\"step\": 1, \"metrics\": {\"loss\": 1}}'"]
         self.magpie("submit", self.write("q.json", s), "--url", d.http)
+        self.assertIn("no trial 1", self.magpie("logs", "1", "1", "--url", d.http, status=1).stderr())
         p = self.start([harness.MAGPIE, "logs", "1", "1", "-f", "--url", d.http])
-        self.assertEqual(p.wait(), 1, "there is no trial 1 yet")
+        harness.wait_until(lambda: "no trial 1 yet; waiting for it" in p.stderr(), what="a word that there is no trial yet")
         self.worker(d)
-        harness.wait_until(lambda: d.trials(1), what="a trial")
-        p = self.start([harness.MAGPIE, "logs", "1", "1", "-f", "--url", d.http])
         harness.wait_until(lambda: "line 2" in p.stdout(), what="a line while it runs")
         self.assertNotIn("line 5", p.stdout())
         self.assertEqual(p.wait(), 0)
