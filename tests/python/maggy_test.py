@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Maggy's and hops' forms of a search, with what was wrong in theirs: bad trials, min with ASHA, names of metrics, repeated points,
 negative values, values with slashes. Scripts run as users run them; what they started is gone with them."""
+import contextlib
+import io
 import json
 import os
 import pickle
@@ -47,15 +49,16 @@ class Spaces(unittest.TestCase):
 
 class Reporters(unittest.TestCase):
     def test_steps_and_metrics_are_checked_as_maggy_does(self):
-        r = Reporter(Trial(Terminal({}), {}))
-        r.broadcast(0.5)
-        self.assertEqual(r.step, 0)
-        r.broadcast(0.25, 3)
-        r.broadcast(0.5, 3)
-        for error, args in ((BroadcastStepValueError, (1, 2)), (BroadcastStepTypeError, (1, 4.5)), (BroadcastMetricTypeError, ("a",)),
-                            (BroadcastMetricTypeError, (None,))):
-            with self.assertRaises(error):
-                r.broadcast(*args)
+        with contextlib.redirect_stdout(io.StringIO()):  # by hand it prints what it is told
+            r = Reporter(Trial(Terminal({}), {}))
+            r.broadcast(0.5)
+            self.assertEqual(r.step, 0)
+            r.broadcast(0.25, 3)
+            r.broadcast(0.5, 3)
+            for error, args in ((BroadcastStepValueError, (1, 2)), (BroadcastStepTypeError, (1, 4.5)), (BroadcastMetricTypeError, ("a",)),
+                                (BroadcastMetricTypeError, (None,))):
+                with self.assertRaises(error):
+                    r.broadcast(*args)
         self.assertEqual((r.step, r.metric), (3, 0.5))
 
 
