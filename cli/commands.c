@@ -40,6 +40,7 @@ const struct command commands[] = {
     {"retry", "run one trial again", CHANGE, cmd_retry},
     {"note", "write a note on an experiment or trial", CHANGE, cmd_note},
     {"tag", "put tags on an experiment", CHANGE, cmd_tag},
+    {"gc", "remove from storage what nothing needs any more", CHANGE, cmd_gc},
 
     {"predict", "apply a model of the built-in trainer to data", OTHER, cmd_predict},
     {"trainer", "the built-in trial program", OTHER, cmd_trainer},

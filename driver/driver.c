@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/archive.h"
+#include "driver/gc.h"
 #include "driver/http_internal.h"
 #include "driver/notify.h"
 #include "driver/reader.h"
@@ -164,6 +165,9 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
         st = think_start(&d->think, d, err);
     }
     if (st == MAG_OK) {
+        st = gc_start(&d->gc, d, d->cfg.gc_ms, err);
+    }
+    if (st == MAG_OK) {
         st = notify_start(&d->notify, d, err);
     }
     if (st == MAG_OK) {
@@ -262,6 +266,8 @@ void driver_destroy(struct driver *d)
     d->think = NULL;
     pool_stop(d->pool);
     reader_stop(d->reader);
+    gc_stop(d->gc);
+    d->gc = NULL;
     archive_cancel(d);
     reader_stop(d->archive);
     storage_close(d->archive_storage);

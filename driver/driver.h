@@ -22,6 +22,7 @@ struct driver_config {
     enum store_durability durability;
     int64_t heartbeat_ms;    /* 2000 */
     int64_t lease_ms;        /* 15000 */
+    int64_t gc_ms;           /* between collections of garbage in storage, 0 = only when asked */
     const char *allow_hosts; /* further Host names, comma-separated */
     bool require_token;      /* also on loopback */
     const char *tls_cert, *tls_key;

@@ -32,6 +32,7 @@ struct sse;
 struct reader;
 struct notify;
 struct think;
+struct gc;
 
 struct driver_stats {
     uint64_t commits, commit_failures, events, replay_events;
@@ -90,6 +91,7 @@ struct driver {
     struct storage *archive_storage; /* the archive thread's; NULL = not opened yet */
     struct notify *notify;
     struct think *think;
+    struct gc *gc;
     struct pool *pool;
     driver_turn_fn turn_fn[4];
     void *turn_arg[4];

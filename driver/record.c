@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "driver/gc.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
 #include "driver/think.h"
@@ -462,6 +463,7 @@ enum mag_status driver_delete(struct driver *d, struct experiment *x, struct mag
     sse_note_deleted(d->sse, x->id, seq);
     d->deleted = xreallocarray(d->deleted, d->n_deleted + 1, sizeof(*d->deleted));
     d->deleted[d->n_deleted++] = x->id;
+    gc_deleted(d->gc, x->id);
     release(d, x);
     return MAG_OK;
 }

@@ -14,7 +14,8 @@
 #define NUMBERS (HTTP_F_BODY | HTTP_F_NAN)
 
 const struct http_route rest_routes[] = {
-    {HTTP_POST, EXPERIMENT "/ask", rest_ask, ON_X | BODY | HTTP_F_HOLDS, "ask", "Take trials to run"},
+    {HTTP_POST, EXPERIMENT "/ask", rest_ask, ON_X | BODY | HTTP_F_HOLDS, "ask",
+     "Take trials to run"},
     {HTTP_POST, TRIAL "/tell", rest_tell, ON_X | NUMBERS, "tell", "End a trial"},
     {HTTP_POST, TRIAL "/report", rest_report, ON_X | NUMBERS, "report",
      "Report metrics of a running trial"},
@@ -72,6 +73,8 @@ const struct http_route rest_routes[] = {
     {HTTP_GET, API "/workers", rest_workers_list, HTTP_F_AT_ONCE, "listWorkers", "List workers"},
     {HTTP_POST, API "/workers/{worker}:drain", rest_worker_drain, BODY, "drainWorker",
      "A worker takes no new trial, finishes those it has and goes"},
+    {HTTP_POST, API "/storage:gc", rest_storage_gc, BODY, "collectGarbage",
+     "Remove from storage what nothing needs any more"},
     {HTTP_GET, API "/events", rest_events, HTTP_F_AT_ONCE, "events",
      "What happens, as server-sent events"},
 

@@ -212,6 +212,9 @@ struct study_pin {
 bool study_checkpoint_name(const char *uri, struct study_pin *ret);
 /* The trial's checkpoints that other open trials go on from; their number, *ret malloc'ed. */
 int study_pins(const struct study *s, int64_t trial, struct study_pin **ret);
+/* The checkpoints of trials `lo` to `hi` that any trial, open or ended, has as its newest one;
+ * their number, *ret malloc'ed. O(trials) where trials are copied, else O(hi - lo). */
+int study_claims(const struct study *s, int64_t lo, int64_t hi, struct study_pin **ret);
 
 /* ---- verify ---- */
 struct verify_result {

@@ -46,3 +46,19 @@ int study_pins(const struct study *s, int64_t trial, struct study_pin **ret)
     }
     return n;
 }
+
+int study_claims(const struct study *s, int64_t lo, int64_t hi, struct study_pin **ret)
+{
+    int n = 0;
+    *ret = NULL;
+    int64_t end = s->has_copies || hi > s->n_trials ? s->n_trials : hi;
+    for (int64_t id = lo > 0 ? lo : 1; id <= end; id++) {
+        struct study_pin pin;
+        if (study_checkpoint_name(trial_at(s, id)->checkpoint_uri, &pin) && pin.trial >= lo &&
+            pin.trial <= hi) {
+            *ret = xreallocarray(*ret, (size_t)n + 1, sizeof(**ret));
+            (*ret)[n++] = pin;
+        }
+    }
+    return n;
+}

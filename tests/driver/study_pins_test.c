@@ -89,6 +89,33 @@ Test(study_pins, a_copy_that_has_ended_pins_nothing)
     lab_close(&l);
 }
 
+static bool claimed(struct lab *l, int64_t trial, int64_t step)
+{
+    struct study_pin *list = NULL;
+    int n = study_claims(l->s, trial, trial, &list);
+    bool found = false;
+    for (int i = 0; i < n; i++) {
+        cr_expect_eq(list[i].trial, trial);
+        found = found || list[i].step == step;
+    }
+    free(list);
+    return found;
+}
+
+Test(study_pins, an_ended_copy_without_a_checkpoint_of_its_own_still_claims_its_parents)
+{
+    struct lab l;
+    int64_t parent = 0;
+    lab_open(&l, PBT, true);
+    int64_t copy = make_copy(&l, &parent);
+    int64_t step = study_trial(l.s, copy)->checkpoint_step;
+    (void)lab_tell_state(&l, copy, 1, TRIAL_FAILED, FAIL_PROGRAM, "no");
+    cr_expect(claimed(&l, parent, step));
+    cr_expect(claimed(&l, parent, study_trial(l.s, parent)->checkpoint_step), "and its own");
+    cr_expect_not(claimed(&l, copy, step), "names are of one trial");
+    lab_close(&l);
+}
+
 Test(study_pins, names_of_checkpoints_are_read_and_others_are_not)
 {
     struct study_pin p;
