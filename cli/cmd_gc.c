@@ -36,12 +36,13 @@ int cmd_gc(int argc, char **argv)
         .program = "magpie gc",
         .args = "",
         .flags = flags,
-        .summary = "Removes from storage what nobody needs: folders of deleted experiments, "
-                   "checkpoints that were never committed, old ones.",
-        .detail = "The driver does the same by itself (magpie driver --gc TIME). What a trial may "
-                  "go on from stays, and every trial's newest checkpoint.\n"
-                  "Each key is printed, the first 1,000 at most. A collection that takes longer "
-                  "than two minutes goes on in the driver; its log tells the end."};
+        .summary = "Removes from storage what nothing needs: folders of deleted experiments, "
+                   "checkpoints that\nwere never committed, old ones.",
+        .detail =
+            "The driver does the same by itself (magpie driver --gc TIME). What a trial may go "
+            "on from stays,\nand every trial's newest checkpoint.\n"
+            "Each key is printed, the first 1,000 at most. A collection that takes longer than "
+            "two minutes\ngoes on in the driver; its log tells the end."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

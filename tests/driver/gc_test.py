@@ -171,6 +171,32 @@ class Gc(harness.Case):
         harness.wait_until(clean, what="nothing left to collect")
         return []
 
+    def littered(self, faults):
+        d = self.begin(env={"MAGPIE_FAULTS": faults})
+        w = self.worker(d, "--slots", "1")
+        x = d.submit(self.spec(3))
+        d.wait_state(x)
+        harness.wait_until(lambda: self.checkpoints(d, x) == ["2-1", "3-1"], what="the worker's own removal")
+        w.stop()
+        self.litter(d, x)
+        with self.assertRaises(OSError):  # whoever asked goes away in the middle
+            d.raw("POST", "/api/v1/storage:gc", {}, timeout=0.3)
+        return d, x
+
+    def test_one_collection_at_a_time_and_it_ends_without_who_asked(self):
+        d, x = self.littered("driver.gc=sleep2000")
+        code, _, text = d.raw("POST", "/api/v1/storage:gc", {})
+        self.assertEqual((code, json.loads(text)["detail"]), (409, "garbage is being collected already; try again"))
+        harness.wait_until(lambda: self.checkpoints(d, x) == ["2-1", "3-1"], what="its end")
+        self.assertEqual(self.gc_state(d), [])
+
+    def test_a_driver_that_is_told_to_stop_ends_in_the_middle_of_a_collection(self):
+        d, x = self.littered("driver.gc=sleep1500")
+        self.assertEqual(d.stop(), 0)
+        d = d.restart(env={})
+        self.gc(d)
+        self.assertEqual(self.checkpoints(d, x), ["2-1", "3-1"])
+
     def test_wrong_bodies_are_refused(self):
         d = self.begin()
         for body, pointer in (({"dry": True}, "/dry"), ({"dry_run": 1}, "/dry_run")):

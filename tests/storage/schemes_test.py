@@ -127,7 +127,21 @@ class Search(places.Case):
             d.wait_state(x, timeout=4 * harness.DEADLINE)
             steps = self.steps(d, x)
             self.assertEqual(min(steps[2]), 2, steps)  # the program itself checks what it goes on from
+            self.collects(d, x)
             d.stop()
+
+    def collects(self, d, x):
+        """Garbage collection asks this storage: nothing needed goes, and a deleted experiment whole."""
+        def gc(*flags):
+            return json.loads(self.magpie("gc", "--json", "--url", d.http, *flags).stdout())
+        gc()
+        again = gc("--dry-run")
+        self.assertEqual((again["removed"], again["objects"], again.get("error")), ([], 0, None))
+        self.assertTrue(self.trial(d, x)["checkpoint"])
+        self.assertEqual(d.raw("GET", f"/api/v1/experiments/{x}/trials/1/log")[0], 200)
+        d.call("DELETE", f"/api/v1/experiments/{x}", status=204)
+        harness.wait_until(lambda: "info driver gc experiments=1" in d.stderr(), what="the removal of its folder")
+        self.assertEqual(gc("--dry-run")["experiments"], 0)
 
     def test_a_worker_that_cannot_fetch_a_checkpoint_gives_the_trial_back(self):
         place = self.place("s3")
