@@ -99,17 +99,10 @@ class Faults(places.Case):
     def test_bytes_damaged_on_the_way_are_sent_again(self):
         folder = self.folder()
         for scheme, place in self.each():
-            hurt = []
-
-            def plan(m, p, n):
-                if is_data(m, p) and len(hurt) < 1:
-                    hurt.append(p)
-                    return ("flip", 1234567)
-                return None
-
-            self.relay.reset(plan)
+            # A request may end before its byte comes by: the next one is damaged then.
+            self.relay.reset(lambda m, p, n: ("flip", 1234567) if is_data(m, p) and self.relay.flips == 0 else None)
             self.suite(place, "put-folder", "c/1-1", folder)
-            self.assertEqual(len(hurt), 1)
+            self.assertEqual(self.relay.flips, 1, scheme)
             self.assertGreater(self.relay.up, SIZE + PIECE - 1000, f"{scheme} took it as it came")
             self.relay.reset()
             self.same(self.fetch(place), folder)

@@ -3,6 +3,7 @@
 
     r = Relay("http://127.0.0.1:8080", plan)       # r.url stands for the server; or as a proxy, http_proxy=r.url
     r.requests                                       # [(method, path), ...]
+    r.flips                                       # bytes that were damaged
     r.up, r.down                                     # bytes of bodies that came from, and went to, the client
 
 plan(method, path, n) is asked for the n-th request (from 0) and answers None (pass it on) or one of
@@ -32,7 +33,7 @@ class Relay:
         self.tls = tls
         host, port = self.listener.getsockname()
         self.url = f"http{'s' if tls else ''}://{host}:{port}"
-        self.requests, self.up, self.down = [], 0, 0
+        self.requests, self.up, self.down, self.flips = [], 0, 0, 0
         self.lock = threading.Lock()
         self.closing = False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -43,7 +44,7 @@ class Relay:
 
     def reset(self, plan=None):
         with self.lock:
-            self.requests, self.up, self.down = [], 0, 0
+            self.requests, self.up, self.down, self.flips = [], 0, 0, 0
             self.plan = plan or (lambda method, path, n: None)
 
     def env(self):
@@ -117,7 +118,11 @@ class Relay:
 
     def _flip(self, data, fault, seen):
         at = fault[1] - seen if fault[0] == "flip" else -1
-        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:] if 0 <= at < len(data) else data
+        if not 0 <= at < len(data):
+            return data
+        with self.lock:
+            self.flips += 1
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
 
     def _send(self, s, data, left):
         """Sends, at most `left` bytes when that is a number; False when that is used up."""
