@@ -22,13 +22,44 @@ const struct backend_ops *backend_find(const char *name)
     return NULL;
 }
 
-void backend_dropout_mask(const struct pass *pass, int layer, float rate, float *mask, int64_t n)
+void op_init(struct op *op, struct backend *b, const struct op_spec *spec)
+{
+    *op = (struct op){.backend = b,
+                      .layer = *spec->layer,
+                      .index = spec->index,
+                      .rows = spec->inputs[0]->rows,
+                      .lanes = spec->lanes,
+                      .flows = layer_learns(spec->layer)};
+    for (int i = 0; i < spec->layer->n_inputs; i++) {
+        op->inputs[i] = spec->inputs[i];
+        op->flows = op->flows || spec->inputs[i]->flows;
+    }
+}
+
+void op_init_input(struct op *op, struct backend *b, const struct shape *shape, int rows, int lanes)
+{
+    *op = (struct op){.backend = b,
+                      .index = -1,
+                      .rows = rows,
+                      .lanes = lanes,
+                      .layer = {.kind = LAYER_FLATTEN, .out = *shape}};
+}
+
+bool op_has_slot(const struct op_spec *s, enum op_param p, enum op_slot slot)
+{
+    return op_param_floats(s->layer, p) > 0 &&
+           (slot == SLOT_VALUE ||
+            (slot == SLOT_AVERAGE ? s->average : s->learns && op_param_trained(p)));
+}
+
+void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, float *mask,
+                          int64_t n)
 {
     char purpose[96];
-    (void)snprintf(purpose, sizeof(purpose), "dropout:%lld:%lld:%d", (long long)pass->trial,
-                   (long long)pass->epoch, layer);
+    (void)snprintf(purpose, sizeof(purpose), "dropout:%lld:%lld:%d", (long long)lane->trial,
+                   (long long)lane->epoch, layer);
     struct pcg64 g;
-    pcg_stream(&g, pass->seed, purpose, (uint64_t)pass->batch);
+    pcg_stream(&g, lane->seed, purpose, (uint64_t)lane->batch);
     const uint32_t drop = (uint32_t)((double)rate * 4294967296.0);
     const float keep = 1.0f / (1.0f - rate);
     for (int64_t i = 0; i < n; i += 2) { /* one draw serves two values */
@@ -114,15 +145,16 @@ static void count_row(struct tally *t, const float *z, int width, int label, int
     }
 }
 
-void backend_score(const float *out, float *grad, int width, const struct dataset *d,
-                   const uint32_t *rows, int n, struct loss loss, struct score *add)
+void backend_score(const float *out, float *grad, int width, size_t stride,
+                   const struct batch *batch, struct loss loss, struct score *add)
 {
-    const float scale = 1.0f / (float)n;
-    for (int i = 0; i < n; i++) {
-        const float *z = out + (size_t)i * (size_t)width;
-        float *g = grad != NULL ? grad + (size_t)i * (size_t)width : NULL;
-        int label = d->labels != NULL ? d->labels[rows[i]] : -1;
-        float target = d->targets != NULL ? d->targets[rows[i]] : 0;
+    const struct dataset *d = batch->d;
+    const float scale = 1.0f / (float)batch->n;
+    for (int i = 0; i < batch->n; i++) {
+        const float *z = out + (size_t)i * stride;
+        float *g = grad != NULL ? grad + (size_t)i * stride : NULL;
+        int label = d->labels != NULL ? d->labels[batch->rows[i]] : -1;
+        float target = d->targets != NULL ? d->targets[batch->rows[i]] : 0;
         add->loss += loss.kind == LOSS_CROSS_ENTROPY
                          ? cross_entropy_row(z, g, width, label, loss.smoothing, scale)
                          : mse_row(z, g, width, label, target, scale);
@@ -132,5 +164,5 @@ void backend_score(const float *out, float *grad, int width, const struct datase
             count_row(add->tally, z, width, label, said, target, add->rows + i);
         }
     }
-    add->rows += n;
+    add->rows += batch->n;
 }

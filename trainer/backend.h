@@ -1,10 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What a compute backend is: a table of functions that build one op for each layer and run it. Ops
- * form a chain, each fed by the one before, and own everything that lies on the device: outputs,
+ * form a graph, each fed by earlier ones, and own everything that lies on the device: outputs,
  * gradients, weights and optimizer state, in whatever layout suits the kernels. Arrays cross this
  * interface only in the canonical layout: dense weights [out][in] with `in` in channel, row, column
  * order; convolution weights [filters][channels][kernel][kernel]; activations [n][c][h][w].
+ *
+ * Lanes: an op may compute K models of one architecture side by side (fused trials), each with
+ * weights, optimizer, dropout and data order of its own. Every array then exists once a lane. An op
+ * with one lane may feed ops with several: they share its values; that is how lanes that see the
+ * same batch share one input. A lane's results are those that it would have alone: bit for bit on
+ * the reference, up to rounding elsewhere. What is said of "an op" below holds for each lane.
+ *
+ * Gradients: backward goes through the ops from the last to the first. An op adds to the gradient
+ * of its input where that was already set in this pass (grad_set), so that an output that feeds
+ * several ops gets the sum.
  *
  * Work may be asynchronous: forward, backward and update return nothing, a failure sticks to the
  * backend until `check` reports it, and score, get and read wait for the results they return.
@@ -21,30 +31,37 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BACKEND_VERSION 1
+#define BACKEND_VERSION 2
 #define BACKEND_ROWS_MAX 16384 /* rows of one batch */
 #define BACKEND_THREADS_MAX 256
+#define BACKEND_LANES_MAX 64
 
 struct backend;
 
 /* The head of every op; a backend embeds it first in its own struct. */
 struct op {
     struct backend *backend; /* borrowed */
-    struct op *input;        /* borrowed; NULL for the input op */
     struct layer layer;      /* of the input op only `out` is meaningful */
-    int index;               /* layer index, -1 for the input op */
-    int rows;                /* most rows a batch may have */
+    /* layer.n_inputs borrowed ops; none for the input op */
+    struct op *inputs[MODEL_INPUTS_MAX];
+    int index; /* layer index, -1 for the input op */
+    int rows;  /* most rows a batch may have */
+    int lanes;
+    bool flows; /* it or a layer before it learns: its output's gradient is of use */
+    /* Its gradient holds a part of this pass's already; net clears it before each backward. */
+    bool grad_set;
 };
 
-enum op_param { OP_WEIGHTS = 0, OP_BIAS = 1 };
-#define OP_PARAMS 2
+/* Slots of a parameter array. Those that no gradient moves have VALUE and AVERAGE alone. */
 enum op_slot {
     SLOT_VALUE = 0,
-    SLOT_GRAD = 1,   /* of the last backward; undefined after update, which may never store it */
-    SLOT_FIRST = 2,  /* momentum, or Adam's first moment */
-    SLOT_SECOND = 3, /* Adam's second moment */
+    SLOT_GRAD = 1,    /* of the last backward; undefined after update, which may never store it */
+    SLOT_FIRST = 2,   /* momentum, or Adam's first moment */
+    SLOT_SECOND = 3,  /* Adam's second moment */
+    SLOT_AVERAGE = 4, /* the moving average of VALUE, where the op was made with one */
 };
-#define OP_SLOTS 4
+#define OP_SLOTS 5
+#define SLOT_BIT(slot) (1u << (unsigned)(slot))
 
 enum optimizer_kind {
     OPTIMIZER_SGD = 0,
@@ -61,29 +78,45 @@ struct loss {
     float smoothing; /* cross-entropy: part of the target spread evenly over all classes */
 };
 
-/* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay w).
- * Weight decay is decoupled (Loshchilov and Hutter 2019) and for weights only, no biases.
- *   SGD      v = momentum v + g; s = v, or with Nesterov's look ahead s = g + momentum v
- *   Adam     Kingma and Ba 2015, algorithm 1: s = m' / (sqrt(v') + epsilon), both bias-corrected
- *   RMSprop  v = beta2 v + (1 - beta2) g g; m = momentum m + g / (sqrt(v) + epsilon); s = m
- *   Adagrad  v += g g; s = g / (sqrt(v) + epsilon)
- *   LAMB     You et al. 2020: Adam's step and the decay, for weights times |w| / |step|
+/* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay
+ * w). Weight decay is decoupled (Loshchilov and Hutter 2019) and for weights only, no biases. SGD
+ * v = momentum v + g; s = v, or with Nesterov's look ahead s = g + momentum v Adam     Kingma and
+ * Ba 2015, algorithm 1: s = m' / (sqrt(v') + epsilon), both bias-corrected RMSprop  v = beta2 v +
+ * (1 - beta2) g g; m = momentum m + g / (sqrt(v) + epsilon); s = m Adagrad  v += g g; s = g /
+ * (sqrt(v) + epsilon) LAMB     You et al. 2020: Adam's step and the decay, for weights times |w| /
+ * |step| Then, where the op has averages, every array's average becomes average + (1 - keep) (value
+ * - average).
  */
 struct update {
     enum optimizer_kind kind;
     float lr, momentum, weight_decay;
     float beta1, beta2, epsilon;
-    bool nesterov;   /* SGD */
-    float clip;      /* greatest norm of all gradients together, 0 = none; net_train sets `scale` */
-    float scale;     /* of the gradients; 0 is read as 1 */
-    int64_t count; /* updates done, this one included: Adam's bias correction */
+    bool nesterov;      /* SGD */
+    float clip;         /* greatest norm of all gradients together, 0 = none; net sets `scale` */
+    float scale;        /* of the gradients; 0 is read as 1 */
+    float average_keep; /* of the moving average; 0 makes it a copy of the values */
+    int64_t count;      /* updates done, this one included: Adam's bias correction */
+    bool idle;          /* the lane has ended: nothing of it changes */
 };
 
-/* Names the batch, so that a dropout mask is the same in every run and on every backend. */
-struct pass {
-    bool training;
+/* Names a lane's batch, so that a dropout mask is the same in every run and on every backend. */
+struct pass_lane {
     uint64_t seed;
     int64_t trial, epoch, batch;
+    const float *rates; /* dropout rate of each layer, by index; NULL = those of the layers */
+    bool idle;          /* the lane has ended: its values are undefined, its state stays */
+};
+
+struct pass {
+    bool training;
+    const struct pass_lane *lanes; /* as many as the net has */
+};
+
+/* The examples of one lane. */
+struct batch {
+    const struct dataset *d;
+    const uint32_t *rows; /* n row numbers */
+    int n;
 };
 
 /* What more is counted where a part of the data is measured. */
@@ -105,8 +138,26 @@ struct score {
     struct tally *tally; /* NULL = no more than that */
 };
 
+/* How products are computed; master weights, sums and statistics are float32 in all of them. */
+enum precision {
+    PRECISION_FLOAT32 = 0,
+    PRECISION_BF16 = 1, /* operands of matrix products and convolutions rounded to bfloat16 */
+    PRECISION_TF32 = 2, /* the same to TensorFloat-32; only where the hardware has it */
+};
+
 struct backend_options {
     int threads; /* compute threads, 1 by default */
+    enum precision precision;
+};
+
+/* What an op is made from. */
+struct op_spec {
+    const struct layer *layer;
+    int index;                /* of the layer */
+    struct op *const *inputs; /* layer->n_inputs; each with `lanes` lanes, or with one */
+    int lanes;
+    bool average; /* parameters have a SLOT_AVERAGE */
+    bool learns;  /* room for gradients and optimizer state; false where a model is only applied */
 };
 
 struct backend_ops {
@@ -114,6 +165,7 @@ struct backend_ops {
     const char *name;
     const char *summary; /* one line for --help */
 
+    /* UNSUPPORTED where the backend lacks the precision that is asked for. */
     enum mag_status (*open)(const struct backend_options *o, struct backend **ret,
                             struct mag_err *err);
     void (*close)(struct backend *b); /* NULL allowed */
@@ -122,33 +174,45 @@ struct backend_ops {
     /* The first failure since the last check, and forgets it. */
     enum mag_status (*check)(struct backend *b, struct mag_err *err);
 
-    /* Ops; `input` is borrowed and must outlive the new op. NOMEM when the device has no room. */
+    /* Ops; inputs are borrowed and must outlive the new op. NOMEM when the device has no room. */
     enum mag_status (*input_create)(struct backend *b, const struct shape *shape, int rows,
-                                    struct op **ret, struct mag_err *err);
-    enum mag_status (*op_create)(struct backend *b, const struct layer *layer, int index,
-                                 struct op *input, struct op **ret, struct mag_err *err);
+                                    int lanes, struct op **ret, struct mag_err *err);
+    enum mag_status (*op_create)(struct backend *b, const struct op_spec *spec, struct op **ret,
+                                 struct mag_err *err);
     void (*op_destroy)(struct op *op); /* NULL allowed */
 
-    /* Gathers the n examples `rows` of the data set into the input op. */
-    void (*load)(struct op *input, const struct dataset *d, const uint32_t *rows, int n);
+    /* Gathers the examples of a batch into a lane of the input op. */
+    void (*load)(struct op *input, int lane, const struct batch *batch);
     void (*forward)(struct op *op, int n, const struct pass *pass);
-    /* Compares the last op's outputs with the examples' labels. With `want_grad` it also leaves the
-     * gradient of the mean loss there. */
-    void (*score)(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
+    /* Compares the last op's outputs with the examples' labels, lane by lane: batches[lane] and
+     * add[lane]; all batches are of one size. With `want_grad` it also leaves the gradient of the
+     * mean loss there and sets grad_set. Idle lanes are passed over. */
+    void (*score)(struct op *last, const struct batch *batches, const struct pass *pass,
                   struct loss loss, bool want_grad, struct score *add);
-    /* From the gradient of its output to those of its parameters and, unless it is the first layer
-     * with weights, of its input. */
+    /* From the gradient of its output to those of its parameters and, unless no layer before it
+     * learns, of its inputs. */
     void (*backward)(struct op *op, int n, const struct pass *pass);
-    void (*update)(struct op *op, const struct update *u);
-    /* The sum of squares of the gradients of the op's parameters. */
-    double (*grad_square)(struct op *op);
+    void (*update)(struct op *op, const struct update *lanes);
+    /* Of each lane, the sum of squares of the gradients of the op's parameters. */
+    void (*grad_square)(struct op *op, double *lanes);
+    /* Exchanges VALUE and AVERAGE of every array: before measuring with the averages, and after. */
+    void (*swap_average)(struct op *op);
 
-    /* Whole parameter arrays in the canonical layout (layer_weights, layer_biases values). */
-    void (*get)(struct op *op, enum op_param p, enum op_slot slot, float *out);
-    void (*set)(struct op *op, enum op_param p, enum op_slot slot, const float *in);
-    /* Outputs or their gradients of the first n rows; put_grad sets the gradients (tests). */
-    void (*read)(struct op *op, bool grad, int n, float *out);
-    void (*put)(struct op *op, bool grad, int n, const float *in);
+    /* The gradients of a lane in an order of the backend's own, the same in every process of one
+     * build; for sums over processes. Return how many floats; `out` NULL only counts. */
+    int64_t (*grad_pack)(struct op *op, int lane, float *out);
+    int64_t (*grad_unpack)(struct op *op, int lane, const float *in);
+    /* Where those gradients lie in device memory, all lanes in a row, or NULL; the function itself
+     * is NULL in backends whose memory is the host's. */
+    float *(*grad_device)(struct op *op, int64_t *n);
+
+    /* Whole parameter arrays of a lane in the canonical layout (op_param_floats values). */
+    void (*get)(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out);
+    void (*set)(struct op *op, int lane, enum op_param p, enum op_slot slot, const float *in);
+    /* Outputs or their gradients of the first n rows of a lane; put with `grad` sets gradients, and
+     * grad_set (tests). */
+    void (*read)(struct op *op, int lane, bool grad, int n, float *out);
+    void (*put)(struct op *op, int lane, bool grad, int n, const float *in);
 };
 
 /* Every backend of this build, best first, NULL-terminated. */
@@ -161,10 +225,24 @@ extern const struct backend_ops backend_cpu;
 
 /* ---- shared by backends ---- */
 
+/* Fills the head of a new op, its room for `rows` rows included. */
+void op_init(struct op *op, struct backend *b, const struct op_spec *spec);
+void op_init_input(struct op *op, struct backend *b, const struct shape *shape, int rows,
+                   int lanes);
+/* Which arrays an op made from the spec has. */
+bool op_has_slot(const struct op_spec *s, enum op_param p, enum op_slot slot);
+/* The rate of a dropout layer in a lane. */
+static inline float pass_rate(const struct pass *pass, int lane, const struct op *op)
+{
+    const float *rates = pass->lanes[lane].rates;
+    return rates != NULL ? rates[op->index] : op->layer.rate;
+}
 /* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate). */
-void backend_dropout_mask(const struct pass *pass, int layer, float rate, float *mask, int64_t n);
-/* Loss and, when `grad` is not NULL, its gradient for outputs [n][width] in host memory. */
-void backend_score(const float *out, float *grad, int width, const struct dataset *d,
-                   const uint32_t *rows, int n, struct loss loss, struct score *add);
+void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, float *mask,
+                          int64_t n);
+/* Loss and, when `grad` is not NULL, its gradient for outputs of `width` that lie `stride` apart in
+ * host memory. */
+void backend_score(const float *out, float *grad, int width, size_t stride,
+                   const struct batch *batch, struct loss loss, struct score *add);
 
 #endif

@@ -14,16 +14,14 @@
 #include <cblas.h>
 #endif
 
-static size_t param_size(const struct cpu_op *c, enum op_param p)
-{
-    return (size_t)(p == OP_WEIGHTS ? layer_weights(&c->op.layer) : layer_biases(&c->op.layer));
-}
-
 /* ---- life ---- */
 
 static enum mag_status cpu_open(const struct backend_options *o, struct backend **ret,
                                 struct mag_err *err)
 {
+    if (o->precision != PRECISION_FLOAT32) {
+        return mag_fail(err, MAG_UNSUPPORTED, "the CPU backend computes in float32 alone");
+    }
     struct backend *b = xcalloc(1, sizeof(*b));
     b->threads = o->threads > 0 ? o->threads : 1;
     enum mag_status st = onednn_open(b, err);
@@ -46,6 +44,7 @@ static void cpu_close(struct backend *b)
 {
     if (b != NULL) {
         onednn_close(b);
+        free(b->spare);
         free(b);
     }
 }
@@ -60,6 +59,21 @@ static enum mag_status cpu_check(struct backend *b, struct mag_err *err)
     struct mag_err failure = b->failure;
     b->failure = (struct mag_err){0};
     return failure.code == MAG_OK ? MAG_OK : mag_fail(err, failure.code, "%s", failure.text);
+}
+
+bool cpu_need_spare(struct backend *b, size_t n)
+{
+    if (n <= b->spare_size) {
+        return true;
+    }
+    float *room = cpu_alloc(n);
+    if (room == NULL) {
+        return false;
+    }
+    free(b->spare);
+    b->spare = room;
+    b->spare_size = n;
+    return true;
 }
 
 static void cpu_op_destroy(struct op *op)
@@ -85,36 +99,56 @@ static void cpu_op_destroy(struct op *op)
     free(c);
 }
 
-/* Outputs and gradients for every row of a batch. */
-static bool alloc_act(struct cpu_op *c)
+size_t cpu_act_size(const struct cpu_op *c)
 {
-    size_t n = cpu_out_size(c) * (size_t)c->op.rows;
-    c->owns_act = true;
-    c->act.out = cpu_alloc(n);
-    c->act.grad = cpu_alloc(n);
-    return c->act.out != NULL && c->act.grad != NULL;
+    return cpu_out_size(c) * (size_t)c->op.rows * (size_t)c->op.lanes;
 }
 
-static bool alloc_params(struct cpu_op *c)
+void cpu_act_like(struct cpu_op *c, const struct cpu_act *in)
+{
+    bool side_by_side = in->lanes > 1 && in->lane < in->row;
+    c->act.block = in->block;
+    if (side_by_side) {
+        c->act.row = cpu_out_size(c) * (size_t)c->op.lanes;
+        c->act.lane = cpu_out_size(c);
+    }
+}
+
+/* Outputs, and gradients where any flow, for every row of a batch and every lane: one lane after
+ * the other, unless the kind says otherwise. */
+static bool alloc_act(struct cpu_op *c, bool grads)
+{
+    c->owns_act = true;
+    c->act = (struct cpu_act){.block = 1,
+                              .lanes = c->op.lanes,
+                              .row = cpu_out_size(c),
+                              .lane = cpu_out_size(c) * (size_t)c->op.rows,
+                              .out = cpu_alloc(cpu_act_size(c)),
+                              .grad = grads ? cpu_alloc(cpu_act_size(c)) : NULL};
+    return c->act.out != NULL && (!grads || c->act.grad != NULL);
+}
+
+static bool alloc_params(struct cpu_op *c, const struct op_spec *spec)
 {
     bool good = true;
     for (int p = 0; p < OP_PARAMS; p++) {
-        for (int s = 0; s < OP_SLOTS && param_size(c, p) > 0; s++) {
-            c->params[p][s] = cpu_alloc(param_size(c, p));
-            good = good && c->params[p][s] != NULL;
+        for (int s = 0; s < OP_SLOTS; s++) {
+            if (op_has_slot(spec, (enum op_param)p, (enum op_slot)s)) {
+                size_t n = (size_t)op_param_floats(spec->layer, (enum op_param)p);
+                c->params[p][s] = cpu_alloc(n * (size_t)spec->lanes);
+                good = good && c->params[p][s] != NULL;
+            }
         }
     }
     return good;
 }
 
 static enum mag_status cpu_input_create(struct backend *b, const struct shape *shape, int rows,
-                                        struct op **ret, struct mag_err *err)
+                                        int lanes, struct op **ret, struct mag_err *err)
 {
     struct cpu_op *c = xcalloc(1, sizeof(*c));
-    c->op = (struct op){
-        .backend = b, .index = -1, .rows = rows, .layer = {.kind = LAYER_FLATTEN, .out = *shape}};
-    c->act.block = 1;
-    if (!alloc_act(c)) {
+    op_init_input(&c->op, b, shape, rows, lanes);
+    if (!alloc_act(c, false)) {
         cpu_op_destroy(&c->op);
         return mag_fail(err, MAG_NOMEM, "no memory for %d examples", rows);
     }
@@ -139,31 +173,41 @@ static const struct cpu_kind *kind_of(enum layer_kind k)
     }
 }
 
-static bool has_weights_before(const struct op *op)
+/* The op that owns the activations that `op` hands on. */
+static struct cpu_op *owner_of(struct op *op)
 {
-    for (op = op->input; op != NULL && op->index >= 0; op = op->input) {
-        if (layer_weights(&op->layer) > 0) {
-            return true;
-        }
+    while (!cpu_of(op)->owns_act) {
+        op = op->inputs[0];
     }
-    return false;
+    return cpu_of(op);
 }
 
-static enum mag_status cpu_op_create(struct backend *b, const struct layer *layer, int index,
-                                     struct op *input, struct op **ret, struct mag_err *err)
+/* Counts who feeds on whom: where a gradient is a sum, its second part is made in the spare room.
+ */
+static bool join(struct cpu_op *c)
+{
+    bool good = true;
+    for (int i = 0; i < c->op.layer.n_inputs && c->kind != NULL; i++) {
+        struct cpu_op *in = owner_of(c->op.inputs[i]);
+        if (in->users++ > 0 && in->op.flows) {
+            good = good && cpu_need_spare(c->op.backend, cpu_act_size(in));
+        }
+    }
+    return good;
+}
+
+static enum mag_status cpu_op_create(struct backend *b, const struct op_spec *spec, struct op **ret,
+                                     struct mag_err *err)
 {
     struct cpu_op *c = xcalloc(1, sizeof(*c));
-    c->op = (struct op){
-        .backend = b, .input = input, .layer = *layer, .index = index, .rows = input->rows};
-    c->kind = kind_of(layer->kind);
-    c->want_dx = has_weights_before(&c->op);
-    c->act.block = 1;
+    op_init(&c->op, b, spec);
+    c->kind = kind_of(spec->layer->kind);
     enum mag_status st = MAG_OK;
     if (c->kind == NULL) {
-        c->act = cpu_of(input)->act;
-    } else if (!alloc_act(c) || !alloc_params(c)) {
-        st = mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", index + 1,
-                      layer_kind_name(layer->kind));
+        c->act = *cpu_in(c, 0);
+    } else if (!alloc_act(c, spec->learns && c->op.flows) || !alloc_params(c, spec) || !join(c)) {
+        st = mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", spec->index + 1,
+                      layer_kind_name(spec->layer->kind));
     } else if (c->kind->init != NULL) {
         st = c->kind->init(c, err);
     }
@@ -184,24 +228,25 @@ static void fetch(const uint8_t *at, size_t n)
     }
 }
 
-static void cpu_load(struct op *input, const struct dataset *d, const uint32_t *rows, int n)
+static void cpu_load(struct op *input, int lane, const struct batch *batch)
 {
     struct cpu_op *c = cpu_of(input);
+    const struct dataset *d = batch->d;
     size_t width = cpu_out_size(c);
-    float *to = c->act.out;
-    for (int i = 0; i < n; i++, to += width) {
-        size_t at = (size_t)rows[i] * width;
+    float *to = c->act.out + cpu_lane(&c->act, lane);
+    for (int i = 0; i < batch->n; i++, to += width) {
+        size_t at = (size_t)batch->rows[i] * width;
         if (d->bytes != NULL) {
-            if (i + 1 <
-                n) { /* rows lie anywhere in memory: ask for the next while this one is read */
-                fetch(d->bytes + (size_t)rows[i + 1] * width, width);
+            /* rows lie anywhere in memory: ask for the next while this one is read */
+            if (i + 1 < batch->n) {
+                fetch(d->bytes + (size_t)batch->rows[i + 1] * width, width);
             }
             cpu_bytes_to_float(d->bytes + at, d->scale, to, width);
         } else {
             memcpy(to, d->values + at, width * sizeof(float));
         }
     }
-    memset(to, 0, width * (size_t)(input->rows - n) * sizeof(float));
+    memset(to, 0, width * (size_t)(input->rows - batch->n) * sizeof(float));
 }
 
 static void cpu_forward(struct op *op, int n, const struct pass *pass)
@@ -212,56 +257,154 @@ static void cpu_forward(struct op *op, int n, const struct pass *pass)
     }
 }
 
-static void cpu_score(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
+static void cpu_score(struct op *last, const struct batch *batches, const struct pass *pass,
                       struct loss loss, bool want_grad, struct score *add)
 {
     struct cpu_op *c = cpu_of(last);
-    backend_score(c->act.out, want_grad ? c->act.grad : NULL, last->layer.filters, d, rows, n, loss,
-                  add);
+    for (int lane = 0; lane < last->lanes; lane++) {
+        size_t at = cpu_lane(&c->act, lane);
+        if (!pass->lanes[lane].idle) {
+            backend_score(c->act.out + at, want_grad ? c->act.grad + at : NULL, last->layer.filters,
+                          c->act.row, &batches[lane], loss, &add[lane]);
+        }
+    }
+    last->grad_set = want_grad;
 }
 
+/* Into the gradient of an input that has a part of it already, its next part is added. */
 static void cpu_backward(struct op *op, int n, const struct pass *pass)
 {
     struct cpu_op *c = cpu_of(op);
-    if (c->kind != NULL) {
-        c->kind->backward(c, n, pass);
+    float *dx[MODEL_INPUTS_MAX] = {NULL};
+    if (c->kind == NULL) {
+        return;
+    }
+    for (int i = 0; i < op->layer.n_inputs; i++) {
+        struct cpu_op *in = owner_of(op->inputs[i]);
+        if (in->act.grad != NULL) {
+            dx[i] = in->op.grad_set ? op->backend->spare : in->act.grad;
+        }
+    }
+    c->kind->backward(c, n, pass, dx);
+    for (int i = 0; i < op->layer.n_inputs; i++) {
+        struct cpu_op *in = owner_of(op->inputs[i]);
+        if (dx[i] != NULL && in->op.grad_set) {
+            cpu_add(dx[i], in->act.grad, cpu_act_size(in));
+        }
+        in->op.grad_set = in->op.grad_set || dx[i] != NULL;
     }
 }
 
-static void cpu_op_update(struct op *op, const struct update *u)
+/* One lane's slots of an array. */
+static void slots_of(const struct cpu_op *c, int lane, enum op_param p, float *slots[OP_SLOTS])
+{
+    for (int s = 0; s < OP_SLOTS; s++) {
+        bool has = c->params[p][s] != NULL;
+        slots[s] = has ? cpu_param(c, lane, p, (enum op_slot)s) : NULL;
+    }
+}
+
+void cpu_update_lanes(struct cpu_op *c, const struct update *lanes, bool weights)
+{
+    for (int lane = 0; lane < c->op.lanes; lane++) {
+        const struct update *u = &lanes[lane];
+        for (int p = 0; p < OP_PARAMS && !u->idle; p++) {
+            float *slots[OP_SLOTS];
+            size_t n = (size_t)op_param_floats(&c->op.layer, (enum op_param)p);
+            slots_of(c, lane, (enum op_param)p, slots);
+            if (n > 0 && (p == OP_BIAS || (p == OP_WEIGHTS && weights))) {
+                cpu_update(slots, n, u, p == OP_WEIGHTS);
+            }
+            if (slots[SLOT_AVERAGE] != NULL) {
+                cpu_average(slots[SLOT_VALUE], slots[SLOT_AVERAGE], n, u->average_keep);
+            }
+        }
+    }
+}
+
+static void cpu_op_update(struct op *op, const struct update *lanes)
 {
     struct cpu_op *c = cpu_of(op);
     if (c->kind != NULL && c->kind->update != NULL) {
-        c->kind->update(c, u);
-    } else if (param_size(c, OP_WEIGHTS) > 0) {
-        cpu_update(c->params[OP_WEIGHTS], param_size(c, OP_WEIGHTS), u, true);
-        cpu_update(c->params[OP_BIAS], param_size(c, OP_BIAS), u, false);
+        c->kind->update(c, lanes);
+    } else if (layer_learns(&op->layer)) {
+        cpu_update_lanes(c, lanes, true);
     }
 }
 
-static double cpu_grad_square(struct op *op)
+static void finish_grads(struct cpu_op *c)
 {
-    struct cpu_op *c = cpu_of(op);
-    double sum = 0;
     if (c->kind != NULL && c->kind->finish_grads != NULL) {
         c->kind->finish_grads(c);
     }
-    for (int p = 0; p < OP_PARAMS && c->kind != NULL; p++) {
-        sum += cpu_square(c->params[p][SLOT_GRAD], param_size(c, (enum op_param)p));
+}
+
+static void cpu_grad_square(struct op *op, double *lanes)
+{
+    struct cpu_op *c = cpu_of(op);
+    finish_grads(c);
+    for (int lane = 0; lane < op->lanes; lane++) {
+        lanes[lane] = 0;
+        for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+            size_t n = (size_t)op_param_floats(&op->layer, (enum op_param)p);
+            lanes[lane] += n > 0 ? cpu_square(cpu_param(c, lane, p, SLOT_GRAD), n) : 0;
+        }
     }
-    return sum;
+}
+
+static void cpu_swap_average(struct op *op)
+{
+    for (int p = 0; p < OP_PARAMS; p++) {
+        float **slots = cpu_of(op)->params[p];
+        if (slots[SLOT_AVERAGE] != NULL) {
+            float *value = slots[SLOT_VALUE];
+            slots[SLOT_VALUE] = slots[SLOT_AVERAGE];
+            slots[SLOT_AVERAGE] = value;
+        }
+    }
 }
 
 /* ---- transfer ---- */
 
-static void cpu_get(struct op *op, enum op_param p, enum op_slot slot, float *out)
+/* Weights first, then biases, as they lie here. */
+static int64_t cpu_grad_pack(struct op *op, int lane, float *out)
 {
     struct cpu_op *c = cpu_of(op);
-    if (slot == SLOT_GRAD && c->kind != NULL && c->kind->finish_grads != NULL) {
-        c->kind->finish_grads(c);
+    int64_t at = 0;
+    finish_grads(c);
+    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+        int64_t n = op_param_floats(&op->layer, (enum op_param)p);
+        if (out != NULL && n > 0) {
+            memcpy(out + at, cpu_param(c, lane, p, SLOT_GRAD), (size_t)n * sizeof(float));
+        }
+        at += n;
     }
-    const float *from = c->params[p][slot];
-    size_t n = param_size(c, p);
+    return at;
+}
+
+static int64_t cpu_grad_unpack(struct op *op, int lane, const float *in)
+{
+    struct cpu_op *c = cpu_of(op);
+    int64_t at = 0;
+    finish_grads(c);
+    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+        int64_t n = op_param_floats(&op->layer, (enum op_param)p);
+        if (n > 0) {
+            memcpy(cpu_param(c, lane, p, SLOT_GRAD), in + at, (size_t)n * sizeof(float));
+        }
+        at += n;
+    }
+    return at;
+}
+
+static void cpu_get(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out)
+{
+    struct cpu_op *c = cpu_of(op);
+    if (slot == SLOT_GRAD) {
+        finish_grads(c);
+    }
+    const float *from = cpu_param(c, lane, p, slot);
+    size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
         out[i] = c->column != NULL && p == OP_WEIGHTS
@@ -270,11 +413,11 @@ static void cpu_get(struct op *op, enum op_param p, enum op_slot slot, float *ou
     }
 }
 
-static void cpu_set(struct op *op, enum op_param p, enum op_slot slot, const float *in)
+static void cpu_set(struct op *op, int lane, enum op_param p, enum op_slot slot, const float *in)
 {
     struct cpu_op *c = cpu_of(op);
-    float *to = c->params[p][slot];
-    size_t n = param_size(c, p);
+    float *to = cpu_param(c, lane, p, slot);
+    size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
         to[c->column != NULL && p == OP_WEIGHTS ? i / width * width + c->column[i % width] : i] =
@@ -282,35 +425,37 @@ static void cpu_set(struct op *op, enum op_param p, enum op_slot slot, const flo
     }
 }
 
-static void cpu_read(struct op *op, bool grad, int n, float *out)
+static void cpu_read(struct op *op, int lane, bool grad, int n, float *out)
 {
     struct cpu_op *c = cpu_of(op);
-    const float *from = grad ? c->act.grad : c->act.out;
+    const float *from = (grad ? c->act.grad : c->act.out) + cpu_lane(&c->act, lane);
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
-    for (int i = 0; i < n && c->act.block > 1; i++) {
-        cpu_to_plain(from + (size_t)i * size, s->c, s->h * s->w, c->act.block,
-                     out + (size_t)i * size);
-    }
-    if (c->act.block == 1) {
-        memcpy(out, from, size * (size_t)n * sizeof(float));
+    for (int i = 0; i < n; i++, from += c->act.row, out += size) {
+        if (c->act.block > 1) {
+            cpu_to_plain(from, s->c, s->h * s->w, c->act.block, out);
+        } else {
+            memcpy(out, from, size * sizeof(float));
+        }
     }
 }
 
-static void cpu_put(struct op *op, bool grad, int n, const float *in)
+static void cpu_put(struct op *op, int lane, bool grad, int n, const float *in)
 {
     struct cpu_op *c = cpu_of(op);
-    float *to = grad ? c->act.grad : c->act.out;
+    float *to = (grad ? c->act.grad : c->act.out) + cpu_lane(&c->act, lane);
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
-    for (int i = 0; i < n && c->act.block > 1; i++) {
-        cpu_to_blocked(in + (size_t)i * size, s->c, s->h * s->w, c->act.block,
-                       to + (size_t)i * size);
+    for (int i = 0; i < op->rows; i++, to += c->act.row) {
+        if (i >= n) {
+            memset(to, 0, size * sizeof(float));
+        } else if (c->act.block > 1) {
+            cpu_to_blocked(in + (size_t)i * size, s->c, s->h * s->w, c->act.block, to);
+        } else {
+            memcpy(to, in + (size_t)i * size, size * sizeof(float));
+        }
     }
-    if (c->act.block == 1) {
-        memcpy(to, in, size * (size_t)n * sizeof(float));
-    }
-    memset(to + size * (size_t)n, 0, size * (size_t)(op->rows - n) * sizeof(float));
+    op->grad_set = op->grad_set || grad;
 }
 
 const struct backend_ops backend_cpu = {
@@ -330,6 +475,9 @@ const struct backend_ops backend_cpu = {
     .backward = cpu_backward,
     .update = cpu_op_update,
     .grad_square = cpu_grad_square,
+    .swap_average = cpu_swap_average,
+    .grad_pack = cpu_grad_pack,
+    .grad_unpack = cpu_grad_unpack,
     .get = cpu_get,
     .set = cpu_set,
     .read = cpu_read,

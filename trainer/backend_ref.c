@@ -2,13 +2,13 @@
  *
  * The reference backend: every op as plain loops straight from its definition, canonical layouts,
  * sums in double. It is the oracle that the fast backends are compared with, so nothing here is
- * clever. Its own gradients are checked by finite differences.
+ * clever. Its own gradients are checked by finite differences. Here are memory, dispatch and
+ * transfer; what the ops compute lies in ref_*.c.
  */
-#include "trainer/backend.h"
+#include "trainer/ref.h"
 
 #include "base/alloc.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,36 +16,14 @@ struct backend {
     int unused;
 };
 
-struct ref_op {
-    struct op op; /* first */
-    float *out;   /* [rows][out] */
-    float *grad;
-    float *mask; /* dropout multipliers; maxpool: index of the largest input */
-    float *params[OP_PARAMS][OP_SLOTS];
-};
-
-static struct ref_op *ref_of(struct op *op)
-{
-    return (struct ref_op *)(void *)op;
-}
-
-static size_t out_size(const struct op *op)
-{
-    return (size_t)shape_size(&op->layer.out);
-}
-
-static size_t param_size(const struct op *op, enum op_param p)
-{
-    return (size_t)(p == OP_WEIGHTS ? layer_weights(&op->layer) : layer_biases(&op->layer));
-}
-
 /* ---- life ---- */
 
 static enum mag_status ref_open(const struct backend_options *o, struct backend **ret,
                                 struct mag_err *err)
 {
-    (void)o;
-    (void)err;
+    if (o->precision != PRECISION_FLOAT32) {
+        return mag_fail(err, MAG_UNSUPPORTED, "the reference backend computes in float32 alone");
+    }
     *ret = xcalloc(1, sizeof(struct backend));
     return MAG_OK;
 }
@@ -76,7 +54,7 @@ static void ref_op_destroy(struct op *op)
     struct ref_op *r = ref_of(op);
     free(r->out);
     free(r->grad);
-    free(r->mask);
+    free(r->kept);
     for (int p = 0; p < OP_PARAMS; p++) {
         for (int s = 0; s < OP_SLOTS; s++) {
             free(r->params[p][s]);
@@ -85,440 +63,234 @@ static void ref_op_destroy(struct op *op)
     free(r);
 }
 
-static enum mag_status ref_new(struct backend *b, const struct layer *layer, int index,
-                               struct op *input, int rows, struct op **ret, struct mag_err *err)
+static bool alloc_values(struct ref_op *r)
 {
-    struct ref_op *r = xcalloc(1, sizeof(*r));
-    r->op =
-        (struct op){.backend = b, .input = input, .layer = *layer, .index = index, .rows = rows};
-    size_t n = out_size(&r->op) * (size_t)rows;
+    size_t n = ref_size(&r->op) * (size_t)r->op.rows * (size_t)r->op.lanes;
     r->out = mag_try_alloc(n, sizeof(float));
     r->grad = mag_try_alloc(n, sizeof(float));
-    r->mask = mag_try_alloc(n, sizeof(float));
-    bool full = r->out == NULL || r->grad == NULL || r->mask == NULL;
+    r->kept = mag_try_alloc(n, sizeof(float));
+    return r->out != NULL && r->grad != NULL && r->kept != NULL;
+}
+
+static bool alloc_params(struct ref_op *r, const struct op_spec *spec)
+{
+    bool good = true;
     for (int p = 0; p < OP_PARAMS; p++) {
-        for (int s = 0; s < OP_SLOTS && param_size(&r->op, p) > 0; s++) {
-            r->params[p][s] = mag_try_alloc(param_size(&r->op, p), sizeof(float));
-            full = full || r->params[p][s] == NULL;
+        for (int s = 0; s < OP_SLOTS; s++) {
+            if (op_has_slot(spec, (enum op_param)p, (enum op_slot)s)) {
+                size_t n = (size_t)op_param_floats(spec->layer, (enum op_param)p);
+                r->params[p][s] = mag_try_alloc(n * (size_t)spec->lanes, sizeof(float));
+                good = good && r->params[p][s] != NULL;
+            }
         }
     }
-    if (full) {
+    return good;
+}
+
+static enum mag_status ref_input_create(struct backend *b, const struct shape *shape, int rows,
+                                        int lanes, struct op **ret, struct mag_err *err)
+{
+    struct ref_op *r = xcalloc(1, sizeof(*r));
+    op_init_input(&r->op, b, shape, rows, lanes);
+    if (!alloc_values(r)) {
         ref_op_destroy(&r->op);
-        return mag_fail(err, MAG_NOMEM, "no memory for layer %d", index + 1);
+        return mag_fail(err, MAG_NOMEM, "no memory for %d examples", rows);
     }
     *ret = &r->op;
     return MAG_OK;
 }
 
-static enum mag_status ref_input_create(struct backend *b, const struct shape *shape, int rows,
-                                        struct op **ret, struct mag_err *err)
+static const struct ref_kind *kind_of(enum layer_kind k)
 {
-    struct layer l = {.kind = LAYER_FLATTEN, .out = *shape};
-    return ref_new(b, &l, -1, NULL, rows, ret, err);
-}
-
-static enum mag_status ref_op_create(struct backend *b, const struct layer *layer, int index,
-                                     struct op *input, struct op **ret, struct mag_err *err)
-{
-    return ref_new(b, layer, index, input, input->rows, ret, err);
-}
-
-/* ---- activations ---- */
-
-static float act_value(enum activation a, float z)
-{
-    switch (a) {
-    case ACT_RELU:
-        return z > 0 ? z : 0;
-    case ACT_TANH:
-        return tanhf(z);
-    case ACT_SIGMOID:
-        return 1.0f / (1.0f + expf(-z));
-    case ACT_NONE:
+    switch (k) {
+    case LAYER_DENSE:
+        return &ref_dense;
+    case LAYER_CONV:
+        return &ref_conv;
+    case LAYER_MAXPOOL:
+        return &ref_maxpool;
+    case LAYER_DROPOUT:
+        return &ref_dropout;
+    case LAYER_FLATTEN:
     default:
-        return z;
+        return &ref_flatten;
     }
 }
 
-/* The derivative, from the output. */
-static float act_slope(enum activation a, float y)
+static enum mag_status ref_op_create(struct backend *b, const struct op_spec *spec, struct op **ret,
+                                     struct mag_err *err)
 {
-    switch (a) {
-    case ACT_RELU:
-        return y > 0 ? 1 : 0;
-    case ACT_TANH:
-        return 1 - y * y;
-    case ACT_SIGMOID:
-        return y * (1 - y);
-    case ACT_NONE:
-    default:
-        return 1;
+    struct ref_op *r = xcalloc(1, sizeof(*r));
+    op_init(&r->op, b, spec);
+    r->kind = kind_of(spec->layer->kind);
+    if (!alloc_values(r) || !alloc_params(r, spec)) {
+        ref_op_destroy(&r->op);
+        return mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", spec->index + 1,
+                        layer_kind_name(spec->layer->kind));
     }
+    *ret = &r->op;
+    return MAG_OK;
 }
 
-/* dL/dy -> dL/dz, in place. */
-static void act_backward(struct ref_op *r, int n)
+/* ---- running ---- */
+
+static void ref_load(struct op *input, int lane, const struct batch *batch)
 {
-    for (size_t i = 0; i < out_size(&r->op) * (size_t)n; i++) {
-        r->grad[i] *= act_slope(r->op.layer.act, r->out[i]);
-    }
-}
-
-/* ---- dense: y = act(W x + b) ---- */
-
-static void dense_forward(struct ref_op *r, const float *x, int n)
-{
-    size_t in = (size_t)shape_size(&r->op.layer.in);
-    size_t out = out_size(&r->op);
-    for (size_t i = 0; i < (size_t)n; i++) {
-        for (size_t o = 0; o < out; o++) {
-            double sum = (double)r->params[OP_BIAS][SLOT_VALUE][o];
-            for (size_t k = 0; k < in; k++) {
-                sum +=
-                    (double)r->params[OP_WEIGHTS][SLOT_VALUE][o * in + k] * (double)x[i * in + k];
-            }
-            r->out[i * out + o] = act_value(r->op.layer.act, (float)sum);
-        }
-    }
-}
-
-static void dense_backward(struct ref_op *r, const float *x, float *dx, int n)
-{
-    size_t in = (size_t)shape_size(&r->op.layer.in);
-    size_t out = out_size(&r->op);
-    const float *w = r->params[OP_WEIGHTS][SLOT_VALUE];
-    float *dw = r->params[OP_WEIGHTS][SLOT_GRAD];
-    for (size_t o = 0; o < out; o++) {
-        double db = 0;
-        for (size_t i = 0; i < (size_t)n; i++) {
-            db += (double)r->grad[i * out + o];
-        }
-        r->params[OP_BIAS][SLOT_GRAD][o] = (float)db;
-        for (size_t k = 0; k < in; k++) {
-            double sum = 0;
-            for (size_t i = 0; i < (size_t)n; i++) {
-                sum += (double)r->grad[i * out + o] * (double)x[i * in + k];
-            }
-            dw[o * in + k] = (float)sum;
-        }
-    }
-    for (size_t i = 0; i < (size_t)n; i++) {
-        for (size_t k = 0; k < in; k++) {
-            double sum = 0;
-            for (size_t o = 0; o < out; o++) {
-                sum += (double)r->grad[i * out + o] * (double)w[o * in + k];
-            }
-            dx[i * in + k] = (float)sum;
-        }
-    }
-}
-
-/* ---- convolution: y[o][p][q] = act(b[o] + sum W[o][c][i][j] x[c][p s + i - pad][q s + j - pad])
- * ---- */
-
-/* Calls `visit` for every product in the sum, with the indices of y, x and W. */
-typedef void (*conv_visit)(void *ctx, size_t y, size_t x, size_t w);
-
-static void conv_each(const struct layer *l, size_t row, conv_visit visit, void *ctx)
-{
-    const int k = l->kernel;
-    for (int o = 0; o < l->out.c; o++) {
-        for (int p = 0; p < l->out.h * l->out.w; p++) {
-            int top = p / l->out.w * l->stride - l->pad;
-            int left = p % l->out.w * l->stride - l->pad;
-            for (int t = 0; t < l->in.c * k * k; t++) {
-                int c = t / (k * k);
-                int h = top + t / k % k;
-                int w = left + t % k;
-                if (h >= 0 && h < l->in.h && w >= 0 && w < l->in.w) {
-                    visit(ctx,
-                          (row * (size_t)l->out.c + (size_t)o) * (size_t)(l->out.h * l->out.w) +
-                              (size_t)p,
-                          row * (size_t)shape_size(&l->in) +
-                              (size_t)((c * l->in.h + h) * l->in.w + w),
-                          (size_t)o * (size_t)(l->in.c * k * k) + (size_t)t);
-                }
-            }
-        }
-    }
-}
-
-struct conv_sums {
-    double *y, *dx, *dw;
-    const float *x, *w, *dy;
-};
-
-static void visit_forward(void *ctx, size_t y, size_t x, size_t w)
-{
-    struct conv_sums *s = ctx;
-    s->y[y] += (double)s->x[x] * (double)s->w[w];
-}
-
-static void visit_backward(void *ctx, size_t y, size_t x, size_t w)
-{
-    struct conv_sums *s = ctx;
-    s->dw[w] += (double)s->dy[y] * (double)s->x[x];
-    s->dx[x] += (double)s->dy[y] * (double)s->w[w];
-}
-
-static void conv_forward(struct ref_op *r, const float *x, int n)
-{
-    const struct layer *l = &r->op.layer;
-    size_t size = out_size(&r->op) * (size_t)n;
-    size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {
-        .y = xcalloc(size, sizeof(double)), .x = x, .w = r->params[OP_WEIGHTS][SLOT_VALUE]};
-    for (int i = 0; i < n; i++) {
-        conv_each(l, (size_t)i, visit_forward, &s);
-    }
-    for (size_t i = 0; i < size; i++) {
-        float b = r->params[OP_BIAS][SLOT_VALUE][i / area % (size_t)l->out.c];
-        r->out[i] = act_value(l->act, (float)(s.y[i] + (double)b));
-    }
-    free(s.y);
-}
-
-static void to_float(double *from, float *to, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        to[i] = (float)from[i];
-    }
-    free(from);
-}
-
-static void conv_backward(struct ref_op *r, const float *x, float *dx, int n)
-{
-    const struct layer *l = &r->op.layer;
-    size_t nw = param_size(&r->op, OP_WEIGHTS);
-    size_t nx = (size_t)shape_size(&l->in) * (size_t)n;
-    size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {.dx = xcalloc(nx, sizeof(double)),
-                          .dw = xcalloc(nw, sizeof(double)),
-                          .x = x,
-                          .w = r->params[OP_WEIGHTS][SLOT_VALUE],
-                          .dy = r->grad};
-    double *db = xcalloc((size_t)l->filters, sizeof(double));
-    for (int i = 0; i < n; i++) {
-        conv_each(l, (size_t)i, visit_backward, &s);
-    }
-    for (size_t i = 0; i < out_size(&r->op) * (size_t)n; i++) {
-        db[i / area % (size_t)l->out.c] += (double)r->grad[i];
-    }
-    to_float(s.dw, r->params[OP_WEIGHTS][SLOT_GRAD], nw);
-    to_float(s.dx, dx, nx);
-    to_float(db, r->params[OP_BIAS][SLOT_GRAD], (size_t)l->filters);
-}
-
-/* ---- maxpool; of equal values the first in row order wins ---- */
-
-static void pool_forward(struct ref_op *r, const float *x, int n)
-{
-    const struct layer *l = &r->op.layer;
-    size_t area = (size_t)(l->out.h * l->out.w);
-    for (size_t i = 0; i < out_size(&r->op) * (size_t)n; i++) {
-        size_t plane = i / area * (size_t)(l->in.h * l->in.w);
-        int p = (int)(i % area) / l->out.w;
-        int q = (int)(i % area) % l->out.w;
-        float best = -INFINITY;
-        for (int t = 0; t < l->kernel * l->kernel; t++) {
-            size_t at = plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride +
-                                         t % l->kernel);
-            if (t == 0 || x[at] > best) {
-                best = x[at];
-                r->mask[i] = (float)t;
-            }
-        }
-        r->out[i] = best;
-    }
-}
-
-static void pool_backward(struct ref_op *r, float *dx, int n)
-{
-    const struct layer *l = &r->op.layer;
-    size_t area = (size_t)(l->out.h * l->out.w);
-    memset(dx, 0, (size_t)shape_size(&l->in) * (size_t)n * sizeof(float));
-    for (size_t i = 0; i < out_size(&r->op) * (size_t)n; i++) {
-        size_t plane = i / area * (size_t)(l->in.h * l->in.w);
-        int p = (int)(i % area) / l->out.w;
-        int q = (int)(i % area) % l->out.w;
-        int t = (int)r->mask[i];
-        dx[plane + (size_t)((p * l->stride + t / l->kernel) * l->in.w + q * l->stride +
-                            t % l->kernel)] += r->grad[i];
-    }
-}
-
-/* ---- dispatch ---- */
-
-static void ref_load(struct op *input, const struct dataset *d, const uint32_t *rows, int n)
-{
-    size_t width = out_size(input);
-    for (size_t i = 0; i < (size_t)n; i++) {
+    const struct dataset *d = batch->d;
+    float *to = ref_out(ref_of(input), lane);
+    size_t width = ref_size(input);
+    for (size_t i = 0; i < (size_t)batch->n; i++) {
         for (size_t k = 0; k < width; k++) {
-            size_t at = rows[i] * width + k;
-            ref_of(input)->out[i * width + k] =
-                d->bytes != NULL ? (float)d->bytes[at] * d->scale : d->values[at];
+            size_t at = batch->rows[i] * width + k;
+            to[i * width + k] = d->bytes != NULL ? (float)d->bytes[at] * d->scale : d->values[at];
         }
     }
+}
+
+/* Where all lanes are one, the lane of the net that they stand for is the first. */
+static bool is_idle(const struct op *op, int lane, const struct pass *pass)
+{
+    return op->lanes > 1 && pass->lanes[lane].idle;
 }
 
 static void ref_forward(struct op *op, int n, const struct pass *pass)
 {
-    struct ref_op *r = ref_of(op);
-    const float *x = ref_of(op->input)->out;
-    size_t size = out_size(op) * (size_t)n;
-    switch (op->layer.kind) {
-    case LAYER_DENSE:
-        dense_forward(r, x, n);
-        break;
-    case LAYER_CONV:
-        conv_forward(r, x, n);
-        break;
-    case LAYER_MAXPOOL:
-        pool_forward(r, x, n);
-        break;
-    case LAYER_FLATTEN:
-        memcpy(r->out, x, size * sizeof(float));
-        break;
-    case LAYER_DROPOUT:
-    default:
-        memcpy(r->out, x, size * sizeof(float));
-        if (pass->training) {
-            backend_dropout_mask(pass, op->index, op->layer.rate, r->mask, (int64_t)size);
+    for (int lane = 0; lane < op->lanes; lane++) {
+        if (!is_idle(op, lane, pass)) {
+            ref_of(op)->kind->forward(ref_of(op), lane, n, pass);
         }
-        for (size_t i = 0; pass->training && i < size; i++) {
-            r->out[i] *= r->mask[i];
-        }
-        break;
     }
 }
 
-static void ref_score(struct op *last, const struct dataset *d, const uint32_t *rows, int n,
+static void ref_score(struct op *last, const struct batch *batches, const struct pass *pass,
                       struct loss loss, bool want_grad, struct score *add)
 {
     struct ref_op *r = ref_of(last);
-    backend_score(r->out, want_grad ? r->grad : NULL, last->layer.filters, d, rows, n, loss, add);
+    for (int lane = 0; lane < last->lanes; lane++) {
+        if (!pass->lanes[lane].idle) {
+            backend_score(ref_out(r, lane), want_grad ? ref_grad(r, lane) : NULL,
+                          last->layer.filters, ref_size(last), &batches[lane], loss, &add[lane]);
+        }
+    }
+    last->grad_set = want_grad;
+}
+
+/* Where this pass's gradient begins: all lanes, since one may be shared. */
+static void begin_grad(struct op *op)
+{
+    if (!op->grad_set) {
+        memset(ref_of(op)->grad, 0,
+               ref_size(op) * (size_t)op->rows * (size_t)op->lanes * sizeof(float));
+        op->grad_set = true;
+    }
+}
+
+static void backward_lane(struct op *op, int lane, int n)
+{
+    float *dx[MODEL_INPUTS_MAX];
+    for (int i = 0; i < op->layer.n_inputs; i++) {
+        dx[i] = xcalloc(ref_size(op->inputs[i]) * (size_t)n, sizeof(float));
+    }
+    ref_of(op)->kind->backward(ref_of(op), lane, n, dx);
+    for (int i = 0; i < op->layer.n_inputs; i++) {
+        float *to = ref_grad(ref_of(op->inputs[i]), lane);
+        for (size_t k = 0; k < ref_size(op->inputs[i]) * (size_t)n; k++) {
+            to[k] += dx[i][k];
+        }
+        free(dx[i]);
+    }
 }
 
 static void ref_backward(struct op *op, int n, const struct pass *pass)
 {
-    (void)pass;
-    struct ref_op *r = ref_of(op);
-    const float *x = ref_of(op->input)->out;
-    float *dx = ref_of(op->input)->grad;
-    size_t size = out_size(op) * (size_t)n;
-    switch (op->layer.kind) {
-    case LAYER_DENSE:
-        act_backward(r, n);
-        dense_backward(r, x, dx, n);
-        break;
-    case LAYER_CONV:
-        act_backward(r, n);
-        conv_backward(r, x, dx, n);
-        break;
-    case LAYER_MAXPOOL:
-        pool_backward(r, dx, n);
-        break;
-    case LAYER_FLATTEN:
-        memcpy(dx, r->grad, size * sizeof(float));
-        break;
-    case LAYER_DROPOUT:
-    default:
-        for (size_t i = 0; i < size; i++) {
-            dx[i] = r->grad[i] * r->mask[i];
+    for (int i = 0; i < op->layer.n_inputs; i++) {
+        begin_grad(op->inputs[i]);
+    }
+    for (int lane = 0; lane < op->lanes; lane++) {
+        if (!is_idle(op, lane, pass)) {
+            backward_lane(op, lane, n);
         }
-        break;
     }
 }
 
-/* The step s of one value; moments are kept in m and v. */
-static double step_of(const struct update *u, double g, float *m, float *v)
+static void ref_grad_square(struct op *op, double *lanes)
 {
-    double c1 = 1 - pow((double)u->beta1, (double)u->count);
-    double c2 = 1 - pow((double)u->beta2, (double)u->count);
-    switch (u->kind) {
-    case OPTIMIZER_SGD:
-        *m = (float)((double)u->momentum * (double)*m + g);
-        return u->nesterov ? g + (double)u->momentum * (double)*m : (double)*m;
-    case OPTIMIZER_RMSPROP:
-        *v = (float)((double)u->beta2 * (double)*v + (1 - (double)u->beta2) * g * g);
-        *m =
-            (float)((double)u->momentum * (double)*m + g / (sqrt((double)*v) + (double)u->epsilon));
-        return (double)*m;
-    case OPTIMIZER_ADAGRAD:
-        *v = (float)((double)*v + g * g);
-        return g / (sqrt((double)*v) + (double)u->epsilon);
-    case OPTIMIZER_ADAM:
-    case OPTIMIZER_LAMB:
-    default:
-        *m = (float)((double)u->beta1 * (double)*m + (1 - (double)u->beta1) * g);
-        *v = (float)((double)u->beta2 * (double)*v + (1 - (double)u->beta2) * g * g);
-        return ((double)*m / c1) / (sqrt((double)*v / c2) + (double)u->epsilon);
+    for (int lane = 0; lane < op->lanes; lane++) {
+        lanes[lane] = 0;
+        for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+            const float *g = ref_param(ref_of(op), lane, (enum op_param)p, SLOT_GRAD);
+            for (int64_t i = 0; i < op_param_floats(&op->layer, (enum op_param)p); i++) {
+                lanes[lane] += (double)g[i] * (double)g[i];
+            }
+        }
     }
 }
 
-static void update_array(float *const slots[OP_SLOTS], size_t n, const struct update *u,
-                         float decay, bool weights)
+static void ref_swap_average(struct op *op)
 {
-    double scale = u->scale > 0 ? (double)u->scale : 1;
-    double trust = 1;
-    double w2 = 0;
-    double s2 = 0;
-    float *w = slots[SLOT_VALUE];
-    float *step = slots[SLOT_GRAD]; /* of no use afterwards */
-    for (size_t i = 0; i < n; i++) {
-        double g = scale * (double)slots[SLOT_GRAD][i];
-        double s = step_of(u, g, &slots[SLOT_FIRST][i], &slots[SLOT_SECOND][i]);
-        s += (double)decay * (double)w[i];
-        w2 += (double)w[i] * (double)w[i];
-        s2 += s * s;
-        step[i] = (float)s;
-    }
-    if (u->kind == OPTIMIZER_LAMB && weights && w2 > 0 && s2 > 0) {
-        trust = sqrt(w2) / sqrt(s2);
-    }
-    for (size_t i = 0; i < n; i++) {
-        w[i] = (float)((double)w[i] - (double)u->lr * trust * (double)step[i]);
-    }
-}
-
-static void ref_update(struct op *op, const struct update *u)
-{
-    struct ref_op *r = ref_of(op);
-    update_array(r->params[OP_WEIGHTS], param_size(op, OP_WEIGHTS), u, u->weight_decay, true);
-    update_array(r->params[OP_BIAS], param_size(op, OP_BIAS), u, 0, false);
-}
-
-static double ref_grad_square(struct op *op)
-{
-    double sum = 0;
     for (int p = 0; p < OP_PARAMS; p++) {
-        const float *g = ref_of(op)->params[p][SLOT_GRAD];
-        for (size_t i = 0; i < param_size(op, (enum op_param)p); i++) {
-            sum += (double)g[i] * (double)g[i];
+        float **slots = ref_of(op)->params[p];
+        if (slots[SLOT_AVERAGE] != NULL) {
+            float *value = slots[SLOT_VALUE];
+            slots[SLOT_VALUE] = slots[SLOT_AVERAGE];
+            slots[SLOT_AVERAGE] = value;
         }
     }
-    return sum;
 }
 
-static void ref_get(struct op *op, enum op_param p, enum op_slot slot, float *out)
+/* ---- transfer ---- */
+
+static void ref_get(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out)
 {
-    memcpy(out, ref_of(op)->params[p][slot], param_size(op, p) * sizeof(float));
+    memcpy(out, ref_param(ref_of(op), lane, p, slot),
+           (size_t)op_param_floats(&op->layer, p) * sizeof(float));
 }
 
-static void ref_set(struct op *op, enum op_param p, enum op_slot slot, const float *in)
+static void ref_set(struct op *op, int lane, enum op_param p, enum op_slot slot, const float *in)
 {
-    memcpy(ref_of(op)->params[p][slot], in, param_size(op, p) * sizeof(float));
+    memcpy(ref_param(ref_of(op), lane, p, slot), in,
+           (size_t)op_param_floats(&op->layer, p) * sizeof(float));
 }
 
-static void ref_read(struct op *op, bool grad, int n, float *out)
+static int64_t ref_grad_pack(struct op *op, int lane, float *out)
 {
-    memcpy(out, grad ? ref_of(op)->grad : ref_of(op)->out,
-           out_size(op) * (size_t)n * sizeof(float));
+    int64_t n = 0;
+    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+        int64_t some = op_param_floats(&op->layer, (enum op_param)p);
+        if (out != NULL && some > 0) {
+            ref_get(op, lane, (enum op_param)p, SLOT_GRAD, out + n);
+        }
+        n += some;
+    }
+    return n;
 }
 
-static void ref_put(struct op *op, bool grad, int n, const float *in)
+static int64_t ref_grad_unpack(struct op *op, int lane, const float *in)
 {
-    memcpy(grad ? ref_of(op)->grad : ref_of(op)->out, in, out_size(op) * (size_t)n * sizeof(float));
+    int64_t n = 0;
+    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+        int64_t some = op_param_floats(&op->layer, (enum op_param)p);
+        if (some > 0) {
+            ref_set(op, lane, (enum op_param)p, SLOT_GRAD, in + n);
+        }
+        n += some;
+    }
+    return n;
+}
+
+static void ref_read(struct op *op, int lane, bool grad, int n, float *out)
+{
+    struct ref_op *r = ref_of(op);
+    memcpy(out, grad ? ref_grad(r, lane) : ref_out(r, lane),
+           ref_size(op) * (size_t)n * sizeof(float));
+}
+
+static void ref_put(struct op *op, int lane, bool grad, int n, const float *in)
+{
+    struct ref_op *r = ref_of(op);
+    memcpy(grad ? ref_grad(r, lane) : ref_out(r, lane), in,
+           ref_size(op) * (size_t)n * sizeof(float));
+    op->grad_set = op->grad_set || grad;
 }
 
 const struct backend_ops backend_ref = {
@@ -538,6 +310,9 @@ const struct backend_ops backend_ref = {
     .backward = ref_backward,
     .update = ref_update,
     .grad_square = ref_grad_square,
+    .swap_average = ref_swap_average,
+    .grad_pack = ref_grad_pack,
+    .grad_unpack = ref_grad_unpack,
     .get = ref_get,
     .set = ref_set,
     .read = ref_read,

@@ -22,9 +22,11 @@ static const char magic[8] = {'M', 'A', 'G', 'P', 'I', 'E', 'C', 'K'};
 static const char *const optimizer_names[OPTIMIZERS] = {"sgd", "adam", "rmsprop", "adagrad",
                                                         "lamb"};
 
-static int slots_of(enum optimizer_kind k)
+/* What is saved of every array. */
+static unsigned slots_of(enum optimizer_kind k)
 {
-    return k == OPTIMIZER_SGD ? 2 : 3;
+    return SLOT_BIT(SLOT_VALUE) | SLOT_BIT(SLOT_FIRST) |
+           (k == OPTIMIZER_SGD ? 0 : SLOT_BIT(SLOT_SECOND));
 }
 
 static uint32_t crc_of(uint32_t crc, const void *data, size_t n)
@@ -46,12 +48,11 @@ static enum mag_status put(struct writer *w, const void *data, size_t n)
     return fwrite(data, 1, n, w->f) == n ? MAG_OK : MAG_IO;
 }
 
-static enum mag_status write_array(void *ctx, struct net *net, struct op *op, enum op_param p,
-                                   enum op_slot slot, size_t n)
+static enum mag_status write_array(void *ctx, struct net *net, const struct net_array *a)
 {
     struct writer *w = ctx;
-    net->ops->get(op, p, slot, w->room);
-    return put(w, w->room, n * sizeof(float));
+    net->ops->get(a->op, a->lane, a->p, a->slot, w->room);
+    return put(w, w->room, a->n * sizeof(float));
 }
 
 static char *head_text(const struct checkpoint_info *info, size_t floats)
@@ -71,7 +72,7 @@ static char *head_text(const struct checkpoint_info *info, size_t floats)
 static enum mag_status write_parts(struct writer *w, const struct checkpoint_info *info,
                                    struct net *net)
 {
-    int slots = slots_of(info->optimizer);
+    unsigned slots = slots_of(info->optimizer);
     size_t floats = net_array_floats(net, slots);
     char *head = head_text(info, floats);
     uint32_t numbers[2] = {CHECKPOINT_VERSION, (uint32_t)strlen(head)};
@@ -89,7 +90,7 @@ static enum mag_status write_parts(struct writer *w, const struct checkpoint_inf
     w->crc = 0;
     w->room = xmalloc((floats + 1) * sizeof(float));
     if (st == MAG_OK) {
-        st = net_each_array(net, slots, write_array, w);
+        st = net_each_array(net, info->lane, slots, write_array, w);
     }
     crc = w->crc;
     if (st == MAG_OK) {
@@ -315,13 +316,12 @@ out:
     return st;
 }
 
-static enum mag_status read_array(void *ctx, struct net *net, struct op *op, enum op_param p,
-                                  enum op_slot slot, size_t n)
+static enum mag_status read_array(void *ctx, struct net *net, const struct net_array *a)
 {
     struct loader *l = ctx;
-    enum mag_status st = take(l, l->room, n * sizeof(float));
-    if (st == MAG_OK) {
-        net->ops->set(op, p, slot, l->room);
+    enum mag_status st = take(l, l->room, a->n * sizeof(float));
+    if (st == MAG_OK && (net->learns || a->slot == SLOT_VALUE)) {
+        net->ops->set(a->op, a->lane, a->p, a->slot, l->room);
     }
     return st;
 }
@@ -331,7 +331,7 @@ enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, 
 {
     char *file = xasprintf("%s/%s", path, CHECKPOINT_FILE);
     struct loader l = {.path = file, .err = err, .f = fopen(file, "rbe")};
-    int slots = slots_of(info->optimizer);
+    unsigned slots = slots_of(info->optimizer);
     char *head = NULL;
     size_t head_len = 0;
     enum mag_status st = MAG_OK;
@@ -340,13 +340,13 @@ enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, 
                       "cannot read the checkpoint %s: %s", file, strerror(errno));
         goto out;
     }
-    l.room = xmalloc((net_array_floats(net, 1) + 1) * sizeof(float));
+    l.room = xmalloc((net_array_floats(net, SLOT_BIT(SLOT_VALUE)) + 1) * sizeof(float));
     st = take_head(&l, &head, &head_len);
     if (st == MAG_OK) {
         st = check_head(&l, head, head_len, info, net_array_floats(net, slots));
     }
     if (st == MAG_OK) {
-        st = net_each_array(net, slots, read_array, &l);
+        st = net_each_array(net, info->lane, slots, read_array, &l);
     }
     if (st == MAG_OK) {
         st = take_crc(&l);

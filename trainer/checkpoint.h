@@ -25,6 +25,7 @@ struct checkpoint_info {
     int64_t step;            /* epochs done */
     int64_t updates;         /* optimizer steps done */
     const char *description; /* JSON of describe.h, borrowed; saved where it is not NULL */
+    int lane;                /* of the net */
 };
 
 /* Who reads a checkpoint without knowing its model. */
@@ -42,8 +43,9 @@ enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *i
                                 struct net *net, char **ret_path,
                                 struct mag_err *err) MAG_MUSTCHECK;
 /* Loads <path>/model.ckpt into the net and fills info->step and info->updates; signature and
- * optimizer must be those given. CORRUPT: torn or changed; CONFLICT: of another model. On failure
- * the net's arrays are undefined. */
+ * optimizer must be those given; a net that does not learn leaves the optimizer's state out.
+ * CORRUPT: torn or changed; CONFLICT: of another model. On failure the net's arrays are undefined.
+ */
 enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, struct net *net,
                                 struct mag_err *err) MAG_MUSTCHECK;
 

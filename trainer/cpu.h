@@ -31,30 +31,37 @@
 struct cpu_op;
 struct onednn_conv;
 
+/* Each function works on all lanes. */
 struct cpu_kind {
     enum mag_status (*init)(struct cpu_op *c, struct mag_err *err); /* NULL = nothing to do */
     void (*forward)(struct cpu_op *c, int n, const struct pass *pass);
-    void (*backward)(struct cpu_op *c, int n, const struct pass *pass);
+    /* dx[i] takes the gradient of input i, all of it, in the input's layout; NULL = not wanted */
+    void (*backward)(struct cpu_op *c, int n, const struct pass *pass, float *const *dx);
     /* NULL = the plain step on weights and bias */
-    void (*update)(struct cpu_op *c, const struct update *u);
+    void (*update)(struct cpu_op *c, const struct update *lanes);
     /* Makes the gradients that backward left to update; NULL = none are. */
     void (*finish_grads)(struct cpu_op *c);
 };
 
-/* [rows] activations; owned by the op that made them. */
+/* Activations; owned by the op that made them. The value k of row i of a lane lies at
+ * lane * `lane` + i * `row` + k: images and inputs have one lane after the other; the outputs of
+ * dense layers have the lanes of a row side by side, so that all lanes' products with a shared
+ * input are one. */
 struct cpu_act {
     float *out;
-    float *grad;
-    int block; /* channels in a block; 1 = plain */
+    float *grad; /* NULL where no gradient flows */
+    int block;   /* channels in a block; 1 = plain */
+    int lanes;
+    size_t row, lane;
 };
 
 struct cpu_op {
     struct op op; /* first */
     const struct cpu_kind *kind;
     struct cpu_act act;
-    bool owns_act; /* flatten hands its input's on */
-    bool want_dx;  /* a layer before this one has weights */
-    float *params[OP_PARAMS][OP_SLOTS];
+    bool owns_act;                      /* flatten hands its input's on */
+    int users;                          /* ops that this one feeds */
+    float *params[OP_PARAMS][OP_SLOTS]; /* [lanes][op_param_floats] */
     uint32_t
         *column; /* dense behind a blocked image: our column of each canonical one; else NULL */
     int pending; /* dense: rows whose weight gradient is left to update; 0 = it lies in SLOT_GRAD */
@@ -70,6 +77,8 @@ struct backend {
     char text[96];
     bool onednn; /* engine below is live */
     void *engine, *stream;
+    float *spare; /* room of spare_size floats for one op's values, between two calls of it */
+    size_t spare_size;
     struct mag_err failure; /* the first; code 0 = none */
 };
 
@@ -78,19 +87,50 @@ static inline struct cpu_op *cpu_of(struct op *op)
     return (struct cpu_op *)(void *)op;
 }
 
+static inline const struct cpu_act *cpu_in(const struct cpu_op *c, int input)
+{
+    return &cpu_of(c->op.inputs[input])->act;
+}
+
 static inline size_t cpu_out_size(const struct cpu_op *c)
 {
     return (size_t)shape_size(&c->op.layer.out);
 }
 
+/* Where a lane of activations begins; a shared one serves all lanes. */
+static inline size_t cpu_lane(const struct cpu_act *a, int lane)
+{
+    return a->lanes == 1 ? 0 : (size_t)lane * a->lane;
+}
+
+static inline float *cpu_param(const struct cpu_op *c, int lane, enum op_param p, enum op_slot s)
+{
+    return c->params[p][s] + (size_t)lane * (size_t)op_param_floats(&c->op.layer, p);
+}
+
+/* Has the lane ended? Where one lane serves all, it has not. */
+static inline bool cpu_idle(const struct cpu_op *c, int lane, const struct pass *pass)
+{
+    return c->op.lanes > 1 && pass->lanes[lane].idle;
+}
+
 /* The image that `op` hands on, also where a flatten layer already calls it flat. */
 static inline const struct shape *cpu_image(const struct op *op)
 {
-    while (op->layer.out.flat && op->input != NULL && op->layer.kind != LAYER_DENSE) {
-        op = op->input;
+    while (op->layer.out.flat && op->index >= 0 && op->layer.kind != LAYER_DENSE) {
+        op = op->inputs[0];
     }
     return &op->layer.out;
 }
+
+/* Lays a lane's outputs out like those of input 0 (of as many lanes as the op has). */
+void cpu_act_like(struct cpu_op *c, const struct cpu_act *in);
+/* The step of bias, averages and, with `weights`, weights of every lane that is not idle. */
+void cpu_update_lanes(struct cpu_op *c, const struct update *lanes, bool weights);
+/* Makes backend->spare hold n floats. False: no memory. */
+bool cpu_need_spare(struct backend *b, size_t n);
+/* All floats of an op's activations. */
+size_t cpu_act_size(const struct cpu_op *c);
 
 /* 64-byte aligned zeroed floats, or NULL; free() releases. */
 float *cpu_alloc(size_t n);
@@ -111,18 +151,30 @@ void cpu_act_backward(float *g, const float *y, size_t n, enum activation act);
 void cpu_sum_rows(const float *from, int rows, int width, float *to);
 /* The optimizer's step; `weights`: they decay, and LAMB scales their step. */
 void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool weights);
+/* Moves the average towards the values: average += (1 - keep) (value - average). */
+void cpu_average(const float *value, float *average, size_t n, float keep);
 /* The sum of squares, in eight partial sums. */
 double cpu_square(const float *v, size_t n);
 void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
 void cpu_multiply(const float *a, const float *b, float *to, size_t n);
+void cpu_add(const float *a, float *to, size_t n); /* to += a */
 
-/* Adds the gradient dY' X of weights [out][in] (dy [n][out], x [n][in]) straight into the
- * optimizer's step. False, with nothing done, where the processor has no kernel for it, or the
- * optimizer wants more than plain SGD or Adam. `room`
- * holds cpu_fused_room floats. */
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
-                      float *const slots[OP_SLOTS], const struct update *u, float *room);
-size_t cpu_fused_room(int rows, int out);
+/* A dense layer's step with the gradient dY' X of its weights, lane by lane: dy [n][out] and x
+ * [n][in] have rows that lie dy_row and x_row apart; lanes of dy lie dy_lane apart, all share x. */
+struct cpu_fused {
+    const float *dy, *x;
+    size_t dy_row, dy_lane, x_row;
+    int n, out, in, lanes;
+    float *const *slots; /* OP_SLOTS arrays [lanes][out][in] */
+    const struct update *u;
+    float *room; /* cpu_fused_room floats */
+};
+/* Is there a kernel for it here, and do the lanes' optimizers want no more than plain SGD or Adam?
+ */
+bool cpu_can_fuse(const struct update *lanes, int n);
+/* Does it in one pass. */
+void cpu_fused_update(const struct cpu_fused *f);
+size_t cpu_fused_room(int rows, int out, int lanes);
 
 /* One image between plain [c][area] and blocked [c / block][area][block]. */
 void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);

@@ -17,21 +17,42 @@ static size_t area_out(const struct layer *l)
     return (size_t)l->out.h * (size_t)l->out.w;
 }
 
+/* One lane's arrays. */
+struct lane {
+    const float *x;
+    int x_block;
+    float *y, *dy, *dx; /* dx NULL: not wanted */
+    float *w, *b, *dw, *db;
+};
+
+static struct lane lane_of(const struct cpu_op *c, int lane, float *dx)
+{
+    const struct cpu_act *x = cpu_in(c, 0);
+    size_t at = cpu_lane(&c->act, lane);
+    return (struct lane){.x = x->out + cpu_lane(x, lane),
+                         .x_block = x->block,
+                         .y = c->act.out + at,
+                         .dy = c->act.grad + at,
+                         .dx = dx != NULL ? dx + cpu_lane(x, lane) : NULL,
+                         .w = cpu_param(c, lane, OP_WEIGHTS, SLOT_VALUE),
+                         .b = cpu_param(c, lane, OP_BIAS, SLOT_VALUE),
+                         .dw = cpu_param(c, lane, OP_WEIGHTS, SLOT_GRAD),
+                         .db = cpu_param(c, lane, OP_BIAS, SLOT_GRAD)};
+}
+
 static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
 {
     const struct layer *l = &c->op.layer;
-    int in_block = cpu_of(c->op.input)->act.block;
-    enum mag_status st =
-        onednn_conv_create(c->op.backend, l, c->op.rows, in_block, c->want_dx, &c->onednn, err);
+    enum mag_status st = onednn_conv_create(c->op.backend, l, c->op.rows, cpu_in(c, 0)->block,
+                                            c->op.inputs[0]->flows, &c->onednn, err);
     if (st != MAG_OK) {
         return st;
     }
     c->act.block = c->onednn != NULL ? onednn_conv_block(c->onednn) : 1;
     /* columns; a plain copy of one input image; one of an output image, or the sum of weights'
      * gradients */
-    size_t room = (size_t)shape_size(&l->out) > (size_t)layer_weights(l)
-                      ? (size_t)shape_size(&l->out)
-                      : (size_t)layer_weights(l);
+    size_t weights = (size_t)op_param_floats(l, OP_WEIGHTS);
+    size_t room = (size_t)shape_size(&l->out) > weights ? (size_t)shape_size(&l->out) : weights;
     c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + room);
     return c->scratch != NULL ? MAG_OK
                               : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
@@ -129,19 +150,17 @@ static float *room_out(struct cpu_op *c)
 
 /* ---- im2col versions; the output is plain unless oneDNN made it ---- */
 
-static void columns_forward(struct cpu_op *c, int n)
+static void columns_forward(struct cpu_op *c, const struct lane *v, int n)
 {
     const struct layer *l = &c->op.layer;
-    const struct cpu_act *x = &cpu_of(c->op.input)->act;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
     for (int i = 0; i < n; i++) {
-        float *y = c->act.out + (size_t)i * cpu_out_size(c);
-        im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
-        cpu_matmul(c->op.backend, false, false, l->filters, p, k, c->params[OP_WEIGHTS][SLOT_VALUE],
-                   k, c->scratch, p, 0, y, p);
+        float *y = v->y + (size_t)i * cpu_out_size(c);
+        im2col(l, plain_image(c, v->x, &l->in, v->x_block, i, room_in(c)), c->scratch);
+        cpu_matmul(c->op.backend, false, false, l->filters, p, k, v->w, k, c->scratch, p, 0, y, p);
         for (int f = 0; f < l->filters; f++) {
-            float b = c->params[OP_BIAS][SLOT_VALUE][f];
+            float b = v->b[f];
             for (int q = 0; q < p; q++) {
                 y[f * p + q] += b;
             }
@@ -151,121 +170,131 @@ static void columns_forward(struct cpu_op *c, int n)
 }
 
 /* One image's share of dW and db, from plain gradients. */
-static void columns_dw_plain(struct cpu_op *c, int row, float *dw, float *db)
+static void columns_dw_plain(struct cpu_op *c, const struct lane *v, int row)
 {
     const struct layer *l = &c->op.layer;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
-    const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
+    const float *dy = v->dy + (size_t)row * cpu_out_size(c);
     cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, row == 0 ? 0 : 1,
-               dw, k);
+               v->dw, k);
     for (int f = 0; f < l->filters; f++) {
         float sum = 0;
         for (int q = 0; q < p; q++) {
             sum += dy[f * p + q];
         }
-        db[f] += sum;
+        v->db[f] += sum;
     }
 }
 
 /* The same from blocked gradients, without bringing them into order: for each block of filters
  * dW'[patch][B] = columns[patch][area] dY[area][B], kept apart in `room` until the last image. */
-static void columns_dw_blocked(struct cpu_op *c, int row, float *room, float *db)
+static void columns_dw_blocked(struct cpu_op *c, const struct lane *v, int row, float *room)
 {
     const struct layer *l = &c->op.layer;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
     const int block = c->act.block;
-    const float *dy = c->act.grad + (size_t)row * cpu_out_size(c);
+    const float *dy = v->dy + (size_t)row * cpu_out_size(c);
     for (int f = 0; f < l->filters; f += block, dy += p * block, room += k * block) {
         float sums[16];
         cpu_matmul(c->op.backend, false, false, k, block, p, c->scratch, p, dy, block,
                    row == 0 ? 0 : 1, room, block);
         cpu_sum_rows(dy, p, block, sums);
         for (int j = 0; j < block; j++) {
-            db[f + j] += sums[j];
+            v->db[f + j] += sums[j];
         }
     }
 }
 
-static void columns_dw(struct cpu_op *c, int n)
+static void columns_dw(struct cpu_op *c, const struct lane *v, int n)
 {
     const struct layer *l = &c->op.layer;
-    const struct cpu_act *x = &cpu_of(c->op.input)->act;
     const int k = (int)patch(l);
     const int block = c->act.block;
-    float *dw = c->params[OP_WEIGHTS][SLOT_GRAD];
-    float *db = c->params[OP_BIAS][SLOT_GRAD];
     float *room = room_out(c);
-    memset(db, 0, (size_t)l->filters * sizeof(float));
+    memset(v->db, 0, (size_t)l->filters * sizeof(float));
     for (int i = 0; i < n; i++) {
-        im2col(l, plain_image(c, x->out, &l->in, x->block, i, room_in(c)), c->scratch);
+        im2col(l, plain_image(c, v->x, &l->in, v->x_block, i, room_in(c)), c->scratch);
         if (block == 1) {
-            columns_dw_plain(c, i, dw, db);
+            columns_dw_plain(c, v, i);
         } else {
-            columns_dw_blocked(c, i, room, db);
+            columns_dw_blocked(c, v, i, room);
         }
     }
     for (int f = 0; f < l->filters && block > 1; f++) {
         const float *from = room + f / block * k * block + f % block;
         for (int t = 0; t < k; t++) {
-            dw[f * k + t] = from[t * block];
+            v->dw[f * k + t] = from[t * block];
         }
     }
 }
 
-static void columns_dx(struct cpu_op *c, int n)
+static void columns_dx(struct cpu_op *c, const struct lane *v, int n)
 {
     const struct layer *l = &c->op.layer;
-    const struct cpu_act *x = &cpu_of(c->op.input)->act;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
     for (int i = 0; i < n; i++) {
-        const float *dy = plain_image(c, c->act.grad, &l->out, c->act.block, i, room_out(c));
-        float *dx = x->grad + (size_t)i * (size_t)shape_size(&l->in);
-        cpu_matmul(c->op.backend, true, false, k, p, l->filters, c->params[OP_WEIGHTS][SLOT_VALUE],
-                   k, dy, p, 0, c->scratch, p);
-        col2im(l, c->scratch, x->block == 1 ? dx : room_in(c));
-        if (x->block != 1) {
-            cpu_to_blocked(room_in(c), l->in.c, l->in.h * l->in.w, x->block, dx);
+        const float *dy = plain_image(c, v->dy, &l->out, c->act.block, i, room_out(c));
+        float *dx = v->dx + (size_t)i * (size_t)shape_size(&l->in);
+        cpu_matmul(c->op.backend, true, false, k, p, l->filters, v->w, k, dy, p, 0, c->scratch, p);
+        col2im(l, c->scratch, v->x_block == 1 ? dx : room_in(c));
+        if (v->x_block != 1) {
+            cpu_to_blocked(room_in(c), l->in.c, l->in.h * l->in.w, v->x_block, dx);
         }
     }
-    memset(x->grad + (size_t)n * (size_t)shape_size(&l->in), 0,
+    memset(v->dx + (size_t)n * (size_t)shape_size(&l->in), 0,
            (size_t)(c->op.rows - n) * (size_t)shape_size(&l->in) * sizeof(float));
 }
 
 /* ---- choosing ---- */
 
-static void conv_forward(struct cpu_op *c, int n, const struct pass *pass)
+static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
-    (void)pass;
     enum activation act = c->op.layer.act;
     if (c->onednn == NULL) {
-        columns_forward(c, n);
+        columns_forward(c, v, n);
         return;
     }
-    onednn_conv_forward(c->onednn, cpu_of(c->op.input)->act.out, c->params[OP_WEIGHTS][SLOT_VALUE],
-                        c->params[OP_BIAS][SLOT_VALUE], c->act.out);
+    onednn_conv_forward(c->onednn, v->x, v->w, v->b, v->y);
     if (act != ACT_RELU) {
-        cpu_act_forward(c->act.out, cpu_out_size(c) * (size_t)n, act);
+        cpu_act_forward(v->y, cpu_out_size(c) * (size_t)n, act);
     }
 }
 
-static void conv_backward(struct cpu_op *c, int n, const struct pass *pass)
+static void backward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
-    (void)pass;
-    const struct cpu_act *x = &cpu_of(c->op.input)->act;
-    cpu_act_backward(c->act.grad, c->act.out, cpu_out_size(c) * (size_t)n, c->op.layer.act);
+    cpu_act_backward(v->dy, v->y, cpu_out_size(c) * (size_t)n, c->op.layer.act);
     if (c->onednn != NULL && onednn_conv_has_dw(c->onednn)) {
-        onednn_conv_dw(c->onednn, x->out, c->act.grad, c->params[OP_WEIGHTS][SLOT_GRAD],
-                       c->params[OP_BIAS][SLOT_GRAD]);
+        onednn_conv_dw(c->onednn, v->x, v->dy, v->dw, v->db);
     } else {
-        columns_dw(c, n);
+        columns_dw(c, v, n);
     }
-    if (c->want_dx && c->onednn != NULL && onednn_conv_has_dx(c->onednn)) {
-        onednn_conv_dx(c->onednn, c->act.grad, c->params[OP_WEIGHTS][SLOT_VALUE], x->grad);
-    } else if (c->want_dx) {
-        columns_dx(c, n);
+    if (v->dx != NULL && c->onednn != NULL && onednn_conv_has_dx(c->onednn)) {
+        onednn_conv_dx(c->onednn, v->dy, v->w, v->dx);
+    } else if (v->dx != NULL) {
+        columns_dx(c, v, n);
+    }
+}
+
+static void conv_forward(struct cpu_op *c, int n, const struct pass *pass)
+{
+    for (int lane = 0; lane < c->op.lanes; lane++) {
+        const struct lane v = lane_of(c, lane, NULL);
+        if (!cpu_idle(c, lane, pass)) {
+            forward_lane(c, &v, n);
+        }
+    }
+}
+
+static void conv_backward(struct cpu_op *c, int n, const struct pass *pass, float *const *dx)
+{
+    for (int lane = 0; lane < c->op.lanes; lane++) {
+        const struct lane v = lane_of(c, lane, dx[0]);
+        if (!cpu_idle(c, lane, pass)) {
+            backward_lane(c, &v, n);
+        }
     }
 }
 

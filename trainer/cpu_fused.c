@@ -104,24 +104,24 @@ AVX2_INLINE void apply_sgd(const struct step *s, vec tile[TILE_ROWS][2], float *
 }
 
 /* dY' in strips of 6 outputs: packed[strip][row][6], zero past the last output. */
-static void pack_outputs(const float *dy, int n, int out, float *packed)
+static void pack_outputs(const float *dy, size_t row, int n, int out, float *packed)
 {
     for (int o = 0; o < out; o += TILE_ROWS) {
         int some = out - o < TILE_ROWS ? out - o : TILE_ROWS;
         for (int i = 0; i < n; i++, packed += TILE_ROWS) {
             for (int r = 0; r < TILE_ROWS; r++) {
-                packed[r] = r < some ? dy[(size_t)i * (size_t)out + (size_t)(o + r)] : 0;
+                packed[r] = r < some ? dy[(size_t)i * row + (size_t)(o + r)] : 0;
             }
         }
     }
 }
 
 /* One strip of 16 columns of X: packed[row][16], zero past the last column. */
-AVX2_INLINE void pack_columns(const float *x, int n, int in, int column, float *packed)
+AVX2_INLINE void pack_columns(const float *x, size_t row, int n, int in, int column, float *packed)
 {
     int some = in - column < TILE_COLUMNS ? in - column : TILE_COLUMNS;
     for (int i = 0; i < n; i++, packed += TILE_COLUMNS) {
-        const float *from = x + (size_t)i * (size_t)in + (size_t)column;
+        const float *from = x + (size_t)i * row + (size_t)column;
         if (some == TILE_COLUMNS) {
             memcpy(packed, from, TILE_COLUMNS * sizeof(float));
         } else {
@@ -139,72 +139,105 @@ AVX2_INLINE void fetch_rows(const float *w, const float *m, size_t in, int rows)
     }
 }
 
-AVX2 static void fused_avx2(const float *dy, const float *x, int n, int out, int in,
-                            float *const slots[OP_SLOTS], const struct step *s, float *room)
+/* The step of 16 columns of one lane's weights, which the slots begin at. */
+AVX2_INLINE void fused_strip(const struct cpu_fused *f, const struct step *s, int column,
+                             const float *outputs, const float *columns,
+                             float *const slots[SLOT_SECOND + 1])
 {
-    float *outputs = room;
-    float *columns = room + (size_t)(out + TILE_ROWS) * (size_t)n;
-    pack_outputs(dy, n, out, outputs);
-    for (int column = 0; column < in; column += TILE_COLUMNS) {
-        int width = in - column < TILE_COLUMNS ? in - column : TILE_COLUMNS;
-        pack_columns(x, n, in, column, columns);
-        for (int o = 0; o < out; o += TILE_ROWS) {
-            int rows = out - o < TILE_ROWS ? out - o : TILE_ROWS;
-            size_t at = (size_t)o * (size_t)in + (size_t)column;
-            vec tile[TILE_ROWS][2];
-            fetch_rows(slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at, (size_t)in, rows);
-            product(outputs + (size_t)o * (size_t)n, columns, n, tile);
-            if (!s->adam && width == TILE_COLUMNS && rows == TILE_ROWS) {
-                apply_sgd(s, tile, slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at, (size_t)in);
-                continue;
-            }
-            for (int r = 0; r < rows; r++, at += (size_t)in) {
-                apply_row(s, (const float *)&tile[r][0], slots[SLOT_VALUE] + at,
-                          slots[SLOT_FIRST] + at, slots[SLOT_SECOND] + at, width);
+    const int width = f->in - column < TILE_COLUMNS ? f->in - column : TILE_COLUMNS;
+    const size_t in = (size_t)f->in;
+    for (int o = 0; o < f->out; o += TILE_ROWS) {
+        int rows = f->out - o < TILE_ROWS ? f->out - o : TILE_ROWS;
+        size_t at = (size_t)o * in + (size_t)column;
+        vec tile[TILE_ROWS][2];
+        fetch_rows(slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at, in, rows);
+        product(outputs + (size_t)o * (size_t)f->n, columns, f->n, tile);
+        if (!s->adam && width == TILE_COLUMNS && rows == TILE_ROWS) {
+            apply_sgd(s, tile, slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at, in);
+            continue;
+        }
+        for (int r = 0; r < rows; r++, at += in) {
+            apply_row(s, (const float *)&tile[r][0], slots[SLOT_VALUE] + at, slots[SLOT_FIRST] + at,
+                      slots[SLOT_SECOND] + at, width);
+        }
+    }
+}
+
+/* Floats of one lane's packed outputs. */
+static size_t packed_size(int rows, int out)
+{
+    return (size_t)(out + TILE_ROWS) * (size_t)rows;
+}
+
+/* Strip by strip, so that each is packed once for all lanes. */
+AVX2 static void fused_avx2(const struct cpu_fused *f, const struct step *steps)
+{
+    const size_t packed = packed_size(f->n, f->out);
+    const size_t weights = (size_t)f->out * (size_t)f->in;
+    float *columns = f->room + packed * (size_t)f->lanes;
+    for (int lane = 0; lane < f->lanes; lane++) {
+        pack_outputs(f->dy + (size_t)lane * f->dy_lane, f->dy_row, f->n, f->out,
+                     f->room + packed * (size_t)lane);
+    }
+    for (int column = 0; column < f->in; column += TILE_COLUMNS) {
+        pack_columns(f->x, f->x_row, f->n, f->in, column, columns);
+        for (int lane = 0; lane < f->lanes; lane++) {
+            size_t at = weights * (size_t)lane;
+            float *const slots[] = {f->slots[SLOT_VALUE] + at, f->slots[SLOT_GRAD] + at,
+                                    f->slots[SLOT_FIRST] + at, f->slots[SLOT_SECOND] + at};
+            if (!f->u[lane].idle) {
+                fused_strip(f, &steps[lane], column, f->room + packed * (size_t)lane, columns,
+                            slots);
             }
         }
     }
 }
 
-size_t cpu_fused_room(int rows, int out)
+size_t cpu_fused_room(int rows, int out, int lanes)
 {
-    return (size_t)rows * (size_t)(out + TILE_ROWS + TILE_COLUMNS);
+    return packed_size(rows, out) * (size_t)lanes + (size_t)rows * TILE_COLUMNS;
 }
 
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
-                      float *const slots[OP_SLOTS], const struct update *u, float *room)
+bool cpu_can_fuse(const struct update *lanes, int n)
 {
-    bool plain = (u->kind == OPTIMIZER_SGD && !u->nesterov) || u->kind == OPTIMIZER_ADAM;
-    if (!plain || (u->scale > 0 && u->scale != 1) || !__builtin_cpu_supports("avx2") ||
-        !__builtin_cpu_supports("fma")) {
-        return false;
+    bool all = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    for (int i = 0; i < n; i++) {
+        const struct update *u = &lanes[i];
+        bool kind = (u->kind == OPTIMIZER_SGD && !u->nesterov) || u->kind == OPTIMIZER_ADAM;
+        all = all && kind && !(u->scale > 0 && u->scale != 1);
     }
-    const struct step s = step_of(u, u->weight_decay);
-    fused_avx2(dy, x, n, out, in, slots, &s, room);
-    return true;
+    return all;
+}
+
+void cpu_fused_update(const struct cpu_fused *f)
+{
+    struct step steps[BACKEND_LANES_MAX];
+    for (int lane = 0; lane < f->lanes; lane++) {
+        steps[lane] = step_of(&f->u[lane], f->u[lane].weight_decay);
+    }
+    fused_avx2(f, steps);
 }
 
 #else
 
-size_t cpu_fused_room(int rows, int out)
+size_t cpu_fused_room(int rows, int out, int lanes)
 {
     (void)rows;
     (void)out;
+    (void)lanes;
     return 0;
 }
 
-bool cpu_fused_update(const float *dy, const float *x, int n, int out, int in,
-                      float *const slots[OP_SLOTS], const struct update *u, float *room)
+bool cpu_can_fuse(const struct update *lanes, int n)
 {
-    (void)dy;
-    (void)x;
+    (void)lanes;
     (void)n;
-    (void)out;
-    (void)in;
-    (void)slots;
-    (void)u;
-    (void)room;
     return false;
+}
+
+void cpu_fused_update(const struct cpu_fused *f)
+{
+    (void)f;
 }
 
 #endif

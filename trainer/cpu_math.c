@@ -176,6 +176,13 @@ FOR_CPUS void cpu_multiply(const float *a, const float *b, float *to, size_t n)
     }
 }
 
+FOR_CPUS void cpu_add(const float *a, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] += a[i];
+    }
+}
+
 /* ---- the optimizer step, each in one pass over memory ---- */
 
 FOR_CPUS static void sgd(float *restrict w, float *restrict v, const float *restrict g, size_t n,
@@ -332,6 +339,13 @@ void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, 
     default:
         adam(slots, n, u, keep);
         break;
+    }
+}
+
+FOR_CPUS void cpu_average(const float *value, float *average, size_t n, float keep)
+{
+    for (size_t i = 0; i < n; i++) {
+        average[i] += (1 - keep) * (value[i] - average[i]);
     }
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Max pooling in plain and blocked layouts, and dropout. Of equal values in a window the first in
- * row order wins, as in the reference.
+ * Max pooling in plain and blocked layouts. Of equal values in a window the first in row order
+ * wins, as in the reference.
  */
 #include "trainer/cpu.h"
 
@@ -13,8 +13,8 @@
 
 static enum mag_status pool_init(struct cpu_op *c, struct mag_err *err)
 {
-    c->act.block = cpu_of(c->op.input)->act.block;
-    c->where = mag_try_alloc(cpu_out_size(c), (size_t)c->op.rows);
+    c->act.block = cpu_in(c, 0)->block;
+    c->where = mag_try_alloc(cpu_act_size(c), 1);
     MAG_ASSERT(c->op.layer.kernel <= MODEL_POOL_MAX, "a place in a window must fit a byte");
     return c->where != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a pooling layer");
 }
@@ -170,76 +170,20 @@ static void pool_forward(struct cpu_op *c, int n, const struct pass *pass)
     (void)n;
     (void)pass;
     const struct layer *l = &c->op.layer;
-    size_t planes = (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
-    pool_planes(l, cpu_of(c->op.input)->act.out, c->act.out, c->where, planes, c->act.block);
+    size_t planes = (size_t)c->op.lanes * (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
+    pool_planes(l, cpu_in(c, 0)->out, c->act.out, c->where, planes, c->act.block);
 }
 
-static void pool_backward(struct cpu_op *c, int n, const struct pass *pass)
+static void pool_backward(struct cpu_op *c, int n, const struct pass *pass, float *const *dx)
 {
     (void)n;
     (void)pass;
     const struct layer *l = &c->op.layer;
-    if (!c->want_dx) {
-        return;
+    size_t planes = (size_t)c->op.lanes * (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
+    if (dx[0] != NULL) {
+        unpool_planes(l, c->act.grad, c->where, dx[0], planes, c->act.block);
     }
-    size_t planes = (size_t)c->op.rows * (size_t)(l->in.c / c->act.block);
-    unpool_planes(l, c->act.grad, c->where, cpu_of(c->op.input)->act.grad, planes, c->act.block);
 }
 
 const struct cpu_kind cpu_maxpool = {
     .init = pool_init, .forward = pool_forward, .backward = pool_backward};
-
-/* ---- dropout ---- */
-
-static enum mag_status dropout_init(struct cpu_op *c, struct mag_err *err)
-{
-    c->act.block = cpu_of(c->op.input)->act.block;
-    c->mask = cpu_alloc(cpu_out_size(c) * (size_t)c->op.rows);
-    return c->mask != NULL ? MAG_OK : mag_fail(err, MAG_NOMEM, "no memory for a dropout layer");
-}
-
-/* The mask is drawn in the canonical order; behind a blocked image it is brought into that layout,
- * so that every backend drops the same values. */
-static void draw_mask(struct cpu_op *c, int n, const struct pass *pass)
-{
-    size_t size = cpu_out_size(c);
-    if (c->act.block == 1) {
-        backend_dropout_mask(pass, c->op.index, c->op.layer.rate, c->mask, (int64_t)size * n);
-        return;
-    }
-    float *plain = c->act.grad; /* free until backward */
-    const struct shape *s = cpu_image(&c->op);
-    backend_dropout_mask(pass, c->op.index, c->op.layer.rate, plain, (int64_t)size * n);
-    for (int i = 0; i < n; i++) {
-        cpu_to_blocked(plain + (size_t)i * size, s->c, s->h * s->w, c->act.block,
-                       c->mask + (size_t)i * size);
-    }
-}
-
-static void dropout_forward(struct cpu_op *c, int n, const struct pass *pass)
-{
-    const float *x = cpu_of(c->op.input)->act.out;
-    size_t all = cpu_out_size(c) * (size_t)n;
-    if (pass->training) {
-        draw_mask(c, n, pass);
-        cpu_multiply(x, c->mask, c->act.out, all);
-    } else {
-        memcpy(c->act.out, x, all * sizeof(float));
-    }
-    size_t rest = cpu_out_size(c) * (size_t)(c->op.rows - n);
-    memset(c->act.out + all, 0, rest * sizeof(float));
-}
-
-static void dropout_backward(struct cpu_op *c, int n, const struct pass *pass)
-{
-    (void)pass;
-    if (c->want_dx) {
-        size_t all = cpu_out_size(c) * (size_t)n;
-        float *dx = cpu_of(c->op.input)->act.grad;
-        cpu_multiply(c->act.grad, c->mask, dx, all);
-        memset(dx + all, 0, cpu_out_size(c) * (size_t)(c->op.rows - n) * sizeof(float));
-    }
-}
-
-const struct cpu_kind cpu_dropout = {
-    .init = dropout_init, .forward = dropout_forward, .backward = dropout_backward};

@@ -27,14 +27,22 @@ void shape_text(const struct shape *s, char out[48])
     }
 }
 
-int64_t layer_weights(const struct layer *l)
+int64_t op_param_floats(const struct layer *l, enum op_param p)
 {
-    return l->kind == LAYER_DENSE || l->kind == LAYER_CONV ? layer_fan_in(l) * l->filters : 0;
+    if (l->kind != LAYER_DENSE && l->kind != LAYER_CONV) {
+        return 0;
+    }
+    return p == OP_WEIGHTS ? layer_fan_in(l) * l->filters : p == OP_BIAS ? l->filters : 0;
 }
 
-int64_t layer_biases(const struct layer *l)
+bool op_param_trained(enum op_param p)
 {
-    return l->kind == LAYER_DENSE || l->kind == LAYER_CONV ? l->filters : 0;
+    return p == OP_WEIGHTS || p == OP_BIAS;
+}
+
+bool layer_learns(const struct layer *l)
+{
+    return op_param_floats(l, OP_WEIGHTS) + op_param_floats(l, OP_BIAS) > 0;
 }
 
 int64_t layer_fan_in(const struct layer *l)
@@ -49,7 +57,7 @@ int64_t model_weights(const struct model *m)
 {
     int64_t n = 0;
     for (int i = 0; i < m->n; i++) {
-        n += layer_weights(&m->layers[i]) + layer_biases(&m->layers[i]);
+        n += op_param_floats(&m->layers[i], OP_WEIGHTS) + op_param_floats(&m->layers[i], OP_BIAS);
     }
     return n;
 }
@@ -162,19 +170,17 @@ static bool last_layer(const struct model *m, int outputs, char *why, size_t why
 bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjson_issues *is)
 {
     char why[320];
-    struct shape at = m->input;
-    int64_t values = shape_size(&at);
+    int64_t values = shape_size(&m->input);
     int64_t weights = 0;
     int i = 0;
     for (; i < m->n; i++) {
         struct layer *l = &m->layers[i];
-        l->in = at;
+        l->in = l->inputs[0] == MODEL_INPUT ? m->input : m->layers[l->inputs[0]].out;
         if (!layer_shape(l, why, sizeof(why))) {
             break;
         }
-        at = l->out;
-        values += shape_size(&at);
-        weights += layer_weights(l) + layer_biases(l);
+        values += shape_size(&l->out);
+        weights += op_param_floats(l, OP_WEIGHTS) + op_param_floats(l, OP_BIAS);
         if (weights > MODEL_WEIGHTS_MAX || values > MODEL_ACTIVATIONS_MAX) {
             (void)snprintf(why, sizeof(why), "the model is too large: over %d million %s",
                            MODEL_WEIGHTS_MAX >> 20,

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A model as a list of layers with every shape worked out. Pure data: backends build their ops from
- * it, the recipe parser fills it, checkpoints compare it.
+ * A model as a flat list of layers with every shape worked out. Each layer names the earlier ones
+ * that feed it, so that the list is a graph in an order in which it can be computed; the last layer
+ * is the model's output. Pure data: backends build their ops from it, the recipe parser fills it,
+ * checkpoints compare it.
  */
 #ifndef MAG_TRAINER_MODEL_H
 #define MAG_TRAINER_MODEL_H
@@ -12,7 +14,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MODEL_LAYERS_MAX 64             /* layers after "repeat" */
+#define MODEL_LAYERS_MAX 512            /* layers after "repeat" */
+#define MODEL_INPUTS_MAX 8              /* layers that feed one */
+#define MODEL_INPUT (-1)                /* in `inputs`: the model's own input */
 #define MODEL_UNITS_MAX 65536           /* units of a dense layer */
 #define MODEL_FILTERS_MAX 4096          /* filters of a convolution */
 #define MODEL_KERNEL_MAX 64             /* side of a kernel */
@@ -28,6 +32,15 @@ enum layer_kind {
     LAYER_FLATTEN = 3,
     LAYER_DROPOUT = 4,
 };
+
+/* The arrays of a layer that are saved with it. */
+enum op_param {
+    OP_WEIGHTS = 0,
+    OP_BIAS = 1,
+    OP_MEAN = 2, /* running statistics: state that training leaves behind, but no gradient moves */
+    OP_VAR = 3,
+};
+#define OP_PARAMS 4
 
 enum activation { ACT_NONE = 0, ACT_RELU = 1, ACT_TANH = 2, ACT_SIGMOID = 3 };
 
@@ -46,8 +59,10 @@ struct layer {
     int pad;             /* conv: zeros on each side */
     bool pad_same;       /* conv: pad so that stride 1 keeps the size (resolved into `pad`) */
     float rate;          /* dropout: part of the values that is set to 0 */
-    struct shape in, out;
-    int origin; /* index in the file's "layers", for messages */
+    int n_inputs;
+    int inputs[MODEL_INPUTS_MAX]; /* indices of earlier layers, or MODEL_INPUT */
+    struct shape in, out;         /* in: of the first input */
+    int origin;                   /* index in the file's "layers", for messages */
 };
 
 struct model {
@@ -69,11 +84,15 @@ void shape_text(const struct shape *s, char out[48]);
  * issue at the layer's pointer below `pointer` ("…/layers"). True when all fit. */
 bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjson_issues *is);
 
-/* Number of weights and biases of a layer; 0 for layers that have none. */
-int64_t layer_weights(const struct layer *l);
-int64_t layer_biases(const struct layer *l);
+/* Values in a parameter array of a layer; 0 for one that it has not. */
+int64_t op_param_floats(const struct layer *l, enum op_param p);
+/* Whether a gradient moves it, so that it has moments. */
+bool op_param_trained(enum op_param p);
+/* Does the layer have an array that is trained? */
+bool layer_learns(const struct layer *l);
 /* Values that feed one output value: the fan-in that the initialisation scales by. */
 int64_t layer_fan_in(const struct layer *l);
+/* All trained values. */
 int64_t model_weights(const struct model *m);
 
 /* "dense 784 -> 256 relu", for descriptions and for telling checkpoints apart: two models with

@@ -6,19 +6,57 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
+
+/* ---- building ---- */
+
+/* What computes the same for every lane of a shared input is computed once. */
+static int lanes_of(const struct net *net, const struct layer *l, struct op *const *inputs)
+{
+    if (layer_learns(l) || l->kind == LAYER_DROPOUT) {
+        return net->lanes;
+    }
+    int most = 1;
+    for (int i = 0; i < l->n_inputs; i++) {
+        most = inputs[i]->lanes > most ? inputs[i]->lanes : most;
+    }
+    return most;
+}
+
+static enum mag_status add_layer(struct net *net, const struct layer *l, struct mag_err *err)
+{
+    struct op *inputs[MODEL_INPUTS_MAX];
+    for (int i = 0; i < l->n_inputs; i++) {
+        MAG_ASSERT(l->inputs[i] < net->n, "layer %d is fed by layer %d", net->n, l->inputs[i]);
+        inputs[i] = l->inputs[i] == MODEL_INPUT ? net->input : net->layers[l->inputs[i]];
+    }
+    const struct op_spec spec = {.layer = l,
+                                 .index = net->n,
+                                 .inputs = inputs,
+                                 .lanes = lanes_of(net, l, inputs),
+                                 .average = net->average,
+                                 .learns = net->learns};
+    enum mag_status st = net->ops->op_create(net->backend, &spec, &net->layers[net->n], err);
+    net->n += st == MAG_OK;
+    return st;
+}
 
 enum mag_status net_create(const struct backend_ops *ops, struct backend *backend,
-                           const struct model *model, int rows, struct net **ret,
-                           struct mag_err *err)
+                           const struct model *model, const struct net_options *options,
+                           struct net **ret, struct mag_err *err)
 {
     struct net *net = xcalloc(1, sizeof(*net));
-    *net = (struct net){.ops = ops, .backend = backend, .rows = rows};
-    enum mag_status st = ops->input_create(backend, &model->input, rows, &net->input, err);
-    struct op *at = net->input;
+    *net = (struct net){.ops = ops,
+                        .backend = backend,
+                        .rows = options->rows,
+                        .lanes = options->lanes > 0 ? options->lanes : 1,
+                        .average = options->average,
+                        .learns = options->learns};
+    MAG_ASSERT(net->lanes <= BACKEND_LANES_MAX, "%d lanes", net->lanes);
+    enum mag_status st = ops->input_create(backend, &model->input, net->rows,
+                                           options->shared ? 1 : net->lanes, &net->input, err);
     for (int i = 0; i < model->n && st == MAG_OK; i++) {
-        st = ops->op_create(backend, &model->layers[i], i, at, &net->layers[i], err);
-        at = net->layers[i];
-        net->n += st == MAG_OK;
+        st = add_layer(net, &model->layers[i], err);
     }
     if (st != MAG_OK) {
         net_destroy(net);
@@ -40,19 +78,23 @@ void net_destroy(struct net *net)
     free(net);
 }
 
-static size_t array_size(const struct op *op, enum op_param p)
-{
-    return (size_t)(p == OP_WEIGHTS ? layer_weights(&op->layer) : layer_biases(&op->layer));
-}
+/* ---- arrays ---- */
 
-enum mag_status net_each_array(struct net *net, int slots, net_visit visit, void *ctx)
+enum mag_status net_each_array(struct net *net, int lane, unsigned slots, net_visit visit,
+                               void *ctx)
 {
-    static const enum op_slot order[] = {SLOT_VALUE, SLOT_FIRST, SLOT_SECOND};
+    static const enum op_slot order[] = {SLOT_VALUE, SLOT_FIRST, SLOT_SECOND, SLOT_AVERAGE};
     for (int i = 0; i < net->n; i++) {
         for (int p = 0; p < OP_PARAMS; p++) {
-            size_t n = array_size(net->layers[i], (enum op_param)p);
-            for (int s = 0; s < slots && n > 0; s++) {
-                enum mag_status st = visit(ctx, net, net->layers[i], (enum op_param)p, order[s], n);
+            struct net_array a = {.op = net->layers[i], .lane = lane, .p = (enum op_param)p};
+            a.n = (size_t)op_param_floats(&a.op->layer, a.p);
+            for (int s = 0; s < 4 && a.n > 0; s++) {
+                a.slot = order[s];
+                bool moment = a.slot == SLOT_FIRST || a.slot == SLOT_SECOND;
+                if ((slots & SLOT_BIT(a.slot)) == 0 || (moment && !op_param_trained(a.p))) {
+                    continue;
+                }
+                enum mag_status st = visit(ctx, net, &a);
                 if (st != MAG_OK) {
                     return st;
                 }
@@ -62,13 +104,19 @@ enum mag_status net_each_array(struct net *net, int slots, net_visit visit, void
     return MAG_OK;
 }
 
-size_t net_array_floats(const struct net *net, int slots)
+static enum mag_status count_array(void *ctx, struct net *net, const struct net_array *a)
+{
+    (void)net;
+    *(size_t *)ctx += a->n;
+    return MAG_OK;
+}
+
+size_t net_array_floats(const struct net *net, unsigned slots)
 {
     size_t n = 0;
-    for (int i = 0; i < net->n; i++) {
-        n += array_size(net->layers[i], OP_WEIGHTS) + array_size(net->layers[i], OP_BIAS);
-    }
-    return n * (size_t)slots;
+    enum mag_status st = net_each_array((struct net *)(uintptr_t)net, 0, slots, count_array, &n);
+    MAG_ASSERT(st == MAG_OK, "counting cannot fail");
+    return n;
 }
 
 /* Two floats in [-bound, bound) from each draw. */
@@ -85,72 +133,137 @@ static void fill_uniform(struct pcg64 *g, float bound, float *to, size_t n)
 
 struct init_ctx {
     struct pcg64 g;
-    float *room;
+    float *room; /* of the values last made, which the average copies */
 };
 
-static enum mag_status init_array(void *ctx, struct net *net, struct op *op, enum op_param p,
-                                  enum op_slot slot, size_t n)
+static enum mag_status init_array(void *ctx, struct net *net, const struct net_array *a)
 {
     struct init_ctx *c = ctx;
-    if (slot == SLOT_VALUE) {
-        fill_uniform(&c->g, 1.0f / sqrtf((float)layer_fan_in(&op->layer)), c->room, n);
-    } else {
-        for (size_t i = 0; i < n; i++) {
-            c->room[i] = 0;
-        }
+    if (a->slot == SLOT_VALUE) {
+        fill_uniform(&c->g, 1.0f / sqrtf((float)layer_fan_in(&a->op->layer)), c->room, a->n);
     }
-    net->ops->set(op, p, slot, c->room);
+    if (a->slot == SLOT_VALUE || a->slot == SLOT_AVERAGE) {
+        net->ops->set(a->op, a->lane, a->p, a->slot, c->room);
+        return MAG_OK;
+    }
+    float *zeros = xcalloc(a->n, sizeof(float));
+    net->ops->set(a->op, a->lane, a->p, a->slot, zeros);
+    free(zeros);
     return MAG_OK;
 }
 
-void net_init_weights(struct net *net, uint64_t seed, uint64_t trial)
+void net_init_weights(struct net *net, int lane, uint64_t seed, uint64_t trial)
 {
-    struct init_ctx c = {.room = xmalloc((net_array_floats(net, 1) + 1) * sizeof(float))};
+    size_t most = net_array_floats(net, SLOT_BIT(SLOT_VALUE)) + 1;
+    struct init_ctx c = {.room = xmalloc(most * sizeof(float))};
     pcg_stream(&c.g, seed, "init", trial);
-    enum mag_status st = net_each_array(net, 3, init_array, &c);
+    unsigned slots = SLOT_BIT(SLOT_VALUE) | (net->average ? SLOT_BIT(SLOT_AVERAGE) : 0) |
+                     (net->learns ? SLOT_BIT(SLOT_FIRST) | SLOT_BIT(SLOT_SECOND) : 0);
+    enum mag_status st = net_each_array(net, lane, slots, init_array, &c);
     MAG_ASSERT(st == MAG_OK, "init_array cannot fail");
     free(c.room);
 }
 
-/* Of all parameters together. */
-static double grad_norm(struct net *net)
+/* ---- running ---- */
+
+void net_forward(struct net *net, const struct batch *batches, const struct pass *pass)
 {
-    double sum = 0;
-    for (int i = 0; i < net->n; i++) {
-        sum += net->ops->grad_square(net->layers[i]);
+    for (int lane = 0; lane < net->input->lanes; lane++) {
+        if (net->input->lanes == 1 || !pass->lanes[lane].idle) {
+            net->ops->load(net->input, lane, &batches[lane]);
+        }
     }
-    return sqrt(sum);
+    for (int i = 0; i < net->n; i++) {
+        net->ops->forward(net->layers[i], batches[0].n, pass);
+    }
 }
 
-void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               struct loss loss, const struct pass *pass, const struct update *u, struct score *add)
+void net_backward(struct net *net, int n, const struct pass *pass,
+                  void (*done)(void *ctx, struct op *op), void *ctx)
 {
-    const struct backend_ops *o = net->ops;
-    o->load(net->input, d, rows, n);
-    for (int i = 0; i < net->n; i++) {
-        o->forward(net->layers[i], n, pass);
+    net->input->grad_set = false;
+    for (int i = 0; i + 1 < net->n; i++) {
+        net->layers[i]->grad_set = false;
     }
-    o->score(net->layers[net->n - 1], d, rows, n, loss, true, add);
     for (int i = net->n - 1; i >= 0; i--) {
-        o->backward(net->layers[i], n, pass);
-    }
-    struct update own = *u;
-    if (u->clip > 0) {
-        double norm = grad_norm(net);
-        own.scale = norm > (double)u->clip ? (float)((double)u->clip / norm) : 1;
-    }
-    for (int i = 0; i < net->n; i++) {
-        o->update(net->layers[i], &own);
+        net->ops->backward(net->layers[i], n, pass);
+        if (done != NULL && layer_learns(&net->layers[i]->layer)) {
+            done(ctx, net->layers[i]);
+        }
     }
 }
 
-void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
+/* The norm of all gradients together, of each lane. */
+static void grad_norms(struct net *net, double *norms)
+{
+    double one[BACKEND_LANES_MAX];
+    memset(norms, 0, (size_t)net->lanes * sizeof(*norms));
+    for (int i = 0; i < net->n; i++) {
+        if (!layer_learns(&net->layers[i]->layer)) {
+            continue;
+        }
+        net->ops->grad_square(net->layers[i], one);
+        for (int lane = 0; lane < net->lanes; lane++) {
+            norms[lane] += one[lane];
+        }
+    }
+    for (int lane = 0; lane < net->lanes; lane++) {
+        norms[lane] = sqrt(norms[lane]);
+    }
+}
+
+void net_update(struct net *net, const struct update *lanes)
+{
+    struct update own[BACKEND_LANES_MAX];
+    double norms[BACKEND_LANES_MAX];
+    bool clips = false;
+    memcpy(own, lanes, (size_t)net->lanes * sizeof(*own));
+    for (int lane = 0; lane < net->lanes; lane++) {
+        clips = clips || own[lane].clip > 0;
+    }
+    if (clips) {
+        grad_norms(net, norms);
+    }
+    for (int lane = 0; lane < net->lanes && clips; lane++) {
+        double most = (double)own[lane].clip;
+        if (most > 0) {
+            own[lane].scale = norms[lane] > most ? (float)(most / norms[lane]) : 1;
+        }
+    }
+    for (int i = 0; i < net->n; i++) {
+        net->ops->update(net->layers[i], own);
+    }
+}
+
+void net_train(struct net *net, const struct batch *batches, struct loss loss,
+               const struct pass *pass, const struct update *lanes, struct score *add)
+{
+    net_forward(net, batches, pass);
+    net->ops->score(net->layers[net->n - 1], batches, pass, loss, true, add);
+    net_backward(net, batches[0].n, pass, NULL, NULL);
+    net_update(net, lanes);
+}
+
+void net_score(struct net *net, const struct batch *batches, const struct pass_lane *lanes,
                struct loss loss, struct score *add)
 {
-    const struct pass pass = {.training = false};
-    net->ops->load(net->input, d, rows, n);
-    for (int i = 0; i < net->n; i++) {
-        net->ops->forward(net->layers[i], n, &pass);
+    static const struct pass_lane none[BACKEND_LANES_MAX];
+    const struct pass pass = {.training = false, .lanes = lanes != NULL ? lanes : none};
+    net_forward(net, batches, &pass);
+    net->ops->score(net->layers[net->n - 1], batches, &pass, loss, false, add);
+}
+
+void net_apply(struct net *net, const struct batch *batch, float *out)
+{
+    static const struct pass_lane none;
+    const struct pass pass = {.training = false, .lanes = &none};
+    net_forward(net, batch, &pass);
+    net->ops->read(net->layers[net->n - 1], 0, false, batch->n, out);
+}
+
+void net_swap_average(struct net *net)
+{
+    for (int i = 0; i < net->n && net->average; i++) {
+        net->ops->swap_average(net->layers[i]);
     }
-    net->ops->score(net->layers[net->n - 1], d, rows, n, loss, false, add);
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A model on a backend: the chain of its ops, driven batch by batch.
+ * A model on a backend: the graph of its ops, driven batch by batch. A net may hold several lanes:
+ * models of one architecture that are trained side by side (backend.h). Where a function takes one
+ * lane's things as an array, it has `lanes` entries.
  */
 #ifndef MAG_TRAINER_NET_H
 #define MAG_TRAINER_NET_H
@@ -10,37 +12,72 @@
 struct net {
     const struct backend_ops *ops;
     struct backend *backend; /* borrowed; must outlive the net */
-    struct op *input;
+    struct op *input;        /* one lane where all lanes see the same batches */
     struct op *layers[MODEL_LAYERS_MAX];
     int n;
     int rows; /* most rows a batch may have */
+    int lanes;
+    bool average, learns; /* as in the options */
 };
 
-/* Builds the ops for batches of at most `rows`. Weights are zero. */
+struct net_options {
+    int rows;     /* most rows a batch may have */
+    int lanes;    /* 0 is read as 1 */
+    bool shared;  /* all lanes see the same batches: they are gathered once, from batches[0] */
+    bool average; /* keep a moving average of the weights */
+    bool learns;  /* false: only to be applied, without room for gradients and optimizer state */
+};
+
+/* Builds the ops. Weights are zero. */
 enum mag_status net_create(const struct backend_ops *ops, struct backend *backend,
-                           const struct model *model, int rows, struct net **ret,
-                           struct mag_err *err) MAG_MUSTCHECK;
+                           const struct model *model, const struct net_options *options,
+                           struct net **ret, struct mag_err *err) MAG_MUSTCHECK;
 void net_destroy(struct net *net);
 
-/* Weights and biases uniform in +-1 / sqrt(fan-in), from the stream (seed, "init", trial).
- * Optimizer state is cleared. */
-void net_init_weights(struct net *net, uint64_t seed, uint64_t trial);
+/* Weights and biases of a lane uniform in +-1 / sqrt(fan-in), from the stream (seed, "init",
+ * trial). Optimizer state is cleared, averages start from the weights. */
+void net_init_weights(struct net *net, int lane, uint64_t seed, uint64_t trial);
 
-/* One training step on the n examples `rows`: forward, loss, backward, update. */
-void net_train(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
-               struct loss loss, const struct pass *pass, const struct update *u,
-               struct score *add);
-/* Loss and hits of n examples, without dropout; changes no weights. */
-void net_score(struct net *net, const struct dataset *d, const uint32_t *rows, int n,
+/* ---- one training step, whole or in its parts ---- */
+
+/* Loads the batches and computes all outputs. */
+void net_forward(struct net *net, const struct batch *batches, const struct pass *pass);
+/* Every gradient, from that of the outputs, which ops->score or ops->put left. `done`, where not
+ * NULL, is called for each op that learns once its gradients are complete, the last op first. */
+void net_backward(struct net *net, int n, const struct pass *pass,
+                  void (*done)(void *ctx, struct op *op), void *ctx);
+/* Clips where the lanes' updates ask for it, then takes the step. */
+void net_update(struct net *net, const struct update *lanes);
+/* All of that: forward, loss, backward, update. */
+void net_train(struct net *net, const struct batch *batches, struct loss loss,
+               const struct pass *pass, const struct update *lanes, struct score *add);
+
+/* ---- */
+
+/* Loss and hits of a batch, without dropout; changes no weights. Lanes that are idle in `lanes` are
+ * passed over; NULL = none is. */
+void net_score(struct net *net, const struct batch *batches, const struct pass_lane *lanes,
                struct loss loss, struct score *add);
+/* Outputs [n][width] of a batch into `out`, of a net with one lane. */
+void net_apply(struct net *net, const struct batch *batch, float *out);
+/* Exchanges weights and their averages, for measuring with the averages and for going back. */
+void net_swap_average(struct net *net);
 
-/* Calls `visit` with every parameter array in a fixed order. `slots` = how many of SLOT_VALUE,
- * SLOT_FIRST, SLOT_SECOND to visit (1 to 3). Stops at the first failure. */
-typedef enum mag_status (*net_visit)(void *ctx, struct net *net, struct op *op, enum op_param p,
-                                     enum op_slot slot, size_t n);
-enum mag_status net_each_array(struct net *net, int slots, net_visit visit,
+/* Calls `visit` with every parameter array of a lane in a fixed order. `slots`: bits of those of
+ * SLOT_VALUE, SLOT_FIRST, SLOT_SECOND and SLOT_AVERAGE to visit; moments only of arrays that are
+ * trained. Which of them the net has room for is the caller's to know. Stops at the first failure.
+ */
+struct net_array {
+    struct op *op;
+    int lane;
+    enum op_param p;
+    enum op_slot slot;
+    size_t n;
+};
+typedef enum mag_status (*net_visit)(void *ctx, struct net *net, const struct net_array *a);
+enum mag_status net_each_array(struct net *net, int lane, unsigned slots, net_visit visit,
                                void *ctx) MAG_MUSTCHECK;
 /* Floats that net_each_array visits. */
-size_t net_array_floats(const struct net *net, int slots);
+size_t net_array_floats(const struct net *net, unsigned slots);
 
 #endif

@@ -162,15 +162,15 @@ static void parameters(struct graph *g, int i, char weight[32], char bias[32])
     struct net *net = g->s->net;
     const struct layer *l = &net->layers[i]->layer;
     int module = saved_module(&g->s->description.model, i);
-    char *const names[OP_PARAMS] = {weight, bias};
+    char *const names[] = {weight, bias};
     (void)snprintf(weight, 32, "%d.weight", module);
     (void)snprintf(bias, 32, "%d.bias", module);
-    for (int p = 0; p < OP_PARAMS; p++) {
+    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
         int64_t dims[4];
         int n_dims = saved_dims(l, (enum op_param)p, dims);
-        size_t n = (size_t)(p == OP_WEIGHTS ? layer_weights(l) : layer_biases(l));
+        size_t n = (size_t)op_param_floats(l, (enum op_param)p);
         float *room = xmalloc(n * sizeof(float));
-        net->ops->get(net->layers[i], (enum op_param)p, SLOT_VALUE, room);
+        net->ops->get(net->layers[i], 0, (enum op_param)p, SLOT_VALUE, room);
         constant(g, names[p], dims, n_dims, room, n);
         free(room);
     }

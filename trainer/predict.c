@@ -200,7 +200,6 @@ static void judge(struct job *j, uint32_t row, const float *v)
 static enum mag_status run_batches(struct job *j, struct mag_err *err)
 {
     struct net *net = j->s->net;
-    const struct pass pass = {.training = false};
     const struct description *m = &j->s->description;
     bool probable = m->n_classes > 0 && m->loss == LOSS_CROSS_ENTROPY;
     uint32_t rows[ROWS];
@@ -210,11 +209,8 @@ static enum mag_status run_batches(struct job *j, struct mag_err *err)
         for (int i = 0; i < n; i++) {
             rows[i] = at + (uint32_t)i;
         }
-        net->ops->load(net->input, j->d, rows, n);
-        for (int i = 0; i < net->n; i++) {
-            net->ops->forward(net->layers[i], n, &pass);
-        }
-        net->ops->read(net->layers[net->n - 1], false, n, j->room);
+        const struct batch batch = {.d = j->d, .rows = rows, .n = n};
+        net_apply(net, &batch, j->room);
         for (int i = 0; i < n; i++) {
             float *v = j->room + (size_t)i * (size_t)j->width;
             if (probable) {

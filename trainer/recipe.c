@@ -119,7 +119,9 @@ static void parse_layer(struct reader *r, const json_t *value, const char *point
         mjson_issue(r->issues, pointer, "over %d layers", MODEL_LAYERS_MAX);
         return;
     }
-    for (int i = 0; i < repeat; i++) {
+    for (int i = 0; i < repeat; i++) { /* MODEL_INPUT is -1: the first one takes it */
+        l.n_inputs = 1;
+        l.inputs[0] = m->n - 1;
         m->layers[m->n++] = l;
     }
 }

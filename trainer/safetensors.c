@@ -23,21 +23,21 @@ struct writer {
     uint64_t at;
 };
 
-static enum mag_status each(void *ctx, struct net *net, struct op *op, enum op_param p,
-                            enum op_slot slot, size_t n)
+static enum mag_status each(void *ctx, struct net *net, const struct net_array *a)
 {
     struct writer *w = ctx;
+    const size_t n = a->n;
     if (w->f != NULL) {
         float *room = xmalloc(n * sizeof(float));
-        net->ops->get(op, p, slot, room);
+        net->ops->get(a->op, 0, a->p, a->slot, room);
         bool good = fwrite(room, sizeof(float), n, w->f) == n;
         free(room);
         return good ? MAG_OK : MAG_IO;
     }
     int64_t dims[4];
-    int n_dims = saved_dims(&op->layer, p, dims);
+    int n_dims = saved_dims(&a->op->layer, a->p, dims);
     buf_addf(&w->head, ",\"%d.%s\":{\"dtype\":\"F32\",\"shape\":[",
-             saved_module(w->model, op->index), p == OP_BIAS ? "bias" : "weight");
+             saved_module(w->model, a->op->index), a->p == OP_BIAS ? "bias" : "weight");
     for (int i = 0; i < n_dims; i++) {
         buf_addf(&w->head, "%s%lld", i > 0 ? "," : "", (long long)dims[i]);
     }
@@ -55,7 +55,7 @@ static void make_head(struct saved *s, struct writer *w)
     buf_add_json_string(&w->head, description);
     buf_adds(&w->head, "}");
     free(description);
-    enum mag_status st = net_each_array(s->net, 1, each, w);
+    enum mag_status st = net_each_array(s->net, 0, SLOT_BIT(SLOT_VALUE), each, w);
     MAG_ASSERT(st == MAG_OK, "making the head cannot fail");
     buf_addc(&w->head, '}');
     while (w->head.len % 8 != 0) { /* the arrays lie aligned */
@@ -76,7 +76,7 @@ enum mag_status safetensors_write(struct saved *s, const char *path, struct mag_
     w.f = o.f;
     if (fwrite(&len, sizeof(len), 1, o.f) != 1 ||
         fwrite(w.head.data, 1, w.head.len, o.f) != w.head.len ||
-        net_each_array(s->net, 1, each, &w) != MAG_OK) {
+        net_each_array(s->net, 0, SLOT_BIT(SLOT_VALUE), each, &w) != MAG_OK) {
         st = mag_fail(err, MAG_IO, "cannot write %s: %s", path, strerror(errno));
     }
     buf_fini(&w.head);

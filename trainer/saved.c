@@ -13,7 +13,7 @@
 int saved_dims(const struct layer *l, enum op_param p, int64_t dims[4])
 {
     dims[0] = l->filters;
-    if (p == OP_BIAS) {
+    if (p != OP_WEIGHTS) {
         return 1;
     }
     if (l->kind == LAYER_DENSE) {
@@ -47,7 +47,8 @@ static enum mag_status build(struct saved *s, int rows, struct mag_err *err)
     const struct backend_ops *ops = backend_find(NULL);
     const struct backend_options options = {.threads = 1};
     enum mag_status st = ops->open(&options, &s->backend, err);
-    return st == MAG_OK ? net_create(ops, s->backend, &s->description.model, rows, &s->net, err)
+    const struct net_options net = {.rows = rows};
+    return st == MAG_OK ? net_create(ops, s->backend, &s->description.model, &net, &s->net, err)
                         : st;
 }
 
@@ -74,21 +75,22 @@ static enum mag_status open_checkpoint(struct saved *s, const char *folder, int 
     return st;
 }
 
-static enum mag_status take_array(void *ctx, struct net *net, struct op *op, enum op_param p,
-                                  enum op_slot slot, size_t n)
+struct taker {
+    struct safetensors *f;
+    const struct model *model;
+};
+
+static enum mag_status take_array(void *ctx, struct net *net, const struct net_array *a)
 {
-    struct safetensors *f = ctx;
-    struct model m = {.n = net->n};
-    for (int i = 0; i < net->n; i++) {
-        m.layers[i] = net->layers[i]->layer;
-    }
-    char *name = xasprintf("%d.%s", saved_module(&m, op->index), p == OP_BIAS ? "bias" : "weight");
-    float *room = xmalloc(n * sizeof(float));
+    struct taker *t = ctx;
+    char *name = xasprintf("%d.%s", saved_module(t->model, a->op->index),
+                           a->p == OP_BIAS ? "bias" : "weight");
+    float *room = xmalloc(a->n * sizeof(float));
     int64_t dims[4];
-    int n_dims = saved_dims(&op->layer, p, dims);
-    enum mag_status st = safetensors_take(f, name, dims, n_dims, room);
+    int n_dims = saved_dims(&a->op->layer, a->p, dims);
+    enum mag_status st = safetensors_take(t->f, name, dims, n_dims, room);
     if (st == MAG_OK) {
-        net->ops->set(op, p, slot, room);
+        net->ops->set(a->op, 0, a->p, SLOT_VALUE, room);
     }
     free(room);
     free(name);
@@ -117,7 +119,8 @@ static enum mag_status open_safetensors(struct saved *s, const char *path, int r
         st = build(s, rows, err);
     }
     if (st == MAG_OK) {
-        st = net_each_array(s->net, 1, take_array, f);
+        struct taker t = {.f = f, .model = &s->description.model};
+        st = net_each_array(s->net, 0, SLOT_BIT(SLOT_VALUE), take_array, &t);
     }
     safetensors_close(f);
     return st;

@@ -130,8 +130,8 @@ static bool must_end(struct run *r, enum trial_end *end)
 static enum mag_status train_epoch(struct run *r, bool *ended, struct score *score)
 {
     const struct training *t = &r->recipe->training;
-    struct pass pass = {
-        .training = true, .seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
+    struct pass_lane lane = {.seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
+    const struct pass pass = {.training = true, .lanes = &lane};
     char purpose[64];
     struct pcg64 g;
     memcpy(r->order, r->d->train, r->d->n_train * sizeof(*r->order));
@@ -140,7 +140,7 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     pcg64_shuffle(&g, r->order, r->d->n_train);
     r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
     int64_t start = clock_mono_ns();
-    for (uint32_t at = 0; at < r->d->n_train; pass.batch++) {
+    for (uint32_t at = 0; at < r->d->n_train; lane.batch++) {
         if (must_end(r, &r->result->end)) {
             *ended = true;
             return MAG_OK;
@@ -151,7 +151,8 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
         uint32_t left = r->d->n_train - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
         r->update.count++;
-        net_train(r->net, r->d, r->order + at, n, t->loss, &pass, &r->update, score);
+        const struct batch batch = {.d = r->d, .rows = r->order + at, .n = n};
+        net_train(r->net, &batch, t->loss, &pass, &r->update, score);
         at += (uint32_t)n;
     }
     r->result->train_seconds += (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
@@ -172,7 +173,8 @@ static enum mag_status score_part(struct run *r, int part, const uint32_t *rows,
         }
         uint32_t left = n_rows - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        net_score(r->net, r->d, rows + at, n, loss, &score);
+        const struct batch batch = {.d = r->d, .rows = rows + at, .n = n};
+        net_score(r->net, &batch, NULL, loss, &score);
         at += (uint32_t)n;
     }
     if (n_rows > 0 && !*ended) {
@@ -257,7 +259,9 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     const struct training *t = &r->recipe->training;
     uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
     int rows = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
-    enum mag_status st = net_create(t->backend, backend, &r->recipe->model, rows, &r->net, r->err);
+    const struct net_options options = {.rows = rows, .learns = true};
+    enum mag_status st =
+        net_create(t->backend, backend, &r->recipe->model, &options, &r->net, r->err);
     if (st != MAG_OK) {
         return st;
     }
@@ -270,7 +274,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     }
     r->order = xcalloc(r->d->n_train, sizeof(*r->order));
     if (r->job->resume_path == NULL) {
-        net_init_weights(r->net, r->job->seed, (uint64_t)r->job->trial);
+        net_init_weights(r->net, 0, r->job->seed, (uint64_t)r->job->trial);
         return MAG_OK;
     }
     struct checkpoint_info info = {.signature = r->signature, .optimizer = t->update.kind};

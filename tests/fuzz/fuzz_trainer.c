@@ -119,12 +119,15 @@ static void try_checkpoint(const uint8_t *data, size_t n)
     static struct model m = {.n = 1, .input = {.c = 3, .h = 1, .w = 1, .flat = true}};
     if (net == NULL) {
         const struct backend_options o = {.threads = 1};
+        const struct net_options options = {.rows = 1, .learns = true};
         m.layers[0] = (struct layer){.kind = LAYER_DENSE,
+                                     .n_inputs = 1,
+                                     .inputs = {MODEL_INPUT},
                                      .filters = 2,
                                      .in = m.input,
                                      .out = {.c = 2, .h = 1, .w = 1, .flat = true}};
         if (backend_ref.open(&o, &backend, NULL) != MAG_OK ||
-            net_create(&backend_ref, backend, &m, 1, &net, NULL) != MAG_OK) {
+            net_create(&backend_ref, backend, &m, &options, &net, NULL) != MAG_OK) {
             abort();
         }
     }

@@ -97,8 +97,14 @@ static const struct op_case cases[] = {
 };
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
-static const struct pass training_pass = {
-    .training = true, .seed = 3, .trial = 5, .epoch = 2, .batch = 9};
+#define LANES 3
+/* Names one batch; lane k has a trial of its own. */
+static const struct pass_lane lanes[LANES] = {
+    {.seed = 3, .trial = 5, .epoch = 2, .batch = 9},
+    {.seed = 3, .trial = 6, .epoch = 2, .batch = 9},
+    {.seed = 4, .trial = 5, .epoch = 1, .batch = 2},
+};
+static const struct pass training_pass = {.training = true, .lanes = lanes};
 
 struct bed {
     const struct backend_ops *ops;
@@ -113,9 +119,10 @@ static struct bed bed_open(const struct backend_ops *ops, const struct op_case *
     struct mag_err err = {0};
     struct model m = model_of(c->layers, c->input);
     cr_assert_eq(ops->open(&o, &b.backend, &err), MAG_OK, "%s", err.text);
-    cr_assert_eq(net_create(ops, b.backend, &m, c->rows, &b.net, &err), MAG_OK, "%s: %s", c->name,
+    const struct net_options options = {.rows = c->rows, .learns = true};
+    cr_assert_eq(net_create(ops, b.backend, &m, &options, &b.net, &err), MAG_OK, "%s: %s", c->name,
                  err.text);
-    net_init_weights(b.net, 11, 1);
+    net_init_weights(b.net, 0, 11, 1);
     return b;
 }
 
@@ -129,7 +136,7 @@ static void bed_close(struct bed *b)
 
 static void run_forward(struct bed *b, const float *x, int n)
 {
-    b->ops->put(b->net->input, false, n, x);
+    b->ops->put(b->net->input, 0, false, n, x);
     for (int i = 0; i < b->net->n; i++) {
         b->ops->forward(b->net->layers[i], n, &training_pass);
     }
@@ -137,10 +144,8 @@ static void run_forward(struct bed *b, const float *x, int n)
 
 static void run_backward(struct bed *b, const float *dy, int n)
 {
-    b->ops->put(b->net->layers[b->net->n - 1], true, n, dy);
-    for (int i = b->net->n - 1; i >= 0; i--) {
-        b->ops->backward(b->net->layers[i], n, &training_pass);
-    }
+    b->ops->put(b->net->layers[b->net->n - 1], 0, true, n, dy);
+    net_backward(b->net, n, &training_pass, NULL, NULL);
 }
 
 /* sum(out * dy): a loss whose gradient at the outputs is dy. */
@@ -151,7 +156,7 @@ static double loss_of(struct bed *b, const float *x, const float *dy, int n)
     float *out = xcalloc(size, sizeof(float));
     double sum = 0;
     run_forward(b, x, n);
-    b->ops->read(last, false, n, out);
+    b->ops->read(last, 0, false, n, out);
     for (size_t i = 0; i < size; i++) {
         sum += (double)out[i] * (double)dy[i];
     }
@@ -174,7 +179,7 @@ static size_t compare_differences(struct bed *b, const char *name, const float *
         for (int k = 0; k < 3; k++) {
             values[i] = old + (float)(k - 1) * step;
             if (op != NULL) {
-                b->ops->set(op, p, SLOT_VALUE, values);
+                b->ops->set(op, 0, p, SLOT_VALUE, values);
             }
             loss[k] = loss_of(b, x, dy, n);
         }
@@ -194,7 +199,7 @@ static size_t compare_differences(struct bed *b, const char *name, const float *
                   i, (double)grad[i], want);
     }
     if (op != NULL && size > 0) {
-        b->ops->set(op, p, SLOT_VALUE, values);
+        b->ops->set(op, 0, p, SLOT_VALUE, values);
     }
     return compared;
 }
@@ -213,7 +218,7 @@ static void check_differences(const struct op_case *c)
     fill_random(&g, dy, 64);
     run_forward(&b, x, c->n);
     run_backward(&b, dy, c->n);
-    b.ops->read(b.net->input, true, c->n, dx);
+    b.ops->read(b.net->input, 0, true, c->n, dx);
     struct arrays {
         float *values, *grad;
         size_t n;
@@ -222,12 +227,14 @@ static void check_differences(const struct op_case *c)
         for (int p = 0; p < OP_PARAMS; p++) {
             struct op *op = b.net->layers[i];
             struct arrays *a = &arrays[i][p];
-            a->n = (size_t)(p == OP_WEIGHTS ? layer_weights(&op->layer) : layer_biases(&op->layer));
+            a->n = op_param_trained((enum op_param)p)
+                       ? (size_t)op_param_floats(&op->layer, (enum op_param)p)
+                       : 0;
             a->values = xcalloc(a->n + 1, sizeof(float));
             a->grad = xcalloc(a->n + 1, sizeof(float));
             if (a->n > 0) {
-                b.ops->get(op, p, SLOT_VALUE, a->values);
-                b.ops->get(op, p, SLOT_GRAD, a->grad);
+                b.ops->get(op, 0, p, SLOT_VALUE, a->values);
+                b.ops->get(op, 0, p, SLOT_GRAD, a->grad);
             }
         }
     }
@@ -277,11 +284,11 @@ static void compare_activations(struct bed *r, struct bed *f, const struct op_ca
         size_t n = (size_t)shape_size(&r->net->layers[i]->layer.out) * (size_t)c->n;
         float *a = xcalloc(n, sizeof(float));
         float *b = xcalloc(n, sizeof(float));
-        r->ops->read(r->net->layers[i], grad, c->n, a);
-        f->ops->read(f->net->layers[i], grad, c->n, b);
+        r->ops->read(r->net->layers[i], 0, grad, c->n, a);
         /* Before the first layer with weights the fast backend leaves gradients out. */
-        bool needed = !grad || layer_weights(&r->net->layers[i]->layer) > 0;
+        bool needed = !grad || layer_learns(&r->net->layers[i]->layer);
         if (needed) {
+            f->ops->read(f->net->layers[i], 0, grad, c->n, b);
             expect_near(c->name, grad ? "output gradient" : "output", i, a, b, n);
         }
         free(a);
@@ -295,12 +302,14 @@ static void compare_params(struct bed *r, struct bed *f, const struct op_case *c
     for (int i = 0; i < r->net->n; i++) {
         for (int p = 0; p < OP_PARAMS; p++) {
             const struct layer *l = &r->net->layers[i]->layer;
-            size_t n = (size_t)(p == OP_WEIGHTS ? layer_weights(l) : layer_biases(l));
+            size_t n = slot == SLOT_VALUE || op_param_trained((enum op_param)p)
+                           ? (size_t)op_param_floats(l, (enum op_param)p)
+                           : 0;
             float *a = xcalloc(n + 1, sizeof(float));
             float *b = xcalloc(n + 1, sizeof(float));
             if (n > 0) {
-                r->ops->get(r->net->layers[i], p, slot, a);
-                f->ops->get(f->net->layers[i], p, slot, b);
+                r->ops->get(r->net->layers[i], 0, p, slot, a);
+                f->ops->get(f->net->layers[i], 0, p, slot, b);
             }
             expect_near(c->name, what, i, a, b, n);
             free(a);
@@ -415,9 +424,7 @@ Test(ops, updates_agree_with_the_reference)
                 fill_random(&g, dy, 64);
                 run_forward(&beds[i], x, c->rows);
                 run_backward(&beds[i], dy, c->rows);
-                for (int l = 0; l < beds[i].net->n; l++) {
-                    beds[i].ops->update(beds[i].net->layers[l], &u);
-                }
+                net_update(beds[i].net, &u);
             }
         }
         struct op_case named = *c;
@@ -451,23 +458,26 @@ Test(ops, clipping_bounds_the_step_by_the_norm_of_all_gradients)
             struct net *net = NULL;
             struct score s = {0};
             const struct update u = {.kind = OPTIMIZER_SGD, .lr = 1, .clip = clip[k], .count = 1};
-            const struct pass pass = {.training = true, .seed = 1, .trial = 1, .epoch = 1};
+            const struct pass_lane lane = {.seed = 1, .trial = 1, .epoch = 1};
+            const struct pass pass = {.training = true, .lanes = &lane};
+            const struct net_options options = {.rows = 16, .learns = true};
+            const struct batch batch = {.d = d, .rows = d->train, .n = 16};
             double square = 0;
-            cr_assert_eq(net_create(backends[b], backend, &m, 16, &net, NULL), MAG_OK);
-            net_init_weights(net, 1, 1);
+            cr_assert_eq(net_create(backends[b], backend, &m, &options, &net, NULL), MAG_OK);
+            net_init_weights(net, 0, 1, 1);
             const size_t sizes[2][2] = {{240, 40}, {120, 3}};
             float *old[2][2];
             for (int l = 0; l < 2; l++) {
                 for (int p = 0; p < 2; p++) {
                     old[l][p] = xcalloc(sizes[l][p], sizeof(float));
-                    backends[b]->get(net->layers[l], (enum op_param)p, SLOT_VALUE, old[l][p]);
+                    backends[b]->get(net->layers[l], 0, (enum op_param)p, SLOT_VALUE, old[l][p]);
                 }
             }
-            net_train(net, d, d->train, 16, (struct loss){LOSS_CROSS_ENTROPY, 0}, &pass, &u, &s);
+            net_train(net, &batch, (struct loss){LOSS_CROSS_ENTROPY, 0}, &pass, &u, &s);
             for (int l = 0; l < 2; l++) {
                 for (int p = 0; p < 2; p++) {
                     float *now = xcalloc(sizes[l][p], sizeof(float));
-                    backends[b]->get(net->layers[l], (enum op_param)p, SLOT_VALUE, now);
+                    backends[b]->get(net->layers[l], 0, (enum op_param)p, SLOT_VALUE, now);
                     for (size_t i = 0; i < sizes[l][p]; i++) {
                         double off = (double)now[i] - (double)old[l][p][i];
                         square += off * off;
@@ -496,8 +506,10 @@ Test(ops, tallies_give_top_five_f1_and_the_area_under_the_curve)
     struct dataset d = {.n_classes = 2, .labels = labels};
     struct tally *t = tally_create(2, 5);
     struct score s = {.tally = t};
-    backend_score(z, NULL, 2, &d, rows, 3, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
-    backend_score(z + 6, NULL, 2, &d, rows + 3, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    backend_score(z, NULL, 2, (size_t)(2), &(struct batch){&d, rows, 3},
+                  (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    backend_score(z + 6, NULL, 2, (size_t)(2), &(struct batch){&d, rows + 3, 2},
+                  (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
     cr_expect_eq(s.correct, 3);
     cr_expect_eq(t->top5, 5);
     cr_expect_float_eq(tally_f1(t, 2), (0.5 + 2.0 / 3) / 2, 1e-12);
@@ -514,7 +526,8 @@ Test(ops, tallies_give_top_five_f1_and_the_area_under_the_curve)
     struct dataset d6 = {.n_classes = 6, .labels = six};
     t = tally_create(6, 2);
     s = (struct score){.tally = t};
-    backend_score(z6, NULL, 6, &d6, rows, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    backend_score(z6, NULL, 6, (size_t)(6), &(struct batch){&d6, rows, 2},
+                  (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
     cr_expect_eq(t->top5, 1);
     tally_destroy(t);
 }
@@ -542,16 +555,19 @@ Test(ops, loss_gradients_equal_finite_differences)
         struct score s = {0};
         pcg_stream(&g, 5, "loss", t);
         fill_random(&g, z, 9);
-        backend_score(z, grad, table[t].width, table[t].d, rows, 3, table[t].loss, &s);
+        backend_score(z, grad, table[t].width, (size_t)(table[t].width),
+                      &(struct batch){table[t].d, rows, 3}, table[t].loss, &s);
         cr_expect_eq(s.rows, 3);
         for (int i = 0; i < 3 * table[t].width; i++) {
             struct score up = {0};
             struct score down = {0};
             float old = z[i];
             z[i] = old + 1e-2f;
-            backend_score(z, NULL, table[t].width, table[t].d, rows, 3, table[t].loss, &up);
+            backend_score(z, NULL, table[t].width, (size_t)(table[t].width),
+                          &(struct batch){table[t].d, rows, 3}, table[t].loss, &up);
             z[i] = old - 1e-2f;
-            backend_score(z, NULL, table[t].width, table[t].d, rows, 3, table[t].loss, &down);
+            backend_score(z, NULL, table[t].width, (size_t)(table[t].width),
+                          &(struct batch){table[t].d, rows, 3}, table[t].loss, &down);
             z[i] = old;
             double want = (up.loss - down.loss) / 3 / 2e-2; /* gradient of the mean over rows */
             cr_expect_float_eq(want, (double)grad[i], 1e-3, "loss %zu, output %d: %g, %g", t, i,
@@ -568,7 +584,8 @@ Test(ops, score_counts_hits_and_survives_huge_outputs)
     const float z[] = {-1e30f, 1e30f, 50.0f, 3.0f};
     float grad[4];
     struct score s = {0};
-    backend_score(z, grad, 2, &d, rows, 2, (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
+    backend_score(z, grad, 2, (size_t)(2), &(struct batch){&d, rows, 2},
+                  (struct loss){LOSS_CROSS_ENTROPY, 0}, &s);
     cr_expect_eq(s.correct, 2);
     cr_expect(isfinite(s.loss) && s.loss >= 0);
     for (int i = 0; i < 4; i++) {
@@ -581,7 +598,7 @@ Test(ops, dropout_keeps_the_mean_and_depends_on_the_batch_alone)
     enum { N = 20001 };
     float *a = xcalloc(N, sizeof(float));
     float *b = xcalloc(N, sizeof(float));
-    struct pass p = training_pass;
+    const struct pass_lane p = lanes[0];
     backend_dropout_mask(&p, 1, 0.25f, a, N);
     backend_dropout_mask(&p, 1, 0.25f, b, N);
     cr_expect_arr_eq(a, b, N * sizeof(float));
@@ -591,8 +608,10 @@ Test(ops, dropout_keeps_the_mean_and_depends_on_the_batch_alone)
         cr_assert(a[i] == 0.0f || fabsf(a[i] - 1 / 0.75f) < 1e-6f);
     }
     cr_expect_float_eq(sum / N, 1.0, 0.02);
-    const struct pass others[] = {
-        {true, 4, 5, 2, 9}, {true, 3, 6, 2, 9}, {true, 3, 5, 3, 9}, {true, 3, 5, 2, 8}};
+    const struct pass_lane others[] = {{.seed = 4, .trial = 5, .epoch = 2, .batch = 9},
+                                       {.seed = 3, .trial = 6, .epoch = 2, .batch = 9},
+                                       {.seed = 3, .trial = 5, .epoch = 3, .batch = 9},
+                                       {.seed = 3, .trial = 5, .epoch = 2, .batch = 8}};
     for (int i = 0; i < 4; i++) {
         backend_dropout_mask(&others[i], 1, 0.25f, b, N);
         cr_expect(memcmp(a, b, N * sizeof(float)) != 0, "stream %d", i);

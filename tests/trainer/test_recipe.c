@@ -161,9 +161,9 @@ Test(recipe, each_mistake_is_named_at_its_place)
          "/trial/model/layers/0/0/units", "between"},
         {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":0}]}}",
          "/trial/model/layers", "no layer is left"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":64}," DENSE10
+        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":512}," DENSE10
               "]}}",
-         "/trial/model/layers/1", "over 64 layers"},
+         "/trial/model/layers/1", "over 512 layers"},
         {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"padding\":"
               "\"full\"}]}}",
          "/trial/model/layers/0/padding", "\"same\" or \"valid\""},

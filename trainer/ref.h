@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the reference backend (backend_ref.c, ref_*.c). Every kind of layer is two functions
+ * that work on one lane in the canonical layout, written straight from the definition.
+ */
+#ifndef MAG_TRAINER_REF_H
+#define MAG_TRAINER_REF_H
+
+#include "trainer/backend.h"
+
+#include <stddef.h>
+
+struct ref_op;
+
+struct ref_kind {
+    void (*forward)(struct ref_op *r, int lane, int n, const struct pass *pass);
+    /* From the gradient of the output to those of the parameters, and to dx[i] of every input i:
+     * zeroed arrays, which the caller adds to the input's gradient. */
+    void (*backward)(struct ref_op *r, int lane, int n, float *const *dx);
+};
+
+struct ref_op {
+    struct op op; /* first */
+    const struct ref_kind *kind;
+    float *out; /* [lanes][rows][out] */
+    float *grad;
+    float *kept; /* [lanes][rows][out] of what backward needs beside: masks, places of maxima */
+    float *params[OP_PARAMS][OP_SLOTS]; /* [lanes][op_param_floats] */
+};
+
+static inline struct ref_op *ref_of(struct op *op)
+{
+    return (struct ref_op *)(void *)op;
+}
+
+static inline size_t ref_size(const struct op *op)
+{
+    return (size_t)shape_size(&op->layer.out);
+}
+
+static inline size_t ref_lane(const struct op *op, int lane)
+{
+    return op->lanes == 1 ? 0 : (size_t)lane * (size_t)op->rows * ref_size(op);
+}
+
+static inline float *ref_out(struct ref_op *r, int lane)
+{
+    return r->out + ref_lane(&r->op, lane);
+}
+
+static inline float *ref_grad(struct ref_op *r, int lane)
+{
+    return r->grad + ref_lane(&r->op, lane);
+}
+
+static inline float *ref_kept(struct ref_op *r, int lane)
+{
+    return r->kept + ref_lane(&r->op, lane);
+}
+
+static inline const float *ref_in(struct ref_op *r, int input, int lane)
+{
+    return ref_out(ref_of(r->op.inputs[input]), lane);
+}
+
+static inline float *ref_param(struct ref_op *r, int lane, enum op_param p, enum op_slot s)
+{
+    return r->params[p][s] + (size_t)lane * (size_t)op_param_floats(&r->op.layer, p);
+}
+
+/* ---- activations (ref_act.c) ---- */
+float ref_act(enum activation a, float z);
+/* dL/dy -> dL/dz of a layer's own activation, in place. */
+void ref_act_backward(struct ref_op *r, int lane, int n);
+
+/* ---- kinds ---- */
+extern const struct ref_kind ref_dense;
+extern const struct ref_kind ref_conv;
+extern const struct ref_kind ref_maxpool;
+extern const struct ref_kind ref_flatten;
+extern const struct ref_kind ref_dropout;
+
+/* ---- the optimizer's step on one lane (ref_update.c) ---- */
+void ref_update(struct op *op, const struct update *lanes);
+
+#endif
