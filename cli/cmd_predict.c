@@ -27,13 +27,12 @@ int cmd_predict(int argc, char **argv)
         .min_args = 2,
         .max_args = 2,
         .summary = "Applies a model of the built-in trainer to data, one line an example.",
-        .detail = "MODEL is a .safetensors file of \"magpie model\", or a checkpoint's folder. "
-                  "DATA is a CSV "
-                  "file with the\nmodel's columns (others are left out), or for models of images a "
-                  "folder "
-                  "or a file of IDX images.\nWhere the data has labels, the accuracy (or the "
-                  "error) is told "
-                  "on standard error."};
+        .detail =
+            "MODEL is a .safetensors file of \"magpie model\", or a checkpoint's folder. DATA is a "
+            "CSV file with the\nmodel's columns (others are left out), or for other models a file or "
+            "folder of examples whose suffix\ntells the format, or a source as in an experiment "
+            "(npz:FILE?input=x).\nWhere the data has labels, the accuracy (or the error) is told on "
+            "standard error."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {

@@ -2,6 +2,7 @@
 #include "trainer/ablate.h"
 
 #include "base/alloc.h"
+#include "trainer/format.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -36,9 +37,9 @@ bool ablate_feature(const json_t *params, const char *pointer, struct dataset_so
     if (name == NULL) {
         return true;
     }
-    if (s->format != DATASET_CSV || (s->label != NULL && strcmp(s->label, name) == 0)) {
+    if (!s->format->columns || (s->label != NULL && strcmp(s->label, name) == 0)) {
         mjson_issue_at(is, pointer, "dataset", "the feature \"%.100s\" cannot be left out: %s", name,
-                       s->format != DATASET_CSV ? "features are columns of CSV data"
+                       !s->format->columns ? "only columns with names can"
                                                 : "it is the label");
         return false;
     }

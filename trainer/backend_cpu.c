@@ -234,7 +234,11 @@ static void cpu_load(struct op *input, int lane, const struct batch *batch)
     const struct dataset *d = batch->d;
     size_t width = cpu_out_size(c);
     float *to = c->act.out + cpu_lane(&c->act, lane);
-    for (int i = 0; i < batch->n; i++, to += width) {
+    if (d->sparse != NULL) {
+        dataset_gather(d, batch->rows, batch->n, to);
+        to += width * (size_t)batch->n;
+    }
+    for (int i = 0; d->sparse == NULL && i < batch->n; i++, to += width) {
         size_t at = (size_t)batch->rows[i] * width;
         if (d->bytes != NULL) {
             /* rows lie anywhere in memory: ask for the next while this one is read */

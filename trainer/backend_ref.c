@@ -139,6 +139,10 @@ static void ref_load(struct op *input, int lane, const struct batch *batch)
     const struct dataset *d = batch->d;
     float *to = ref_out(ref_of(input), lane);
     size_t width = ref_size(input);
+    if (d->sparse != NULL) {
+        dataset_gather(d, batch->rows, batch->n, to);
+        return;
+    }
     for (size_t i = 0; i < (size_t)batch->n; i++) {
         for (size_t k = 0; k < width; k++) {
             size_t at = batch->rows[i] * width + k;

@@ -154,9 +154,8 @@ static bool use_dataset(struct check *c, struct recipe *r)
 {
     struct dataset_source *s = &r->source;
     const char *column = json_string_value(json_object_get(c->validation, "fold_column"));
-    char *key = xasprintf("%d|%s|%s|%d|%d|%s", (int)s->format, s->path,
-                          s->label != NULL ? s->label : "", s->regression, s->n_ignore,
-                          s->n_ignore > 0 ? s->ignore[s->n_ignore - 1] : "");
+    s->fold_column = column != NULL ? xstrdup(column) : NULL;
+    char *key = dataset_source_key(s);
     if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
         free(key);
         return c->dataset != NULL;
@@ -166,7 +165,6 @@ static bool use_dataset(struct check *c, struct recipe *r)
     dataset_destroy(c->dataset);
     c->dataset = NULL;
     struct mag_err err = {0};
-    s->fold_column = column != NULL ? xstrdup(column) : NULL;
     enum mag_status st = dataset_probe(s, &c->dataset, &err);
     if (st == MAG_OK && c->validation != NULL) {
         st = split_by(c, s, &err);

@@ -4,25 +4,17 @@
  * in RFC 4180 (without line breaks inside); blank lines are skipped. zlib reads plain and .gz
  * files.
  */
-#include "trainer/dataset.h"
-
 #include "base/alloc.h"
-#include "base/strmap.h"
+#include "trainer/format.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zlib.h>
 
 struct csv {
     const struct dataset_source *source;
-    gzFile gz;
-    char *line; /* DATASET_LINE_MAX + 2 bytes, cut into fields in place */
-    int line_no;
-    char **fields; /* DATASET_COLUMNS_MAX, into `line` */
+    struct lines lines; /* the last one is cut into fields in place */
+    char **fields;      /* DATASET_COLUMNS_MAX, into it */
     int n_fields;
     char **names; /* header */
     int n_columns;
@@ -30,8 +22,7 @@ struct csv {
     int fold;     /* column of the folds, -1 = there is none */
     int *feature; /* column -> feature index, -1 = not a feature */
     int n_features;
-    struct strmap classes; /* label text -> its number + 1, in order of appearance */
-    int n_classes;
+    struct classes classes;
 };
 
 static char *skip_blanks(char *p, char separator)
@@ -77,7 +68,7 @@ static char *cut_plain(char *p, char separator, char **end)
 static bool cut_fields(struct csv *c)
 {
     const char separator = c->source->separator;
-    char *p = c->line;
+    char *p = c->lines.line;
     for (c->n_fields = 0; c->n_fields < DATASET_COLUMNS_MAX;) {
         char *end = NULL;
         p = skip_blanks(p, separator);
@@ -99,39 +90,19 @@ static bool cut_fields(struct csv *c)
 /* The next line that is not blank, cut; *more is false at the end of the file. */
 static enum mag_status next_line(struct csv *c, bool *more, struct mag_err *err)
 {
-    const char *path = c->source->path;
     for (;;) {
-        c->line_no++;
-        if (gzgets(c->gz, c->line, DATASET_LINE_MAX + 2) == NULL) {
-            int code = 0;
-            const char *why = gzerror(c->gz, &code);
-            *more = false;
-            return code == Z_OK || code == Z_STREAM_END
-                       ? MAG_OK
-                       : mag_fail(err, MAG_CORRUPT, "%s: damaged near line %d: %s", path,
-                                  c->line_no, why);
+        enum mag_status st = lines_next(&c->lines, more, err);
+        if (st != MAG_OK || !*more) {
+            return st;
         }
-        size_t n = strlen(c->line);
-        if (n > DATASET_LINE_MAX) {
-            return mag_fail(err, MAG_LIMIT, "%s:%d: line of over %d bytes", path, c->line_no,
-                            DATASET_LINE_MAX);
+        if (strspn(c->lines.line, " \t") < c->lines.len) {
+            break;
         }
-        while (n > 0 && (c->line[n - 1] == '\n' || c->line[n - 1] == '\r')) {
-            c->line[--n] = '\0';
-        }
-        if (c->line_no == 1 && strncmp(c->line, "\xef\xbb\xbf", 3) == 0) { /* a byte order mark */
-            n -= 3;
-            memmove(c->line, c->line + 3, n + 1);
-        }
-        if (strspn(c->line, " \t") == n) {
-            continue;
-        }
-        *more = true;
-        return cut_fields(c)
-                   ? MAG_OK
-                   : mag_fail(err, MAG_INVALID, "%s:%d: a quote is not closed, or over %d columns",
-                              path, c->line_no, DATASET_COLUMNS_MAX);
     }
+    return cut_fields(c)
+               ? MAG_OK
+               : mag_fail(err, MAG_INVALID, "%s:%d: a quote is not closed, or over %d columns",
+                          c->source->path, c->lines.number, DATASET_COLUMNS_MAX);
 }
 
 static bool is_ignored(const struct dataset_source *s, const char *name)
@@ -250,7 +221,7 @@ static enum mag_status number_of(const struct csv *c, int column, float *ret, st
     if (end == text || *end != '\0' || !isfinite((float)v)) {
         return mag_fail(
             err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\", which is no number%s",
-            c->source->path, c->line_no, c->names[column], text,
+            c->source->path, c->lines.number, c->names[column], text,
             column == c->label ? " (task=regression)" : "; add &ignore=COLUMN or encode it");
     }
     *ret = (float)v;
@@ -267,17 +238,13 @@ static enum mag_status read_label(struct csv *c, struct dataset *d, uint32_t row
         return number_of(c, c->label, &d->targets[row], err);
     }
     const char *text = c->fields[c->label];
-    uintptr_t k = (uintptr_t)strmap_get(&c->classes, text);
-    if (k == 0) {
-        if (c->n_classes == DATASET_CLASSES_MAX) {
-            return mag_fail(err, MAG_LIMIT,
-                            "%s:%d: over %d classes; is \"%s\" a number (task=regression)?",
-                            c->source->path, c->line_no, DATASET_CLASSES_MAX, c->source->label);
-        }
-        k = (uintptr_t)++c->n_classes;
-        (void)strmap_set(&c->classes, text, (void *)k);
+    int k = classes_add(&c->classes, text);
+    if (k < 0) {
+        return mag_fail(err, MAG_LIMIT,
+                        "%s:%d: over %d classes; is \"%s\" a number (task=regression)?",
+                        c->source->path, c->lines.number, DATASET_CLASSES_MAX, c->source->label);
     }
-    d->labels[row] = (int32_t)(k - 1);
+    d->labels[row] = k;
     return MAG_OK;
 }
 
@@ -290,7 +257,7 @@ static enum mag_status read_fold(const struct csv *c, struct dataset *d, struct 
     enum mag_status st = number_of(c, c->fold, &v, err);
     if (st == MAG_OK && (v < 0 || v >= DATASET_FOLDS_MAX || v != floorf(v))) {
         st = mag_fail(err, MAG_INVALID, "%s:%d: column \"%.60s\" holds \"%.60s\"; folds are 0, 1, …",
-                      c->source->path, c->line_no, c->names[c->fold], c->fields[c->fold]);
+                      c->source->path, c->lines.number, c->names[c->fold], c->fields[c->fold]);
     }
     d->fold_of[d->n_rows] = st == MAG_OK ? (int32_t)v : 0;
     return st;
@@ -326,7 +293,7 @@ static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err
 {
     if (c->n_fields != c->n_columns) {
         return mag_fail(err, MAG_INVALID, "%s:%d: %d fields, but the header names %d",
-                        c->source->path, c->line_no, c->n_fields, c->n_columns);
+                        c->source->path, c->lines.number, c->n_fields, c->n_columns);
     }
     float *row = d->raw + (size_t)d->n_rows * (size_t)c->n_features;
     for (int i = 0; i < c->n_columns; i++) {
@@ -347,46 +314,13 @@ static enum mag_status read_row(struct csv *c, struct dataset *d, struct mag_err
     return st;
 }
 
-static int by_name(const void *a, const void *b)
-{
-    const struct strmap_entry *x = a;
-    const struct strmap_entry *y = b;
-    double nx = strtod(x->key, NULL);
-    double ny = strtod(y->key, NULL);
-    return nx != ny ? (nx < ny ? -1 : 1) : strcmp(x->key, y->key);
-}
-
-/* Numbers the classes in sorted order (as numbers where they are), so that the order of rows does
- * not matter. */
-static void sort_classes(struct csv *c, struct dataset *d)
-{
-    struct strmap_entry *e = xcalloc((size_t)c->n_classes, sizeof(*e));
-    int32_t *rank = xcalloc((size_t)c->n_classes, sizeof(*rank));
-    size_t cursor = 0;
-    for (int i = 0; i < c->n_classes; i++) {
-        e[i] = *strmap_next(&c->classes, &cursor);
-    }
-    qsort(e, (size_t)c->n_classes, sizeof(*e), by_name);
-    d->class_names = xcalloc((size_t)c->n_classes, sizeof(char *));
-    for (int i = 0; i < c->n_classes; i++) {
-        rank[(uintptr_t)e[i].value - 1] = i;
-        d->class_names[i] = xstrdup(e[i].key);
-    }
-    for (uint32_t i = 0; i < d->n_rows; i++) {
-        d->labels[i] = rank[d->labels[i]];
-    }
-    free(e);
-    free(rank);
-    d->n_classes = c->n_classes;
-}
-
 static enum mag_status finish(struct csv *c, struct dataset *d, struct mag_err *err)
 {
     if (d->n_rows == 0) {
         return mag_fail(err, MAG_INVALID, "%s: no rows after the header", c->source->path);
     }
     if (c->label >= 0 && !c->source->regression) {
-        sort_classes(c, d);
+        classes_finish(&c->classes, d);
         if (d->n_classes < 2 && c->source->n_only == 0) {
             return mag_fail(err, MAG_INVALID, "%s: every row has the same \"%s\"", c->source->path,
                             c->source->label);
@@ -411,17 +345,17 @@ static enum mag_status finish(struct csv *c, struct dataset *d, struct mag_err *
                : mag_fail(err, MAG_NOMEM, "%s: no memory for %zu values", c->source->path, n);
 }
 
-enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, struct mag_err *err)
+static enum mag_status csv_read(const struct dataset_source *s, enum dataset_how how,
+                                struct dataset *d, struct mag_err *err)
 {
+    (void)how; /* a model's columns are s->only */
     struct csv c = {.source = s};
-    c.gz = gzopen(s->path, "rbe");
-    if (c.gz == NULL) {
-        return mag_fail(err, errno == ENOENT ? MAG_NOTFOUND : MAG_IO, "%s: %s", s->path,
-                        strerror(errno));
+    enum mag_status st = lines_open(&c.lines, s->path, err);
+    if (st != MAG_OK) {
+        return st;
     }
-    c.line = xmalloc(DATASET_LINE_MAX + 2);
     c.fields = xcalloc(DATASET_COLUMNS_MAX, sizeof(char *));
-    enum mag_status st = read_header(&c, err);
+    st = read_header(&c, err);
     uint32_t cap = 0;
     bool more = true;
     while (st == MAG_OK) {
@@ -443,8 +377,19 @@ enum mag_status csv_read(const struct dataset_source *s, struct dataset *d, stru
     free(c.names);
     free(c.feature);
     free(c.fields);
-    free(c.line);
-    strmap_fini(&c.classes);
-    (void)gzclose(c.gz);
+    classes_fini(&c.classes);
+    lines_close(&c.lines);
     return st;
 }
+
+static const char *const suffixes[] = {".csv", ".tsv", NULL};
+static const char *const options[] = {"label",     "ignore", "task", "standardize",
+                                      "separator", "test",   NULL};
+const struct dataset_format dataset_csv = {.name = "csv",
+                                           .example = "csv:FILE?label=COLUMN",
+                                           .suffixes = suffixes,
+                                           .options = options,
+                                           .labelled = true,
+                                           .columns = true,
+                                           .standardized = true,
+                                           .read = csv_read};

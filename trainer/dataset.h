@@ -21,15 +21,23 @@
 #define DATASET_CLASSES_MAX 10000
 #define DATASET_PATH_MAX 4096
 #define DATASET_FOLDS_MAX 1000
+#define DATASET_WIDTH_MAX (1 << 20) /* values of an example whose rows are sparse */
 
-enum dataset_format { DATASET_IDX = 0, DATASET_CSV = 1 };
+struct dataset_format; /* trainer/format.h */
+
+enum layout { LAYOUT_NONE = 0, LAYOUT_NCHW = 1, LAYOUT_NHWC = 2 };
 
 /* Where a data set lies and how it is read; from "idx:FOLDER" or "csv:PATH?label=COLUMN&…" or the
  * same as an object. Owned strings; dataset_source_fini frees. */
 struct dataset_source {
-    enum dataset_format format;
+    const struct dataset_format *format; /* NULL: a data set made in memory (tests) */
     char *path;
-    char *label;   /* csv: the column to learn */
+    char *label; /* csv: the column to learn; npy: the file of labels; npz, safetensors: their array */
+    char *input; /* npz, safetensors: the array of examples */
+    char *test_input, *test_label; /* the same of the test part, where the files have one */
+    enum layout layout;            /* of four dimensions */
+    int64_t features;              /* libsvm: values of an example, 0 = as many as are seen */
+    bool zero_based;               /* libsvm: the first index is 0 */
     char **ignore; /* csv: n_ignore columns left out */
     int n_ignore;
     /* csv, when a model is applied: its n_only features in its order; the label column may be
@@ -43,6 +51,13 @@ struct dataset_source {
     double test;     /* part kept for the test where no test files lie beside: 0.2 */
     int64_t limit;   /* use so many examples for training and validation; 0 = all */
     char *fold_column; /* csv: no feature, but the fold of each row; NULL = none. Not part of the text */
+};
+
+/* Rows of which few values are not 0. */
+struct sparse_rows {
+    uint64_t *start; /* n_rows + 1: the pairs of row i are start[i] .. start[i + 1] - 1 */
+    uint32_t *index; /* rising within a row */
+    float *value;
 };
 
 /* Which rows a trial trains on and which it validates with, by the experiment's "validation". */
@@ -59,9 +74,10 @@ struct dataset {
     struct shape shape; /* of one example */
     int n_classes;      /* 0: regression */
     uint32_t n_rows;
-    /* One of the two holds n_rows * shape_size values, row by row. */
+    /* One of the three; the first two hold n_rows * shape_size values, row by row. */
     uint8_t *bytes; /* a value is byte * scale */
     float *values;
+    struct sparse_rows *sparse;
     float *raw; /* as read, where `values` is standardised; NULL otherwise */
     float scale;
     char **columns;        /* csv: names of the features; NULL where they have none */
@@ -81,23 +97,35 @@ struct dataset {
     const uint32_t *train, *val, *test; /* into `order` */
 };
 
+/* ---- sources (source.c) ---- */
 /* Parses the "dataset" value at `pointer`; false exactly when issues were added. */
 bool dataset_source_parse(const json_t *value, const char *pointer, struct mjson_issues *is,
                           struct dataset_source *ret);
+/* As that, for a model's examples: no label need be named. */
+bool dataset_examples_parse(const char *text, const char *pointer, struct mjson_issues *is,
+                            struct dataset_source *ret);
+/* Everything of a source that changes what is read, malloc'ed. */
+char *dataset_source_key(const struct dataset_source *s);
 void dataset_source_fini(struct dataset_source *s);
 
-/* Reads examples for a model: a CSV file with s->only, or IDX files: a folder's test part (all of
- * it where it has none), or one file of images. Labels come along where there are any. */
+/* Reads examples for a model: CSV with s->only; of formats that know a test part that one, or all
+ * where there is none; or one file of IDX images. Labels come along where there are any. */
 enum mag_status dataset_open_examples(const struct dataset_source *s, struct dataset **ret,
                                       struct mag_err *err) MAG_MUSTCHECK;
 /* Reads the files. The text of `err` names the file and what is wrong with it. NOTFOUND, CORRUPT,
  * INVALID and LIMIT are the user's to mend. */
 enum mag_status dataset_open(const struct dataset_source *s, struct dataset **ret,
                              struct mag_err *err) MAG_MUSTCHECK;
-/* As dataset_open, but reads only what shape and classes need (IDX headers and labels). */
+/* As dataset_open, but reads only what shape and classes need, where the format can. */
 enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **ret,
                               struct mag_err *err) MAG_MUSTCHECK;
 void dataset_destroy(struct dataset *d);
+
+/* Puts the examples `rows` into `to`, n rows of shape_size floats, however they are kept. */
+void dataset_gather(const struct dataset *d, const uint32_t *rows, int n, float *to);
+/* Replaces sparse rows by floats. LIMIT or NOMEM, naming `path`, when they are too many. */
+enum mag_status dataset_make_dense(struct dataset *d, const char *path,
+                                   struct mag_err *err) MAG_MUSTCHECK;
 
 /* (Re)computes the parts; `validation` of the training rows go to validation. INVALID when a part
  * that was asked for would be empty. Standardises where the source asks for it. */
@@ -118,14 +146,5 @@ enum mag_status dataset_split_part(struct dataset *d, const struct dataset_sourc
 uint32_t dataset_draw(struct dataset *d, const struct dataset_source *s, uint64_t seed);
 /* Scales by the training part, where the source asks for it. */
 void dataset_standardize(struct dataset *d);
-
-/* ---- formats (idx.c, csv.c), used by dataset.c ---- */
-enum mag_status idx_read(const char *folder, bool probe, struct dataset *d,
-                         struct mag_err *err) MAG_MUSTCHECK;
-/* A folder's test part, or one file of images (then without labels). */
-enum mag_status idx_read_examples(const char *path, struct dataset *d,
-                                  struct mag_err *err) MAG_MUSTCHECK;
-enum mag_status csv_read(const struct dataset_source *s, struct dataset *d,
-                         struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

@@ -2,6 +2,7 @@
 #include "trainer/describe.h"
 
 #include "base/alloc.h"
+#include "trainer/format.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -68,9 +69,8 @@ static json_t *numbers_json(const double *v, int n)
 static json_t *data_json(const struct dataset_source *s, const struct dataset *d)
 {
     int width = (int)shape_size(&d->shape);
-    json_t *o = json_pack("{s:s, s:i}", "format", s->format == DATASET_CSV ? "csv" : "idx",
-                          "n_classes", d->n_classes);
-    if (s->format == DATASET_CSV) {
+    json_t *o = json_pack("{s:s, s:i}", "format", s->format->name, "n_classes", d->n_classes);
+    if (s->format->columns) {
         char separator[2] = {s->separator, '\0'};
         (void)json_object_set_new(o, "separator", json_string(separator));
         (void)json_object_set_new(o, "label", json_string(s->label));
@@ -160,12 +160,14 @@ static bool read_data(const json_t *o, struct description *d)
     const char *label = json_string_value(json_object_get(o, "label"));
     const char *separator = json_string_value(json_object_get(o, "separator"));
     json_int_t classes = json_integer_value(json_object_get(o, "n_classes"));
-    if (format == NULL || classes < 0 || classes > DATASET_CLASSES_MAX) {
+    const struct dataset_format *known =
+        format != NULL ? dataset_format_named(format, strlen(format)) : NULL;
+    if (known == NULL || classes < 0 || classes > DATASET_CLASSES_MAX) {
         return false;
     }
     d->n_classes = (int)classes;
     d->source = (struct dataset_source){
-        .format = strcmp(format, "csv") == 0 ? DATASET_CSV : DATASET_IDX,
+        .format = known,
         .label = label != NULL ? xstrdup(label) : NULL,
         .separator = separator != NULL && separator[0] != '\0' ? separator[0] : ',',
         .regression = classes == 0};
@@ -176,7 +178,7 @@ static bool read_data(const json_t *o, struct description *d)
     d->source.n_only = d->n_columns;
     json_t *scale = json_object_get(o, "scale");
     d->scale = json_is_number(scale) ? json_number_value(scale) : 1;
-    return d->source.format == DATASET_IDX || d->columns != NULL;
+    return !known->columns || d->columns != NULL;
 }
 
 enum mag_status description_read(const json_t *object, const char *what, struct description *ret,

@@ -3,9 +3,8 @@
  * IDX, the format of MNIST and its kin: two zero bytes, a type, the number of dimensions, their
  * sizes as big-endian 32-bit numbers, then the values. zlib reads plain and .gz files alike.
  */
-#include "trainer/dataset.h"
-
 #include "base/alloc.h"
+#include "trainer/format.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -293,7 +292,7 @@ static enum mag_status open_part(const char *folder, struct idx_set *s, struct m
     return st;
 }
 
-enum mag_status idx_read_examples(const char *path, struct dataset *d, struct mag_err *err)
+static enum mag_status read_examples(const char *path, struct dataset *d, struct mag_err *err)
 {
     struct stat info;
     struct idx_set *s = xcalloc(1, sizeof(*s));
@@ -322,7 +321,8 @@ enum mag_status idx_read_examples(const char *path, struct dataset *d, struct ma
     return st;
 }
 
-enum mag_status idx_read(const char *folder, bool probe, struct dataset *d, struct mag_err *err)
+static enum mag_status read_folder(const char *folder, bool probe, struct dataset *d,
+                                   struct mag_err *err)
 {
     struct idx_set *s = xcalloc(1, sizeof(*s));
     enum mag_status st = open_set(folder, s, err);
@@ -347,3 +347,18 @@ enum mag_status idx_read(const char *folder, bool probe, struct dataset *d, stru
     free(s);
     return st;
 }
+
+static enum mag_status idx_read(const struct dataset_source *s, enum dataset_how how,
+                                struct dataset *d, struct mag_err *err)
+{
+    return how == DATASET_EXAMPLES ? read_examples(s->path, d, err)
+                                   : read_folder(s->path, how == DATASET_PROBE, d, err);
+}
+
+static const char *const suffixes[] = {"-ubyte", ".idx", NULL};
+static const char *const options[] = {NULL};
+const struct dataset_format dataset_idx = {.name = "idx",
+                                           .example = "idx:FOLDER",
+                                           .suffixes = suffixes,
+                                           .options = options,
+                                           .read = idx_read};

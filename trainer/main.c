@@ -9,6 +9,7 @@
 #include "trainer/bench.h"
 #include "trainer/check.h"
 #include "trainer/executor.h"
+#include "trainer/format.h"
 #include "trainer/predict.h"
 #include "trainer/standalone.h"
 
@@ -48,8 +49,12 @@ static void print_help(void)
         "  magpie-trainer --version | --help\n"
         "\n"
         "Started by a worker, it takes trials over the descriptor that MAGPIE_FD names.\n"
-        "Backends of this build:\n",
+        "Data sets (docs/TRAINER.md tells their options):\n",
         MAG_VERSION);
+    for (int i = 0; dataset_formats[i] != NULL; i++) {
+        printf("  %s\n", dataset_formats[i]->example);
+    }
+    printf("Backends of this build:\n");
     for (int i = 0; backend_registry[i] != NULL; i++) {
         printf("  %-6s %s\n", backend_registry[i]->name, backend_registry[i]->summary);
     }

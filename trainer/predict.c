@@ -2,6 +2,7 @@
 #include "trainer/predict.h"
 
 #include "base/alloc.h"
+#include "trainer/format.h"
 #include "trainer/onnx.h"
 #include "trainer/outfile.h"
 #include "trainer/safetensors.h"
@@ -53,30 +54,76 @@ static void standardize(const struct description *m, struct dataset *d)
     }
 }
 
+/* DATA may be a whole source ("npz:FILE?input=x"); else the suffix tells the format, and what has
+ * none is of the model's. */
+static enum mag_status read_source(const struct job *j, struct dataset_source *ret,
+                                   struct mag_err *err)
+{
+    const struct description *m = &j->s->description;
+    const char *data = j->p->data;
+    const char *colon = strchr(data, ':');
+    struct mjson_issues is = {0};
+    bool whole = colon != NULL && dataset_format_named(data, (size_t)(colon - data)) != NULL;
+    if (whole && !dataset_examples_parse(data, "", &is, ret)) {
+        enum mag_status st = mag_fail(err, MAG_INVALID, "%s: %s", data, is.items[0].text);
+        mjson_issues_fini(&is);
+        return st;
+    }
+    if (!whole) {
+        const struct dataset_format *format = m->source.format->columns ? m->source.format
+                                                                        : dataset_format_of(data);
+        *ret = (struct dataset_source){.format = format != NULL ? format : m->source.format,
+                                       .path = xstrdup(data),
+                                       .separator = m->source.separator};
+    }
+    return MAG_OK;
+}
+
+/* What the model says of the examples that it takes. */
+static enum mag_status fit_source(const struct job *j, struct dataset_source *s, struct mag_err *err)
+{
+    const struct description *m = &j->s->description;
+    if (s->format->columns != m->source.format->columns) {
+        return mag_fail(err, MAG_INVALID, "%s: the model takes %s", j->p->data,
+                        m->source.format->columns ? "columns by their names, as in a CSV file"
+                                                  : "examples without names, no columns");
+    }
+    if (s->label == NULL && m->source.label != NULL && m->source.format->columns) {
+        s->label = xstrdup(m->source.label);
+    }
+    s->separator = s->separator == '\0' ? m->source.separator : s->separator;
+    s->only = m->source.only;
+    s->n_only = m->source.n_only;
+    s->regression = m->source.regression;
+    s->standardize = m->mean != NULL;
+    s->features = shape_size(&m->model.input);
+    return MAG_OK;
+}
+
 static enum mag_status open_data(struct job *j, struct mag_err *err)
 {
     const struct description *m = &j->s->description;
-    const char *colon = strchr(j->p->data, ':');
-    bool prefixed = strncmp(j->p->data, "csv:", 4) == 0 || strncmp(j->p->data, "idx:", 4) == 0;
-    struct dataset_source source = m->source;
-    source.path = (char *)(uintptr_t)(prefixed ? colon + 1 : j->p->data);
-    source.standardize = m->mean != NULL;
-    enum mag_status st = dataset_open_examples(&source, &j->d, err);
-    if (st != MAG_OK) {
-        return st;
+    struct dataset_source source = {0};
+    enum mag_status st = read_source(j, &source, err);
+    if (st == MAG_OK) {
+        st = fit_source(j, &source, err);
     }
-    if (source.format == DATASET_CSV && j->d->raw != NULL) {
+    if (st == MAG_OK) {
+        st = dataset_open_examples(&source, &j->d, err);
+    }
+    if (st == MAG_OK && j->d->raw != NULL) {
         standardize(m, j->d);
     }
-    if (shape_size(&j->d->shape) != shape_size(&m->model.input)) {
+    if (st == MAG_OK && shape_size(&j->d->shape) != shape_size(&m->model.input)) {
         char want[48];
         char have[48];
         shape_text(&m->model.input, want);
         shape_text(&j->d->shape, have);
-        return mag_fail(err, MAG_INVALID, "%s: its examples are %s, but the model takes %s",
-                        source.path, have, want);
+        st = mag_fail(err, MAG_INVALID, "%s: its examples are %s, but the model takes %s",
+                      source.path, have, want);
     }
-    return MAG_OK;
+    dataset_source_fini(&source);
+    return st;
 }
 
 /* The number that the model has for the data's label; -1 = it never saw that class. */

@@ -2,6 +2,7 @@
 #include "trainer/safetensors.h"
 
 #include "base/alloc.h"
+#include "trainer/arrays.h"
 #include "trainer/outfile.h"
 #include "trainer/saved.h"
 
@@ -186,4 +187,94 @@ enum mag_status safetensors_take(struct safetensors *s, const char *name, const 
         return mag_fail(s->err, MAG_CORRUPT, "%s: torn: it ends before \"%s\"", s->path, name);
     }
     return MAG_OK;
+}
+
+/* ---- arrays of any type ---- */
+
+int safetensors_names(const struct safetensors *s, const char **ret, int max)
+{
+    const char *name = NULL;
+    json_t *o = NULL;
+    int n = 0;
+    json_object_foreach(s->head, name, o)
+    {
+        if (n < max && strcmp(name, "__metadata__") != 0) {
+            ret[n++] = name;
+        }
+    }
+    return n;
+}
+
+/* Where the next bytes of an array lie. */
+struct place_in_file {
+    struct safetensors *file;
+    char *what;
+    uint64_t at;
+};
+
+static enum mag_status read_place(void *ctx, void *to, size_t n, struct mag_err *err)
+{
+    struct place_in_file *p = ctx;
+    if (fseeko(p->file->f, (off_t)p->at, SEEK_SET) != 0 || fread(to, 1, n, p->file->f) != n) {
+        return mag_fail(err, MAG_IO, "%s: cannot be read: %s", p->what, strerror(errno));
+    }
+    p->at += n;
+    return MAG_OK;
+}
+
+static bool find_type(const char *name, enum dtype *ret)
+{
+    static const struct {
+        const char *name;
+        enum dtype type;
+    } rows[] = {{"BOOL", DTYPE_BOOL}, {"U8", DTYPE_U1},   {"U16", DTYPE_U2}, {"U32", DTYPE_U4},
+                {"U64", DTYPE_U8},    {"I8", DTYPE_I1},   {"I16", DTYPE_I2}, {"I32", DTYPE_I4},
+                {"I64", DTYPE_I8},    {"F16", DTYPE_F2},  {"BF16", DTYPE_BF}, {"F32", DTYPE_F4},
+                {"F64", DTYPE_F8}};
+    for (size_t i = 0; name != NULL && i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            *ret = rows[i].type;
+            return true;
+        }
+    }
+    return false;
+}
+
+enum mag_status safetensors_array(struct safetensors *s, const char *name, struct array *a,
+                                  struct mag_err *err)
+{
+    const json_t *o = json_object_get(s->head, name);
+    const json_t *shape = json_object_get(o, "shape");
+    const json_t *offsets = json_object_get(o, "data_offsets");
+    const char *type = json_string_value(json_object_get(o, "dtype"));
+    json_int_t from = json_integer_value(json_array_get(offsets, 0));
+    json_int_t end = json_integer_value(json_array_get(offsets, 1));
+    if (!find_type(type, &a->type)) {
+        return mag_fail(err, MAG_UNSUPPORTED, "%s: values of type %.20s are not read", a->what,
+                        type != NULL ? type : "?");
+    }
+    if (!json_is_array(shape) || json_array_size(shape) > ARRAY_DIMS_MAX) {
+        return mag_fail(err, MAG_INVALID, "%s: no shape, or over %d dimensions", a->what,
+                        ARRAY_DIMS_MAX);
+    }
+    for (a->n_dims = 0; a->n_dims < (int)json_array_size(shape); a->n_dims++) {
+        json_int_t v = json_integer_value(json_array_get(shape, (size_t)a->n_dims));
+        a->dims[a->n_dims] = v > 0 ? (uint64_t)v : 0;
+    }
+    if (from < 0 || end < from || (uint64_t)end > s->size - s->start ||
+        (uint64_t)(end - from) != array_values(a) * dtype_size(a->type)) {
+        return mag_fail(err, MAG_CORRUPT, "%s: the file is torn, or its head is wrong", a->what);
+    }
+    struct place_in_file *p = xcalloc(1, sizeof(*p));
+    *p = (struct place_in_file){
+        .file = s, .what = a->what, .at = s->start + (uint64_t)from};
+    a->read = read_place;
+    a->ctx = p;
+    return MAG_OK;
+}
+
+void safetensors_array_close(struct array *a)
+{
+    free(a->ctx);
+    a->ctx = NULL;
 }

@@ -24,6 +24,13 @@ enum mag_status safetensors_open(const char *path, struct safetensors **ret,
 void safetensors_close(struct safetensors *f);
 /* Borrowed; NULL = no such entry. */
 const char *safetensors_metadata(const struct safetensors *f, const char *key);
+/* Names of arrays, at most `max`; borrowed. Returns how many. */
+int safetensors_names(const struct safetensors *f, const char **ret, int max);
+/* Any array to be read value by value: fills all of `a` but `what`, which is in messages. */
+struct array;
+enum mag_status safetensors_array(struct safetensors *f, const char *name, struct array *a,
+                                  struct mag_err *err) MAG_MUSTCHECK;
+void safetensors_array_close(struct array *a);
 /* The array of that name as floats; CORRUPT when it is absent, of another shape or type. */
 enum mag_status safetensors_take(struct safetensors *f, const char *name, const int64_t *dims,
                                  int n_dims, float *to) MAG_MUSTCHECK;

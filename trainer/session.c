@@ -6,23 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Everything of a source that changes what is read. */
-static char *source_key(const struct dataset_source *s)
-{
-    struct buf b = {0};
-    buf_addf(&b, "%d|%s|%s|%d|%d|%d|%s", (int)s->format, s->path, s->label != NULL ? s->label : "",
-             s->regression, s->standardize, s->separator,
-             s->fold_column != NULL ? s->fold_column : "");
-    for (int i = 0; i < s->n_ignore; i++) {
-        buf_addf(&b, "|%s", s->ignore[i]);
-    }
-    return buf_take(&b);
-}
-
 static enum mag_status use_dataset(struct session *s, const struct dataset_source *source,
                                    struct mag_err *err)
 {
-    char *key = source_key(source);
+    char *key = dataset_source_key(source);
     if (s->source_key != NULL && strcmp(key, s->source_key) == 0) {
         free(key);
         return MAG_OK;

@@ -7,7 +7,7 @@
 #include "base/alloc.h"
 #include "trainer/channel.h"
 #include "trainer/checkpoint.h"
-#include "trainer/dataset.h"
+#include "trainer/format.h"
 #include "trainer/net.h"
 #include "trainer/recipe.h"
 
@@ -81,7 +81,7 @@ static void try_csv(const uint8_t *data, size_t n)
     char path[128];
     (void)snprintf(path, sizeof(path), "%s/d.csv", folder);
     write_input("d.csv", data, n);
-    struct dataset_source s = {.format = DATASET_CSV,
+    struct dataset_source s = {.format = &dataset_csv,
                                .path = path,
                                .label = (char *)(uintptr_t) "y",
                                .separator = ',',
@@ -107,7 +107,7 @@ static void try_idx(const uint8_t *data, size_t n)
     if (claims_little(data, n)) {
         write_input("train-images-idx3-ubyte", data, n);
         write_input("train-labels-idx1-ubyte", labels, sizeof(labels));
-        struct dataset_source s = {.format = DATASET_IDX, .path = folder, .test = 0.25};
+        struct dataset_source s = {.format = &dataset_idx, .path = folder, .test = 0.25};
         try_source(&s);
     }
 }

@@ -5,6 +5,7 @@
 #include "support.h"
 
 #include "base/alloc.h"
+#include "trainer/format.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -84,7 +85,7 @@ static void put_all(const char *dir)
 static struct dataset_source idx_source(const char *dir)
 {
     return (struct dataset_source){
-        .format = DATASET_IDX, .path = (char *)(uintptr_t)dir, .test = 0.2};
+        .format = &dataset_idx, .path = (char *)(uintptr_t)dir, .test = 0.2};
 }
 
 Test(dataset, idx_is_read_plain_and_compressed)
@@ -567,7 +568,7 @@ Test(dataset, each_broken_source_has_a_message)
     } table[] = {
         {"\"fashion-mnist\"", "is no data set"},
         {"\"parquet:/x\"", "unknown data set format \"parquet\""},
-        {"\"csv:/x\"", "needs the column to learn"},
+        {"\"csv:/x\"", "needs a label"},
         {"\"csv:/x?label\"", "not of the form name=value"},
         {"\"csv:/x?label=y&tset=0.1\"", "did you mean \"test\""},
         {"\"csv:/x?label=y&test=0.95\"", "0 to 0.9"},
@@ -601,7 +602,7 @@ static enum mag_status open_folds(const char *text, struct dataset **d, struct d
                                   struct mag_err *err)
 {
     char *dir = temp_folder();
-    *s = (struct dataset_source){.format = DATASET_CSV,
+    *s = (struct dataset_source){.format = &dataset_csv,
                                  .path = xasprintf("%s/data.csv", dir),
                                  .label = xstrdup("y"),
                                  .separator = ',',

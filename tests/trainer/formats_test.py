@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets as other libraries write them: what the trainer reads is what NumPy, safetensors and Pillow wrote."""
+import json
+import os
+import re
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import harness
+
+DUMP = os.path.join(harness.BUILD, "tests", "trainer", "trainer_dump")
+TRAINER = os.path.join(harness.BUILD, "trainer", "magpie-trainer")
+# Arrays of every type in both orders and both byte orders; what is in them, as JSON.
+ARRAYS = r"""
+import json, sys, zipfile, io
+import numpy as np
+from safetensors.numpy import save_file
+folder = sys.argv[1]
+g = np.random.default_rng(3)
+y = np.array([0, 2, 1, 2, 0])
+np.save(f"{folder}/y.npy", y)
+cases = []
+for kind in "u1 u2 u4 u8 i1 i2 i4 i8 f2 f4 f8 ?".split():
+    for shape in ((5,), (5, 3), (5, 2, 3), (5, 2, 3, 4)):
+        for order in "C", "F":
+            for swap in ("<",) if kind in ("u1", "i1", "?") else ("<", ">"):
+                x = np.asarray(g.integers(0, 2 if kind == "?" else 100, shape), order=order).astype(swap + kind, order=order)
+                name = f"{folder}/x{len(cases)}.npy"
+                np.save(name, x)
+                flat = x.reshape(5, -1).astype(float)
+                cases.append([name, list(shape), (flat / 255 if kind == "u1" else flat).astype(np.float32).tolist()])
+x = g.random((6, 4)).astype(np.float32)
+t = g.random((2, 4)).astype(np.float32)
+names = {"x_train": x, "y_train": np.array([0, 1, 1, 0, 1, 0], np.uint8), "x_test": t, "y_test": np.array([1, 0], np.uint8)}
+np.savez(f"{folder}/stored.npz", **names)
+np.savez_compressed(f"{folder}/packed.npz", **names)
+save_file(names, f"{folder}/t.safetensors")
+with zipfile.ZipFile(f"{folder}/zip64.npz", "w", zipfile.ZIP_DEFLATED) as z:
+    for k, v in names.items():
+        b = io.BytesIO()
+        np.save(b, v)
+        with z.open(k + ".npy", "w", force_zip64=True) as f:
+            f.write(b.getvalue())
+np.savez(f"{folder}/named.npz", pixels=x, price=np.arange(6, dtype=np.float16) / 4)
+images = g.integers(0, 255, (5, 6, 7, 3), np.uint8)
+np.save(f"{folder}/nhwc.npy", images)
+print(json.dumps({"cases": cases, "x": x.tolist(), "t": t.tolist(), "nchw": (images.transpose(0, 3, 1, 2).reshape(5, -1) / 255).tolist()}))
+"""
+
+
+class Formats(harness.Case):
+    def dump(self, source, status=0):
+        p = subprocess.run([DUMP, source if isinstance(source, str) else json.dumps(source)], capture_output=True, text=True, timeout=60)
+        self.assertEqual(p.returncode, status, p.stdout[-300:] + p.stderr[-1000:])
+        return p.stderr if status else json.loads(p.stdout)
+
+    def made(self, code, *args):
+        p = subprocess.run([harness.python_env("formats"), "-c", code, self.tmp, *args], capture_output=True, text=True, timeout=120)
+        self.assertEqual(p.returncode, 0, p.stderr[-2000:])
+        return json.loads(p.stdout)
+
+    def near(self, a, b, what):
+        self.assertEqual(len(a), len(b), what)
+        for i, (u, v) in enumerate(zip(a, b)):
+            self.assertEqual(len(u), len(v), what)
+            for p, q in zip(u, v):
+                self.assertAlmostEqual(p, q, delta=1e-6, msg=f"{what}, example {i}")
+
+    def test_the_documentation_has_a_row_for_each_format(self):
+        help_text = subprocess.run([TRAINER, "--help"], capture_output=True, text=True, check=True).stdout
+        listed = re.findall(r"^  ([a-z]+):", help_text.partition("Data sets")[2], re.M)
+        with open(os.path.join(harness.ROOT, "docs", "TRAINER.md"), encoding="utf-8") as f:
+            rows = re.findall(r"^\| `([a-z]+):", f.read(), re.M)
+        self.assertGreaterEqual(len(listed), 6)
+        self.assertEqual(rows, listed)
+
+    def test_numpy_arrays_of_every_type_and_order_arrive_unchanged(self):
+        made = self.made(ARRAYS)
+        for name, shape, values in made["cases"]:
+            d = self.dump(f"npy:{name}?label={self.tmp}/y.npy&layout=nchw")
+            self.near(d["values"], values, f"{name} {shape}")
+            self.assertEqual((d["labels"], d["classes"]), ([0, 2, 1, 2, 0], 3))
+            self.assertEqual(d["shape"], {1: "1", 2: "3", 3: "1x2x3", 4: "2x3x4"}[len(shape)])
+
+    def test_bundles_of_arrays_bring_their_test_part(self):
+        made = self.made(ARRAYS)
+        for source in ("npz:stored.npz", "npz:packed.npz", "npz:zip64.npz", "safetensors:t.safetensors"):
+            d = self.dump(source.replace(":", f":{self.tmp}/"))
+            self.near(d["values"], made["x"] + made["t"], source)
+            self.assertEqual((d["labels"], d["test"]), ([0, 1, 1, 0, 1, 0, 1, 0], 2), source)
+        d = self.dump(f"npz:{self.tmp}/named.npz?input=pixels&label=price&task=regression")
+        self.assertEqual(d["targets"], [0, 0.25, 0.5, 0.75, 1, 1.25])
+        self.assertIn('no array "x"; it holds pixels, price', self.dump(f"npz:{self.tmp}/named.npz", status=2))
+
+    def test_images_with_channels_last_say_so(self):
+        made = self.made(ARRAYS)
+        source = f"npy:{self.tmp}/nhwc.npy?label={self.tmp}/y.npy"
+        self.assertIn("say layout=nhwc", self.dump(source, status=2))
+        d = self.dump(source + "&layout=nhwc")
+        self.assertEqual(d["shape"], "3x6x7")
+        self.near(d["values"], made["nchw"], "channels last")
+
+    def test_a_model_trained_on_arrays_predicts_from_arrays(self):
+        self.made(ARRAYS)
+        trial = {"program": "builtin", "dataset": f"npz:{self.tmp}/stored.npz", "model": {"layers": [{"type": "dense", "units": 2}]},
+                 "training": {"validation": 0.3}}
+        file = self.write("trial.json", json.dumps(trial))
+        subprocess.run([TRAINER, "--train", file, "--epochs", "1", "--checkpoints", self.tmp], check=True, capture_output=True)
+        for data, rows in ((f"npz:{self.tmp}/packed.npz", 2), (f"{self.tmp}/t.safetensors", 2),
+                           (f"npz:{self.tmp}/named.npz?input=pixels", 6)):
+            p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", data], capture_output=True, text=True)
+            self.assertEqual((p.returncode, p.stdout.count("\n")), (0, rows + 1), data + p.stdout + p.stderr)
+        p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", "csv:x.csv"], capture_output=True, text=True)
+        self.assertEqual(p.returncode, 2)
+        self.assertIn("the model takes examples without names", p.stderr)
+
+
+if __name__ == "__main__":
+    harness.main()
