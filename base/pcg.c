@@ -45,6 +45,20 @@ uint64_t pcg64_next(struct pcg64 *g)
     return (x >> rot) | (x << ((64 - rot) & 63));
 }
 
+/* n steps of a linear generator are one of its kind (Brown 1994): by squaring. */
+void pcg64_skip(struct pcg64 *g, uint64_t n)
+{
+    unsigned __int128 mult = PCG64_MULT;
+    unsigned __int128 plus = g->inc;
+    for (; n > 0; n >>= 1) {
+        if ((n & 1) != 0) {
+            g->state = g->state * mult + plus;
+        }
+        plus *= mult + 1;
+        mult *= mult;
+    }
+}
+
 uint64_t pcg64_next_dxsm(struct pcg64 *g)
 {
     uint64_t hi = (uint64_t)(g->state >> 64);

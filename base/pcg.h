@@ -27,6 +27,8 @@ uint32_t pcg32_next(struct pcg32 *g);
 /* As the reference pcg64 (setseq XSL-RR 128/64) srandom; numpy's PCG64 has the same step. */
 void pcg64_seed(struct pcg64 *g, unsigned __int128 seed, unsigned __int128 stream);
 uint64_t pcg64_next(struct pcg64 *g);
+/* As n calls of pcg64_next, in log(n) steps. */
+void pcg64_skip(struct pcg64 *g, uint64_t n);
 /* The DXSM output with the cheap multiplier, numpy's PCG64DXSM. */
 uint64_t pcg64_next_dxsm(struct pcg64 *g);
 

@@ -52,8 +52,8 @@ bool op_has_slot(const struct op_spec *s, enum op_param p, enum op_slot slot)
             (slot == SLOT_AVERAGE ? s->average : s->learns && op_param_trained(p)));
 }
 
-void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, float *mask,
-                          int64_t n)
+void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, int64_t width,
+                          float *mask, int64_t n)
 {
     char purpose[96];
     (void)snprintf(purpose, sizeof(purpose), "dropout:%lld:%lld:%d", (long long)lane->trial,
@@ -62,7 +62,13 @@ void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, f
     pcg_stream(&g, lane->seed, purpose, (uint64_t)lane->batch);
     const uint32_t drop = (uint32_t)((double)rate * 4294967296.0);
     const float keep = 1.0f / (1.0f - rate);
-    for (int64_t i = 0; i < n; i += 2) { /* one draw serves two values */
+    const int64_t from = lane->first_row * width; /* one draw serves two values */
+    int64_t i = 0;
+    pcg64_skip(&g, (uint64_t)from / 2);
+    if (from % 2 == 1 && n > 0) {
+        mask[i++] = (uint32_t)(pcg64_next(&g) >> 32) >= drop ? keep : 0.0f;
+    }
+    for (; i < n; i += 2) {
         uint64_t bits = pcg64_next(&g);
         mask[i] = (uint32_t)bits >= drop ? keep : 0.0f;
         if (i + 1 < n) {

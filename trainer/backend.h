@@ -104,6 +104,7 @@ struct pass_lane {
     uint64_t seed;
     int64_t trial, epoch, batch;
     const float *rates; /* dropout rate of each layer, by index; NULL = those of the layers */
+    int first_row;      /* of the whole batch, where its rows are shared among processes */
     bool idle;          /* the lane has ended: its values are undefined, its state stays */
 };
 
@@ -237,9 +238,10 @@ static inline float pass_rate(const struct pass *pass, int lane, const struct op
     const float *rates = pass->lanes[lane].rates;
     return rates != NULL ? rates[op->index] : op->layer.rate;
 }
-/* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate). */
-void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, float *mask,
-                          int64_t n);
+/* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate); those of rows of `width` values from
+ * lane->first_row on. */
+void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, int64_t width,
+                          float *mask, int64_t n);
 /* Loss and, when `grad` is not NULL, its gradient for outputs of `width` that lie `stride` apart in
  * host memory. */
 void backend_score(const float *out, float *grad, int width, size_t stride,

@@ -27,8 +27,8 @@ static void draw_mask(struct cpu_op *c, int lane, int n, const struct pass *pass
     float *mask = mask_of(c, lane);
     float *plain = c->act.block == 1 ? mask : c->op.backend->spare;
     const struct shape *s = cpu_image(&c->op);
-    backend_dropout_mask(&pass->lanes[lane], c->op.index, pass_rate(pass, lane, &c->op), plain,
-                         (int64_t)size * n);
+    backend_dropout_mask(&pass->lanes[lane], c->op.index, pass_rate(pass, lane, &c->op),
+                         (int64_t)size, plain, (int64_t)size * n);
     for (int i = 0; i < n && c->act.block > 1; i++) {
         cpu_to_blocked(plain + (size_t)i * size, s->c, s->h * s->w, c->act.block,
                        mask + (size_t)i * size);

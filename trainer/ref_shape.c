@@ -27,8 +27,8 @@ static void dropout_forward(struct ref_op *r, int lane, int n, const struct pass
     if (!pass->training) {
         return;
     }
-    backend_dropout_mask(&pass->lanes[lane], r->op.index, pass_rate(pass, lane, &r->op), mask,
-                         (int64_t)size);
+    backend_dropout_mask(&pass->lanes[lane], r->op.index, pass_rate(pass, lane, &r->op),
+                         (int64_t)ref_size(&r->op), mask, (int64_t)size);
     for (size_t i = 0; i < size; i++) {
         ref_out(r, lane)[i] *= mask[i];
     }

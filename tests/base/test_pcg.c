@@ -19,6 +19,22 @@ Test(pcg, pcg32_gives_the_reference_output)
     }
 }
 
+Test(pcg, skipping_is_drawing_and_throwing_away)
+{
+    static const uint64_t far[] = {0, 1, 2, 3, 64, 1000, 65537};
+    for (size_t k = 0; k < sizeof(far) / sizeof(far[0]); k++) {
+        struct pcg64 a;
+        struct pcg64 b;
+        pcg64_seed(&a, 42, 54);
+        pcg64_seed(&b, 42, 54);
+        for (uint64_t i = 0; i < far[k]; i++) {
+            (void)pcg64_next(&a);
+        }
+        pcg64_skip(&b, far[k]);
+        cr_assert_eq(pcg64_next(&a), pcg64_next(&b), "%llu", (unsigned long long)far[k]);
+    }
+}
+
 /* The output of the reference program check-pcg64 (setseq_xsl_rr_128_64), round 1. */
 Test(pcg, pcg64_gives_the_reference_output)
 {

@@ -599,8 +599,8 @@ Test(ops, dropout_keeps_the_mean_and_depends_on_the_batch_alone)
     float *a = xcalloc(N, sizeof(float));
     float *b = xcalloc(N, sizeof(float));
     const struct pass_lane p = lanes[0];
-    backend_dropout_mask(&p, 1, 0.25f, a, N);
-    backend_dropout_mask(&p, 1, 0.25f, b, N);
+    backend_dropout_mask(&p, 1, 0.25f, 1, a, N);
+    backend_dropout_mask(&p, 1, 0.25f, 1, b, N);
     cr_expect_arr_eq(a, b, N * sizeof(float));
     double sum = 0;
     for (int i = 0; i < N; i++) {
@@ -613,11 +613,18 @@ Test(ops, dropout_keeps_the_mean_and_depends_on_the_batch_alone)
                                        {.seed = 3, .trial = 5, .epoch = 3, .batch = 9},
                                        {.seed = 3, .trial = 5, .epoch = 2, .batch = 8}};
     for (int i = 0; i < 4; i++) {
-        backend_dropout_mask(&others[i], 1, 0.25f, b, N);
+        backend_dropout_mask(&others[i], 1, 0.25f, 1, b, N);
         cr_expect(memcmp(a, b, N * sizeof(float)) != 0, "stream %d", i);
     }
-    backend_dropout_mask(&p, 2, 0.25f, b, N);
+    backend_dropout_mask(&p, 2, 0.25f, 1, b, N);
     cr_expect(memcmp(a, b, N * sizeof(float)) != 0, "another layer");
+    for (int row = 0; row < N / 7; row += 113) { /* rows of a batch that others have the rest of */
+        struct pass_lane later = p;
+        later.first_row = row;
+        int rest = N - row * 7;
+        backend_dropout_mask(&later, 1, 0.25f, 7, b, rest);
+        cr_expect_arr_eq(a + row * 7, b, (size_t)rest * sizeof(float));
+    }
     free(a);
     free(b);
 }
