@@ -135,6 +135,7 @@ static void take_hello(struct worker *w, struct wire_hello *h)
     w->gpu_memory_mb = h->gpu_memory_mb;
     w->memory_mb = h->memory_mb;
     w->cores = h->cores;
+    w->fuse = (int)h->fuse;
     w->draining = h->drain;
     take_json(&w->labels, &h->labels);
     json_decref(w->where);
@@ -152,6 +153,7 @@ static void take_back(struct worker *w, const struct wire_ref *r)
     struct holding *h = holding_add(w, r->experiment, r->trial, r->attempt);
     h->sent = true;
     h->seen = true;
+    holding_join(w, h, r->group);
     struct experiment *x = driver_experiment(w->pool->driver, r->experiment);
     if (x != NULL) {
         int cost = offer_cost(w, &study_spec(x->study)->requires_);
@@ -178,6 +180,7 @@ static void match_held(struct worker *w, const struct wire_hello *h)
         }
         mine->seen = true;
         mine->sent = true;
+        holding_join(w, mine, r->group);
         mine->told_stop = false;
     }
     list_foreach(n, tmp, &w->holdings)
@@ -250,10 +253,15 @@ static void handle_hello(struct pool *p, const struct bridge_addr *from, struct 
 
 /* ---- next ---- */
 
-static void handle_next(struct worker *w, struct answer *a, const struct wire_next *next)
+static void handle_next(struct worker *w, struct answer *a, struct wire_next *next)
 {
     struct pool *p = w->pool;
     offer_answer(w); /* an older poll gives way */
+    free(w->room);
+    w->room = next->room;
+    w->n_room = next->n_room;
+    next->room = NULL;
+    next->n_room = 0;
     w->poll = a;
     w->poll_deadline_ns = driver_now_ns(p->driver) + next->wait_ms * MAG_NS_PER_MS;
     list_append(&p->polls, &w->poll_node);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/pool_state.h"
+#include "wire/fuse.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -154,12 +155,17 @@ bool offer_possible(void *arg, const struct spec_requires *want, const char **re
 
 int worker_busy(const struct worker *w)
 {
+    unsigned round = ++w->pool->counted;
     int busy = 0;
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &w->holdings)
     {
         const struct holding *h = container_of(n, struct holding, node);
-        busy += h->reserved ? 0 : h->cost;
+        bool again = h->group != NULL && h->group->counted == round;
+        if (h->group != NULL && !h->reserved) {
+            h->group->counted = round;
+        }
+        busy += h->reserved || again ? 0 : h->cost;
     }
     return busy;
 }
@@ -238,6 +244,7 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .trial = t->id,
         .attempt = h->attempt,
         .reserved = h->reserved,
+        .group = h->group != NULL ? h->group->id : 0,
         .slots = h->cost,
         .budget = t->budget,
         .params = space_point_to_json(spec->space, t->point),
@@ -265,7 +272,7 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
     }
 }
 
-static void offer_holding(struct worker *w, const struct experiment *x, struct holding *h)
+void offer_holding(struct worker *w, const struct experiment *x, struct holding *h)
 {
     const struct trial *t = study_trial(x->study, h->trial);
     fill_grant(x, t, h, wire_grant_add(&w->offer.grants, &w->offer.n_grants));
@@ -298,8 +305,24 @@ static void offer_undelivered(struct worker *w)
 struct candidate {
     struct experiment *x;
     int64_t running;
+    int64_t idle; /* slots anywhere that could run one of its trials; only for who asks for groups */
     bool empty; /* had nothing to give this time */
 };
+
+/* Slots of all workers in which a trial with these needs could run now. */
+static int64_t count_idle(const struct pool *p, const struct spec_requires *want)
+{
+    int64_t idle = 0;
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &p->workers)
+    {
+        const struct worker *w = container_of(n, struct worker, node);
+        int cost = takes_work(w) ? offer_cost(w, want) : 0;
+        int free_slots = cost > 0 ? w->slots - worker_busy(w) : 0;
+        idle += cost > 0 && free_slots > 0 ? free_slots / cost : 0;
+    }
+    return idle;
+}
 
 /* Experiments whose trials workers run and that may have work, by id. */
 static int find_candidates(struct pool *p, struct candidate **ret)
@@ -315,7 +338,12 @@ static int find_candidates(struct pool *p, struct candidate **ret)
         int64_t counts[TRIAL_STATES];
         study_counts(x->study, counts);
         list = xreallocarray(list, (size_t)n + 1, sizeof(*list));
-        list[n++] = (struct candidate){.x = x, .running = counts[TRIAL_RUNNING]};
+        const struct spec *spec = study_spec(x->study);
+        list[n++] = (struct candidate){.x = x,
+                                       .running = counts[TRIAL_RUNNING],
+                                       .idle = spec->fuse > 1 || spec->fuse == FUSE_AUTO
+                                                   ? count_idle(p, &spec->requires_)
+                                                   : 0};
     }
     *ret = list;
     return n;
@@ -339,46 +367,59 @@ static struct candidate *choose(const struct worker *w, struct candidate *list, 
     return best;
 }
 
-/* Asks the study for one trial; false when it has none for now. */
-static bool grant_one(struct worker *w, struct candidate *c, enum event_kind kind)
+struct holding *offer_grant(struct worker *w, struct experiment *x, bool reserve, bool *ret_thinks)
 {
     struct pool *p = w->pool;
     struct event ev;
     struct mag_err err = {0};
-    if (study_must_think(c->x->study)) {
-        driver_think(p->driver, c->x); /* pool_serve comes when it has */
-        c->empty = true;
-        return false;
+    struct holding *h = NULL;
+    if (study_must_think(x->study)) {
+        driver_think(p->driver, x); /* pool_serve comes when it has */
+        if (ret_thinks != NULL) {
+            *ret_thinks = true;
+        }
+        return NULL;
     }
-    event_init(&ev, kind);
+    event_init(&ev, reserve ? EV_RESERVE : EV_ASK);
     ev.holder = xstrdup(w->id);
     ev.count = 1;
     ev.lease_ms = driver_config(p->driver)->lease_ms;
     ev.from_worker = true;
     ev.where = w->where != NULL ? json_incref(w->where) : NULL;
-    enum mag_status st = driver_apply(p->driver, c->x, &ev, &err);
-    bool given = st == MAG_OK && ev.n_grants > 0;
+    enum mag_status st = driver_apply(p->driver, x, &ev, &err);
     if (st != MAG_OK && st != MAG_CONFLICT) {
-        log_warn("driver", "grant-refused", "experiment=%" PRId64 " error=%s", c->x->id,
+        log_warn("driver", "grant-refused", "experiment=%" PRId64 " error=%s", x->id,
                  log_quote(err.text));
     }
-    if (given) {
+    if (st == MAG_OK && ev.n_grants > 0) {
         const struct event_grant *g = &ev.grants[0];
-        struct holding *h = holding_add(w, c->x->id, g->trial, g->attempt);
-        h->reserved = kind == EV_RESERVE;
-        h->cost = offer_cost(w, &study_spec(c->x->study)->requires_);
+        h = holding_add(w, x->id, g->trial, g->attempt);
+        h->reserved = reserve;
+        h->cost = offer_cost(w, &study_spec(x->study)->requires_);
         h->resume_uri = g->resume_uri != NULL ? xstrdup(g->resume_uri) : NULL;
         h->resume_step = g->resume_uri != NULL ? g->resume_step : 0;
-        offer_holding(w, c->x, h);
-        c->running++;
-    } else {
-        c->empty = true;
     }
     event_fini(&ev);
-    return given;
+    return h;
 }
 
-/* One trial for each polling worker in turn, until nobody gets any more. */
+/* Gives one trial, or a group of them; false when there is none for now. `idle`: slots anywhere
+ * that could run one. */
+static bool give(struct worker *w, struct candidate *c, bool reserve, int64_t idle)
+{
+    struct holding *h = offer_grant(w, c->x, reserve, NULL);
+    if (h == NULL) {
+        c->empty = true;
+        return false;
+    }
+    int64_t before[TRIAL_STATES];
+    offer_group(w, c->x, h, reserve, idle);
+    study_counts(c->x->study, before);
+    c->running = before[TRIAL_RUNNING];
+    return true;
+}
+
+/* One trial, or group, for each polling worker in turn, until nobody gets any more. */
 static void share_out(struct pool *p, struct candidate *list, int n)
 {
     bool given = true;
@@ -392,7 +433,8 @@ static void share_out(struct pool *p, struct candidate *list, int n)
             bool got = false;
             while (takes_work(w) && !got &&
                    (c = choose(w, list, n, w->slots - worker_busy(w))) != NULL) {
-                got = grant_one(w, c, EV_ASK);
+                got = give(w, c, false, c->idle);
+                c->idle--;
             }
             given = given || got;
         }
@@ -401,23 +443,39 @@ static void share_out(struct pool *p, struct candidate *list, int n)
 
 /* ---- prefetch ---- */
 
-/* Trials of the worker that end soon, and reservations it has. */
+static bool ends_soon(const struct worker *w, const struct holding *h, int64_t now)
+{
+    struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
+    int64_t left = x == NULL || h->revoked ? 0 : study_remaining_ms(x->study, h->trial, now);
+    return left >= 0 && left <= POOL_RESERVE_MS;
+}
+
+/* Trials of the worker that end soon, and reservations it has. Those of a group are one, which
+ * ends with the last of them. */
 static void count_ending(struct worker *w, int *ret_ending, int *ret_reserved)
 {
     int64_t now = driver_now_ns(w->pool->driver);
+    unsigned round = ++w->pool->counted;
     *ret_ending = 0;
     *ret_reserved = 0;
     struct list_node *n, *tmp;
     list_foreach(n, tmp, &w->holdings)
     {
         const struct holding *h = container_of(n, struct holding, node);
-        if (h->reserved) {
-            (*ret_reserved)++;
-            continue;
+        bool first = h->group == NULL || h->group->counted != round;
+        bool soon = !h->reserved && ends_soon(w, h, now);
+        if (h->group != NULL && first) {
+            h->group->counted = round;
+            h->group->all_soon = true;
         }
-        struct experiment *x = driver_experiment(w->pool->driver, h->experiment);
-        int64_t left = x == NULL || h->revoked ? 0 : study_remaining_ms(x->study, h->trial, now);
-        *ret_ending += left >= 0 && left <= POOL_RESERVE_MS;
+        if (h->reserved) {
+            *ret_reserved += first;
+        } else if (h->group == NULL) {
+            *ret_ending += soon;
+        } else {
+            *ret_ending += (first && soon) - (!soon && !first && h->group->all_soon);
+            h->group->all_soon = h->group->all_soon && soon;
+        }
     }
 }
 
@@ -446,11 +504,12 @@ static void reserve_for(struct worker *w, struct candidate *list, int n)
         if (c == NULL) {
             return;
         }
-        if (anybody_idle(w->pool, &study_spec(c->x->study)->requires_)) {
+        if (!offer_may_reserve(w, c->x) ||
+            anybody_idle(w->pool, &study_spec(c->x->study)->requires_)) {
             c->empty = true;
             continue;
         }
-        reserved += grant_one(w, c, EV_RESERVE) ? 1 : 0;
+        reserved += give(w, c, true, 1) ? 1 : 0;
     }
 }
 
@@ -504,6 +563,7 @@ void offer_answer(struct worker *w)
         return;
     }
     w->poll = NULL;
+    w->gather.on = false;
     list_remove(&w->poll_node);
     struct wire_msg m = {.type = WIRE_WORK, .seq = a->seq, .work = w->offer};
     m.work.drain = w->drain_wanted;
@@ -534,6 +594,10 @@ void offer_serve(struct pool *p)
         }
     }
     p->dirty = false;
+    list_foreach(n, tmp, &p->polls)
+    {
+        offer_go_on(container_of(n, struct worker, poll_node));
+    }
     if (!p->draining && !driver_is_read_only(p->driver)) {
         struct candidate *list = NULL;
         int k = find_candidates(p, &list);
@@ -546,7 +610,7 @@ void offer_serve(struct pool *p)
     list_foreach(n, tmp, &p->polls)
     {
         struct worker *w = container_of(n, struct worker, poll_node);
-        if (has_offer(w)) {
+        if (has_offer(w) && !offer_is_gathering(w)) {
             offer_answer(w);
         }
     }

@@ -47,6 +47,7 @@ struct holding *holding_add(struct worker *w, int64_t experiment, int64_t trial,
 void holding_free(struct holding *h)
 {
     list_remove(&h->node);
+    holding_leave(h);
     free(h->tail);
     free(h->resume_uri);
     free(h);
@@ -220,6 +221,7 @@ void worker_drop_session(struct worker *w)
     free(w->offer.grants);
     free(w->offer.orders);
     w->offer = (struct wire_work){0};
+    w->gather.on = false;
     w->acked = 0;
     w->open = 0;
 }
@@ -248,6 +250,7 @@ void pool_forget_worker(struct pool *p, struct worker *w)
     json_decref(w->labels);
     json_decref(w->where);
     json_decref(w->use);
+    free(w->room);
     free(w->id);
     free(w->name);
     free(w->host);
@@ -394,6 +397,7 @@ enum mag_status pool_start(struct pool **ret, struct driver *d, const char *list
 {
     struct pool *p = xcalloc(1, sizeof(*p));
     p->driver = d;
+    p->groups = clock_wall_ms(); /* a driver before this one may have given groups, too */
     list_init(&p->workers);
     list_init(&p->polls);
     p->tick = event_new(driver_base(d), -1, EV_PERSIST, on_tick, p);

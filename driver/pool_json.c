@@ -25,10 +25,13 @@ static json_t *running_of(const struct worker *w, bool reserved)
     {
         const struct holding *h = container_of(n, struct holding, node);
         if (h->reserved == reserved) {
-            (void)json_array_append_new(
-                list, json_pack("{s:I, s:I, s:I, s:b}", "experiment", (json_int_t)h->experiment,
-                                "trial", (json_int_t)h->trial, "attempt", (json_int_t)h->attempt,
-                                "stopping", h->revoked));
+            json_t *one = json_pack("{s:I, s:I, s:I, s:b}", "experiment", (json_int_t)h->experiment,
+                                    "trial", (json_int_t)h->trial, "attempt",
+                                    (json_int_t)h->attempt, "stopping", h->revoked);
+            if (h->group != NULL) {
+                (void)json_object_set_new(one, "group", json_integer(h->group->id));
+            }
+            (void)json_array_append_new(list, one);
         }
     }
     return list;

@@ -18,12 +18,22 @@
 #define POOL_TICK_MS 100
 #define POOL_SLACK_MS 500
 
+/* Trials that were given together, to run as one in the slots of one. */
+struct holding_group {
+    int64_t id;  /* as the worker knows it */
+    int members; /* holdings that point here */
+    int cost;    /* slots of all together */
+    unsigned counted; /* who counts groups: the round in which this one was */
+    bool all_soon;    /* in that round: its members so far end soon */
+};
+
 /* What a worker has, or is about to be given. Its slots are busy until the worker says how it
  * ended, also when the lease has gone meanwhile. */
 struct holding {
     struct list_node node; /* worker->holdings */
     int64_t experiment, trial, attempt;
-    int cost;         /* slots */
+    int cost;         /* slots; of a group's member: those of the group */
+    struct holding_group *group; /* NULL = alone */
     bool reserved;    /* prefetch: counts no slot yet */
     bool sent;        /* in an answer that the worker has or can ask for again */
     bool revoked;     /* the lease is not the worker's any more: it is told to stop */
@@ -36,6 +46,16 @@ struct holding {
 };
 
 struct worker;
+
+/* A group that is not full: the optimizer thread computes what may be its next trial, and the
+ * worker's poll waits for that, for a while. */
+struct gathering {
+    bool on;
+    int64_t experiment, trial, attempt; /* the one that the others must be like */
+    int64_t until_ns;
+    bool reserve;
+    int lanes; /* at most */
+};
 
 /* The reply to one request: kept for repetition until the worker acknowledges it. */
 struct answer {
@@ -56,6 +76,7 @@ struct worker {
     int64_t pid;
     int slots;
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
+    int fuse;          /* trials of the built-in trainer that it likes to run as one, 0 = cannot */
     json_t *labels;    /* array of strings, NULL = none */
     json_t *where;     /* host, worker, versions, git commit: stored with each trial */
     json_t *use;       /* last resource use, NULL = none */
@@ -73,6 +94,9 @@ struct worker {
     struct list_node poll_node; /* pool->polls, oldest first */
     int64_t poll_deadline_ns;
     struct wire_work offer; /* what the poll's answer will carry */
+    struct gathering gather;
+    struct wire_room *room; /* what fits into one program there, by experiment */
+    size_t n_room;
     struct list_node holdings;
     int64_t heard_ns;
     int64_t since_ms; /* wall, of the first hello */
@@ -92,6 +116,8 @@ struct pool {
     bool dirty;   /* studies changed since revoked leases were looked for */
     bool resync;  /* a commit failed: the studies were rebuilt */
     bool serving; /* our own events end turns too */
+    int64_t groups; /* last number given to one */
+    unsigned counted;
     unsigned ticks;
     struct pool_stats stats;
 };
@@ -124,7 +150,28 @@ void answer_free(struct answer *a);
 /* Takes back what the worker has not begun (reservations, undelivered grants). */
 void worker_release_unstarted(struct worker *w);
 
+/* ---- offer_group.c ---- */
+/* The holding joins the group of this number at its worker; it is made when it is new. */
+void holding_join(struct worker *w, struct holding *h, int64_t id);
+void holding_leave(struct holding *h);
+/* A trial was given (reserved): more that may run in one program with it follow, as the experiment
+ * and the worker allow. `idle`: slots anywhere that could run one. */
+void offer_group(struct worker *w, struct experiment *x, struct holding *first, bool reserve,
+                int64_t idle);
+/* Is there room for a whole group? One that is put aside while the limit of parallel trials leaves few
+ * places would stay small. */
+bool offer_may_reserve(const struct worker *w, const struct experiment *x);
+/* Goes on with a group whose next trial was being computed. */
+void offer_go_on(struct worker *w);
+/* Its poll is to be answered later: the group is not full, and may become so soon. */
+bool offer_is_gathering(struct worker *w);
+
 /* ---- offer.c ---- */
+/* Asks the study for one trial, which the worker then holds; NULL when it has none for now, and
+ * *ret_thinks (NULL allowed) when that is being computed. */
+struct holding *offer_grant(struct worker *w, struct experiment *x, bool reserve, bool *ret_thinks);
+/* Puts what it holds into the answer of its poll. */
+void offer_holding(struct worker *w, const struct experiment *x, struct holding *h);
 /* Slots a trial with these needs takes on this worker, 0 = it does not fit. */
 int offer_cost(const struct worker *w, const struct spec_requires *want);
 bool worker_is_silent(const struct worker *w);

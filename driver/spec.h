@@ -102,6 +102,7 @@ struct spec {
     struct spec_requires requires_;
     uint64_t seed; /* 0 .. 2^53 */
     enum spec_program program;
+    int fuse;         /* builtin: trials trained as one at most; 1 = each alone, FUSE_AUTO */
     int64_t grace_ms; /* between "end" and SIGKILL; 0 = the worker's own */
     json_t *trial;   /* the "trial" object as given, NULL when asked over REST */
     json_t *metrics; /* regular expressions {"name": "re"}, or NULL */

@@ -7,6 +7,7 @@
 #include "driver/spec_read.h"
 
 #include "base/alloc.h"
+#include "wire/fuse.h"
 
 #include <ctype.h>
 #include <stdlib.h>
@@ -227,6 +228,21 @@ static void check_around(struct spec *s, const struct walk *w, const json_t *tri
     }
 }
 
+static void read_builtin(struct spec *s, const struct walk *w, const json_t *trial)
+{
+    const json_t *program = json_object_get(trial, "program");
+    struct mag_err err = {0};
+    if (!json_is_string(program) || strcmp(json_string_value(program), "builtin") != 0) {
+        mjson_issue(w->is, "/trial/program",
+                    "the only program is \"builtin\"; for your own use \"command\" or \"executor\"");
+    }
+    s->program = SPEC_BUILTIN;
+    if (fuse_parse(json_object_get(trial, "fuse"), &s->fuse, &err) != MAG_OK) {
+        mjson_issue(w->is, "/trial/fuse", "%s", err.text);
+    }
+    check_tree(w, trial, "/trial");
+}
+
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
     static const char *const command_keys[] = {"command", "env", "cwd", "grace", "tensorboard", NULL};
@@ -251,13 +267,7 @@ void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is)
         return;
     }
     if (program != NULL) {
-        if (!json_is_string(program) || strcmp(json_string_value(program), "builtin") != 0) {
-            mjson_issue(
-                is, "/trial/program",
-                "the only program is \"builtin\"; for your own use \"command\" or \"executor\"");
-        }
-        s->program = SPEC_BUILTIN;
-        check_tree(&w, trial, "/trial");
+        read_builtin(s, &w, trial);
     } else {
         w.command = true;
         s->program = command != NULL ? SPEC_COMMAND : SPEC_EXECUTOR;

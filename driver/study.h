@@ -172,6 +172,18 @@ double study_eta_s(const struct study *s, int64_t now_ns);
 /* Could an ask of a worker get something now, or end the experiment? A cheap hint for
  * dispatch. */
 bool study_has_work(const struct study *s);
+/* What an ask would give next. Borrowed until something changes. */
+struct study_next {
+    const double *point;
+    int64_t budget;
+    int64_t resume_step; /* -1 = from the start */
+    int32_t fold;
+    bool failed; /* an earlier attempt of it did */
+};
+/* False when it would give nothing, or when that takes thinking (study_must_think). */
+bool study_next(const struct study *s, struct study_next *ret);
+/* Trials that could still be given, and places of the limit of parallel ones; INT64_MAX = no limit. */
+void study_room(const struct study *s, int64_t *ret_trials, int64_t *ret_places);
 /* Would an ask now create a new trial (and not give one that waits or is promoted)? */
 bool study_next_is_new(const struct study *s);
 

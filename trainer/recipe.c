@@ -371,7 +371,7 @@ static void parse_dataset(struct reader *r, const json_t *trial, const char *poi
 bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
                   struct mjson_issues *is, struct recipe *ret)
 {
-    static const char *const keys[] = {"program", "dataset", "model", "training", NULL};
+    static const char *const keys[] = {"program", "dataset", "model", "training", "fuse", NULL};
     struct reader r = {.ctx = ctx, .issues = is};
     int before = is->total;
     *ret = (struct recipe){0};

@@ -53,6 +53,9 @@ struct wire_none {
 #define OWNER wire_ref
 static const struct field fields_ref[] = {WIRE_REF(F){0}};
 #undef OWNER
+#define OWNER wire_room
+static const struct field fields_room[] = {WIRE_ROOM(F){0}};
+#undef OWNER
 #define OWNER wire_point
 static const struct field fields_point[] = {WIRE_POINT(F){0}};
 #undef OWNER

@@ -27,6 +27,8 @@
 #define WIRE_STEP_MAX 9007199254740991 /* 2^53 - 1 */
 #define WIRE_ID_NUM_MAX 9007199254740991
 #define WIRE_POLL_MAX_MS 25000         /* a `next` is held this long at most */
+#define WIRE_LANES_MAX 64              /* trials of one group */
+#define WIRE_ROOMS_MAX 64              /* experiments whose groups a worker bounds */
 #define WIRE_ANSWERS_MAX 64            /* answers kept for repetition, for each session */
 
 /* F(kind, name, required, lo, hi, part): INT lo..hi; STR lo..hi bytes; LIST lo..hi parts; BOOL,
@@ -37,7 +39,13 @@
     F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                              \
     F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                   \
     F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                 \
-    F(BOOL, reserved, false, 0, 0, none)
+    F(BOOL, reserved, false, 0, 0, none)                                                            \
+    F(INT, group, false, 0, WIRE_ID_NUM_MAX, none) /* as its grant said */
+
+/* Of an experiment's trials no more than so many fit into one program there. */
+#define WIRE_ROOM(F)                                                                                \
+    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                              \
+    F(INT, lanes, true, 1, WIRE_LANES_MAX, none)
 
 /* One step's metrics: {"name": number or null}. */
 #define WIRE_POINT(F)                                                                               \
@@ -76,6 +84,7 @@
     F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                   \
     F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                 \
     F(BOOL, reserved, false, 0, 0, none)                                                            \
+    F(INT, group, false, 0, WIRE_ID_NUM_MAX, none) /* together with those of the same number */     \
     F(INT, slots, true, 1, WIRE_SLOTS_MAX, none)                                                    \
     F(INT, budget, false, 0, WIRE_STEP_MAX, none)                                                   \
     F(OBJECT, params, true, 0, 0, none)                                                             \
@@ -131,9 +140,12 @@
     F(ARRAY, labels, false, 0, 0, none)                                                             \
     F(OBJECT, where, false, 0, 0, none) /* versions, git commit */                                  \
     F(BOOL, drain, false, 0, 0, none)                                                               \
+    F(INT, fuse, false, 0, WIRE_LANES_MAX, none) /* "auto" here: trials of the trainer at once */   \
     F(LIST, held, false, 0, WIRE_REFS_MAX, ref)
 
-#define WIRE_NEXT(F) F(INT, wait_ms, false, 0, WIRE_POLL_MAX_MS, none)
+#define WIRE_NEXT(F)                                                                                \
+    F(INT, wait_ms, false, 0, WIRE_POLL_MAX_MS, none)                                               \
+    F(LIST, room, false, 0, WIRE_ROOMS_MAX, room)
 
 /* started, beat and done carry the same body; the name says what made the worker send it. */
 #define WIRE_TALK(F)                                                                                \
@@ -170,6 +182,7 @@
 /* P(name, TABLE): the parts of messages, in an order that lets each use the ones before. */
 #define WIRE_PARTS(P)                                                                               \
     P(ref, WIRE_REF)                                                                                \
+    P(room, WIRE_ROOM)                                                                              \
     P(point, WIRE_POINT)                                                                            \
     P(report, WIRE_REPORT)                                                                          \
     P(result, WIRE_RESULT)                                                                          \

@@ -57,6 +57,7 @@ enum run_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2 };
 
 struct board;
 struct follow;
+struct group;
 struct slot;
 struct executor;
 struct said;
@@ -68,6 +69,8 @@ struct run {
     struct wire_grant grant;
     enum run_state state;
     bool reserved; /* prefetched: takes a slot as soon as one comes free */
+    struct group *group; /* those that it runs together with; NULL = alone */
+    int lanes;           /* so many began together in its program */
     bool started_untold;
     bool result_sent; /* in the message in flight */
     char *dir, *trial_dir, *checkpoint_dir, *log_dir, *metrics_path, *params_path;
@@ -75,7 +78,7 @@ struct run {
     int64_t resume_step;
 
     /* its program */
-    struct slot *slot;   /* the first of its slots, while it has any */
+    struct slot *slot;   /* the first of its (its group's) slots, while it has any */
     struct child *child; /* a command's own process; an executor's belongs to the executor */
     struct executor *executor;
     bool speaks;         /* a command that said `ready`: it hears orders on MAGPIE_FD */
@@ -112,6 +115,10 @@ struct run {
     enum run_order ordered;
     bool late;      /* the lease is another's: nothing more is told but the end */
     bool give_back; /* drained */
+    bool declined;  /* its program has no room for it beside the others: given back */
+    bool bystander; /* its program was killed because of another of its group */
+    int64_t ask_limit_ns; /* told to stop or pause, its program has until then; 0 = not told */
+    bool lane_stop;       /* failed: only its program's word that it has left is waited for */
     bool cut_off;   /* its checkpoint cannot be had here: `failure` says why; it may elsewhere */
     bool objective_seen;
     int64_t last_step;                   /* -1 = none */
@@ -133,7 +140,7 @@ struct run {
 struct slot {
     struct app *app;
     int index;
-    struct run *run;           /* NULL = free */
+    struct run *run;           /* NULL = free; of a group: one of its members */
     struct executor *executor; /* kept between trials; NULL = none */
 };
 
@@ -167,6 +174,9 @@ struct app {
     int64_t log_said_ns; /* when the log last said that logs cannot be stored */
     int64_t boards_told[BOARDS_TOLD_MAX]; /* experiments whose own event file was written */
     unsigned boards_next;
+    struct wire_room room[WIRE_ROOMS_MAX]; /* what fits into one program, by experiment */
+    size_t n_room;
+    bool accepting; /* grants are being read: no group is whole yet */
     int drain;
     int exit_status;
 };
@@ -187,9 +197,26 @@ void slots_close(struct app *a);
  * what the program must know (`more`). Free with argv_free. */
 char **slots_env(const struct run *r, char *const *own, char *const *more);
 
+/* ---- group.c ---- */
+/* The run, just accepted, joins the others of its grant's group. */
+void group_join(struct run *r);
+/* It has ended. */
+void group_leave(struct run *r);
+/* The run and those together with it; how many. */
+int group_members(struct run *r, struct run *out[WIRE_LANES_MAX]);
+/* All of them wait for a slot. */
+bool group_is_ready(const struct run *r);
+/* They have a slot: nobody joins any more. */
+void group_begin(struct run *r);
+/* Another of them that has the same slots; NULL = none. */
+struct run *group_heir(const struct run *r);
+/* No more than so many trials of the experiment fit into one program here. */
+void room_note(struct app *a, int64_t experiment, int lanes);
+void room_tell(const struct app *a, struct wire_next *next);
+
 /* ---- executor.c ---- */
-/* Starts the run in its slot: in the slot's executor when that is the right one, else in a new one
- * that `p` starts. */
+/* Starts the run (and those together with it) in its slot: in the slot's executor when that is the
+ * right one, else in a new one that `p` starts. */
 void executor_run(struct run *r, const struct spawn_program *p);
 /* The run leaves it (result said, or stopped before it began). */
 void executor_leave(struct run *r);
@@ -200,6 +227,7 @@ void executors_retire_all(struct app *a);
 void executors_close(struct app *a);
 /* Asks the program to pause or stop its trial, and limits the time it takes for that. */
 void executor_ask(struct run *r, const char *what);
+/* The run is to end now. Where others go on in the same program, that is asked to let go of it. */
 void executor_kill(struct run *r);
 struct child *executor_child(const struct executor *x);
 
@@ -209,6 +237,8 @@ struct run *run_find(struct app *a, int64_t experiment, int64_t trial, int64_t a
 void run_accept(struct app *a, struct wire_grant *g_take);
 /* The driver's order. */
 void run_obey(struct run *r, enum run_order order, bool late);
+/* Its program has room for so many of its group, not for it: it is given back. */
+void run_decline(struct run *r, int lanes);
 /* Draining: pause or kill it and give it back. */
 void run_give_back(struct run *r, bool now);
 void run_free(struct run *r);
@@ -229,8 +259,8 @@ void run_flush_metrics(struct run *r);
 /* ---- launch.c ---- */
 /* Its slots are there: go. */
 void run_start(struct run *r);
-/* Its executor is ready for `start`. */
-void run_begin(struct run *r);
+/* Their executor is ready for `start`. */
+void runs_begin(struct run *const *runs, int n);
 /* How long its program may take to end once told to. */
 int64_t run_grace_ms(const struct run *r);
 /* Its program was over a limit that the worker keeps. */

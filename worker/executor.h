@@ -14,9 +14,12 @@ struct executor {
     struct slot *slot; /* NULL once it is leaving */
     struct child *child;
     char *key;       /* its program and its part of the machine */
-    struct run *run; /* NULL between trials */
+    struct run *runs[WIRE_LANES_MAX]; /* what it runs: one, or a group */
+    int n_runs;                       /* 0 between trials */
+    int lanes;                        /* trials that it takes at once */
     bool ready;
-    bool begun; /* `start` of `run` was sent */
+    bool begun; /* `start` of `runs` was sent */
+    bool dying; /* its end was asked for */
     bool closed; /* its channel is */
     int trials; /* begun so far */
     json_t *versions;

@@ -218,8 +218,8 @@ int64_t run_grace_ms(const struct run *r)
     return own > 0 ? own : r->app->cfg.grace_ms;
 }
 
-/* argv and env are the caller's to free. */
-static enum mag_status make_program(const struct run *r, char ***ret_argv, char ***ret_env,
+/* For n runs together. argv and env are the caller's to free. */
+static enum mag_status make_program(const struct run *r, int n, char ***ret_argv, char ***ret_env,
                                     struct spawn_program *ret, struct mag_err *err)
 {
     const json_t *program = r->grant.program;
@@ -246,7 +246,7 @@ static enum mag_status make_program(const struct run *r, char ***ret_argv, char 
     *ret = (struct spawn_program){.argv = *ret_argv,
                                   .env = *ret_env,
                                   .cwd = json_string_value(json_object_get(program, "cwd")),
-                                  .limits = {.memory_mb = limit_of(r, "memory_mb"),
+                                  .limits = {.memory_mb = limit_of(r, "memory_mb") * n,
                                              .files = limit_of(r, "files"),
                                              .processes = limit_of(r, "processes")}};
     return MAG_OK;
@@ -270,14 +270,21 @@ void run_start(struct run *r)
     struct spawn_program p = {0};
     char **argv = NULL;
     char **env = NULL;
-    say_started(r);
-    enum mag_status st = make_program(r, &argv, &env, &p, &err);
+    struct run *all[WIRE_LANES_MAX];
+    int n = group_members(r, all);
+    group_begin(r);
+    for (int i = 0; i < n; i++) {
+        say_started(all[i]);
+    }
+    enum mag_status st = make_program(r, n, &argv, &env, &p, &err);
     bool command = json_object_get(r->grant.program, "command") != NULL;
     if (st == MAG_OK && command) {
         st = start_command(r, &p, &err);
     }
     if (st != MAG_OK) {
-        run_fail(r, st == MAG_INVALID ? "configuration" : "program", "%s", err.text);
+        for (int i = 0; i < n; i++) {
+            run_fail(all[i], st == MAG_INVALID ? "configuration" : "program", "%s", err.text);
+        }
     } else if (command) {
         start_limits(r);
     } else {
@@ -293,7 +300,7 @@ static void add_start_fields(const struct run *r, struct buf *b)
     char *params = mjson_dump(g->params);
     char *spec = mjson_dump(g->program);
     buf_addf(b,
-             "{\"type\":\"start\",\"experiment\":%" PRId64 ",\"trial\":%" PRId64
+             "\"experiment\":%" PRId64 ",\"trial\":%" PRId64
              ",\"attempt\":%" PRId64 ",\"params\":%s,\"budget\":",
              g->experiment, g->trial, g->attempt, params);
     if (g->budget > 0) {
@@ -325,7 +332,6 @@ static void add_start_fields(const struct run *r, struct buf *b)
                  split);
         free(split);
     }
-    buf_adds(b, "}\n");
     free(spec);
     free(params);
 }
@@ -333,13 +339,53 @@ static void add_start_fields(const struct run *r, struct buf *b)
 static void send_start(struct run *r)
 {
     struct buf b = {0};
+    buf_adds(&b, "{\"type\":\"start\",");
     add_start_fields(r, &b);
+    buf_adds(&b, "}\n");
     child_send(run_child(r), b.data, b.len);
     buf_fini(&b);
 }
 
-void run_begin(struct run *r)
+static void send_start_all(struct run *const *runs, int n)
 {
-    send_start(r);
-    start_limits(r);
+    struct buf b = {0};
+    buf_adds(&b, "{\"type\":\"start\",\"trials\":[");
+    for (int i = 0; i < n; i++) {
+        buf_adds(&b, i > 0 ? ",{" : "{");
+        add_start_fields(runs[i], &b);
+        buf_addc(&b, '}');
+    }
+    buf_adds(&b, "]}\n");
+    child_send(run_child(runs[0]), b.data, b.len);
+    buf_fini(&b);
+}
+
+/* Whoever reads its log finds what the whole group wrote. */
+static void note_group(struct run *const *runs, int n, int at)
+{
+    struct buf b = {0};
+    for (int i = 0; i < n; i++) {
+        if (i != at) {
+            buf_addf(&b, "%s%" PRId64, b.len > 0 ? ", " : "", runs[i]->grant.trial);
+        }
+    }
+    outlog_note(&runs[at]->log, "trained in one program with %s %s, whose output is this log, too",
+                n > 2 ? "trials" : "trial", b.data);
+    buf_fini(&b);
+}
+
+void runs_begin(struct run *const *runs, int n)
+{
+    if (n == 1) {
+        send_start(runs[0]);
+    } else {
+        send_start_all(runs, n);
+    }
+    for (int i = 0; i < n; i++) {
+        runs[i]->lanes = n;
+        if (n > 1) {
+            note_group(runs, n, i);
+        }
+        start_limits(runs[i]);
+    }
 }

@@ -189,6 +189,11 @@ static void use_error(struct run *r, const struct said *s)
 void run_said(struct run *r, const struct said *s)
 {
     bool other = s->trial > 0 && s->trial != r->grant.trial;
+    if (!other && r->state == RUN_RUNNING && r->lane_stop &&
+        (s->kind == SAID_RESULT || s->kind == SAID_ERROR)) {
+        run_finish(r, -1); /* as it failed; the others of its group go on */
+        return;
+    }
     /* Of a trial that was before this one; or its end is decided and the process on its way out: it
      * must not be taken for one that goes on to the next trial. */
     if (other || r->state != RUN_RUNNING || r->failure != NULL) {
@@ -209,6 +214,9 @@ void run_said(struct run *r, const struct said *s)
         break;
     case SAID_UNUSABLE:
         run_unusable(r, "a message", s->reason);
+        break;
+    case SAID_DECLINED:
+        run_decline(r, s->lanes);
         break;
     case SAID_READY:
     default:

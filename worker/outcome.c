@@ -30,7 +30,7 @@ void run_note_child(struct run *r)
 {
     const struct child *c = run_child(r);
     if (c != NULL) {
-        r->peak_mb = child_peak_mb(c);
+        r->peak_mb = child_peak_mb(c) / (r->lanes > 1 ? r->lanes : 1);
         r->was_killed = child_was_killed(c);
         r->left_nothing = child_left_nothing(c);
         r->saw_oom = child_saw_oom(c);
@@ -175,7 +175,9 @@ static bool decide_ordered(struct run *r)
     if (r->ordered == ORDER_STOP || (r->ordered == ORDER_PAUSE && !completed)) {
         set(r, r->ordered == ORDER_PAUSE ? "paused" : "stopped", NULL, NULL);
     } else if (r->give_back && !completed) {
-        set(r, "lost", NULL, xstrdup("its worker was drained"));
+        set(r, "lost", NULL,
+            xstrdup(r->declined ? "its program had no room for it beside the others of its group"
+                                : "its worker was drained"));
         r->result.uncounted = true;
     } else {
         return false;
@@ -192,6 +194,9 @@ static void decide(struct run *r, int status)
         r->result.retry = r->failure_retry;
     } else if (decide_ordered(r)) {
         return;
+    } else if (r->bystander) {
+        set(r, "lost", NULL, xstrdup("its program was killed because of another trial in it"));
+        r->result.uncounted = true;
     } else if (r->final_status != NULL && strcmp(r->final_status, "completed") != 0) {
         /* It stopped by itself: the trial goes back and may go on elsewhere. */
         set(r, "lost", NULL,
@@ -262,6 +267,7 @@ void run_finish(struct run *r, int status)
     run_note_child(r);
     executor_leave(r);
     slots_release(r);
+    group_leave(r);
     slots_fill(a); /* the next one starts before this one is written down */
     r->result = (struct wire_result){
         .experiment = r->grant.experiment, .trial = r->grant.trial, .attempt = r->grant.attempt};

@@ -181,6 +181,7 @@ void run_accept(struct app *a, struct wire_grant *g_take)
                "evtimer_new");
     list_append(&a->runs, &r->node);
     r->state = RUN_WAITING;
+    group_join(r);
     if (a->drain != DRAIN_NONE) {
         run_give_back(r, true);
     } else if (prepare(r, &err) != MAG_OK) {
@@ -207,6 +208,7 @@ void run_free(struct run *r)
         executor_leave(r);
     }
     slots_release(r);
+    group_leave(r);
     child_destroy(r->child);
     lines_destroy(r->lines);
     board_free(r);
@@ -326,6 +328,17 @@ void run_obey(struct run *r, enum run_order order, bool late)
     log_info("worker", "trial-ordered", "experiment=%" PRId64 " trial=%" PRId64 " order=%s late=%d",
              r->grant.experiment, r->grant.trial, order == ORDER_PAUSE ? "pause" : "stop", late);
     end_program(r, order == ORDER_PAUSE ? "pause" : "stop");
+}
+
+void run_decline(struct run *r, int lanes)
+{
+    if (r->state >= RUN_PUBLISHING) {
+        return;
+    }
+    room_note(r->app, r->grant.experiment, lanes);
+    r->give_back = true;
+    r->declined = true;
+    run_finish(r, -1);
 }
 
 void run_give_back(struct run *r, bool now)

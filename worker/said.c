@@ -3,12 +3,14 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "wire/wire.h"
 #include "worker/lines.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const types[] = {"ready", "report", "checkpoint", "result", "error", NULL};
+static const char *const types[] = {"ready", "report", "checkpoint", "result", "error",
+                                    "declined", NULL};
 static const char *const statuses[] = {"completed", "stopped", "paused", NULL};
 static const char *const causes[] = {"program", "configuration", "out-of-memory", NULL};
 
@@ -85,6 +87,14 @@ static void read_error(struct said *s, const json_t *doc)
                             : "the program reported an error without a reason");
 }
 
+/* Programs that know nothing of groups take one trial at a time. */
+static int lanes_of(const json_t *doc)
+{
+    int64_t n = 0;
+    bool given = lines_step(json_object_get(doc, "lanes"), &n);
+    return !given || n < 1 ? 1 : n < WIRE_LANES_MAX ? (int)n : WIRE_LANES_MAX;
+}
+
 static enum mag_status read_doc(struct said *s, const json_t *doc, struct mag_err *err)
 {
     const char *type = text_of(doc, "type");
@@ -102,6 +112,10 @@ static enum mag_status read_doc(struct said *s, const json_t *doc, struct mag_er
     switch (s->kind) {
     case SAID_READY:
         s->versions = json_incref(json_object_get(doc, "versions"));
+        s->lanes = lanes_of(doc);
+        break;
+    case SAID_DECLINED:
+        s->lanes = lanes_of(doc);
         break;
     case SAID_REPORT:
         read_report(s, doc);

@@ -18,7 +18,8 @@ enum said_kind {
     SAID_CHECKPOINT = 2,
     SAID_RESULT = 3,
     SAID_ERROR = 4,
-    SAID_UNUSABLE = 5, /* passed over: `reason` says why; a newer program may know more than we */
+    SAID_DECLINED = 5, /* one of a group has no room beside the others */
+    SAID_UNUSABLE = 6, /* passed over: `reason` says why; a newer program may know more than we */
 };
 
 struct said {
@@ -30,6 +31,7 @@ struct said {
     const char *status; /* result: completed, stopped or paused */
     const char *cause;  /* error: configuration, out-of-memory or program */
     bool retry;         /* error: it may pass */
+    int lanes;          /* ready, declined: trials that it takes at once, 1 to WIRE_LANES_MAX */
     json_t *metrics;    /* report, result (NULL = none): as the program wrote them */
     json_t *versions;   /* ready; NULL = none */
 };

@@ -20,6 +20,8 @@
 #define URLS_MAX 16
 #define UNREACHABLE_SAY_MS 30000
 #define STORAGE_CHECK_MS 10000
+#define FUSE_CPU 8 /* "fuse": "auto": trials of the built-in trainer at once */
+#define FUSE_GPU 32
 
 enum session_state { S_DOWN, S_HELLO, S_UP };
 
@@ -121,7 +123,9 @@ static void poll_work(struct session *s)
     struct wire_msg m = {
         .type = WIRE_NEXT, .seq = s->poll_seq, .next = {.wait_ms = WIRE_POLL_MAX_MS}};
     /* Repeated long before it is due: a reply that was lost on the way is asked for again. */
+    room_tell(s->app, &m.next);
     send_msg(s, LINK_POLL, &m, TALK_TIMEOUT_MS);
+    wire_fini(&m);
 }
 
 static void hello(struct session *s)
@@ -150,6 +154,7 @@ static void hello(struct session *s)
         .labels = a->labels != NULL ? json_incref(a->labels) : NULL,
         .where = json_deep_copy(a->machine.where),
         .drain = a->drain != DRAIN_NONE,
+        .fuse = a->machine.n_gpus > 0 ? FUSE_GPU : FUSE_CPU,
     };
     (void)json_object_set_new(m.hello.where, "magpie", json_string(MAGPIE_VERSION));
     talk_held(a, &m.hello);
@@ -339,9 +344,11 @@ static void on_work(struct session *s, struct wire_work *work)
     s->poll_seq = 0;
     talk_obey(s->app, work->orders, work->n_orders);
     (void)fault_hit("worker.grant");
+    s->app->accepting = true;
     for (size_t i = 0; i < work->n_grants; i++) {
         run_accept(s->app, &work->grants[i]);
     }
+    s->app->accepting = false;
     if (work->drain) {
         app_drain(s->app, DRAIN_FINISH);
     }

@@ -55,8 +55,13 @@ static bool take_slots(struct run *r)
     if (count_free(a) < need) {
         return false;
     }
-    r->slot = choose(a, r);
-    r->slot->run = r;
+    struct run *all[WIRE_LANES_MAX];
+    int n = group_members(r, all);
+    struct slot *first = choose(a, r);
+    for (int i = 0; i < n; i++) {
+        all[i]->slot = first;
+    }
+    first->run = r;
     for (int i = 0, left = need - 1; i < a->n_slots && left > 0; i++) {
         if (a->slots[i].run == NULL) {
             a->slots[i].run = r;
@@ -129,8 +134,8 @@ static void fill(struct app *a, bool reserved)
     list_foreach(n, tmp, &a->runs)
     {
         struct run *r = container_of(n, struct run, node);
-        if (r->state == RUN_WAITING && r->reserved == reserved && !lacks_memory(r) &&
-            take_slots(r)) {
+        if (r->state == RUN_WAITING && r->reserved == reserved && group_is_ready(r) &&
+            !lacks_memory(r) && take_slots(r)) {
             (void)fault_hit("worker.start");
             run_start(r);
         }
@@ -139,7 +144,7 @@ static void fill(struct app *a, bool reserved)
 
 void slots_fill(struct app *a)
 {
-    if (a->drain != DRAIN_NONE) {
+    if (a->drain != DRAIN_NONE || a->accepting) {
         return;
     }
     fill(a, false);
@@ -156,9 +161,10 @@ void slots_fill(struct app *a)
 void slots_release(struct run *r)
 {
     struct app *a = r->app;
+    struct run *heir = group_heir(r);
     for (int i = 0; i < a->n_slots; i++) {
         if (a->slots[i].run == r) {
-            a->slots[i].run = NULL;
+            a->slots[i].run = heir;
         }
     }
     r->slot = NULL;

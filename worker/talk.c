@@ -23,7 +23,8 @@ void talk_held(struct app *a, struct wire_hello *h)
         *ref = (struct wire_ref){.experiment = r->grant.experiment,
                                  .trial = r->grant.trial,
                                  .attempt = r->grant.attempt,
-                                 .reserved = r->reserved && r->state <= RUN_WAITING};
+                                 .reserved = r->reserved && r->state <= RUN_WAITING,
+                                 .group = r->group != NULL ? r->grant.group : 0};
     }
 }
 
