@@ -99,8 +99,9 @@ def curves(name):
 
 
 def curves_jobs(split):
-    instances = range(1, 4) if split == "tune" else range(6, 10)
-    for seed in range(4) if split == "tune" else range(1000, 1010):
-        for instance in instances:
-            for workers in (4, 25):
-                yield "curves-i%d-w%d" % (instance, workers), seed
+    """Every instance and number of workers has seeds of its own, so that no two pairs hold the same draws of random trials."""
+    instances, base, n = (range(1, 4), 0, 4) if split == "tune" else (range(6, 10), 1000, 10)
+    kinds = [(i, w) for i in instances for w in (4, 25)]
+    for k in range(n):
+        for at, (instance, workers) in enumerate(kinds):
+            yield "curves-i%d-w%d" % (instance, workers), base + at * n + k
