@@ -23,10 +23,11 @@ static const char *const optimizer_names[OPTIMIZERS] = {"sgd", "adam", "rmsprop"
                                                         "lamb"};
 
 /* What is saved of every array. */
-static unsigned slots_of(enum optimizer_kind k)
+static unsigned slots_of(const struct checkpoint_info *info)
 {
     return SLOT_BIT(SLOT_VALUE) | SLOT_BIT(SLOT_FIRST) |
-           (k == OPTIMIZER_SGD ? 0 : SLOT_BIT(SLOT_SECOND));
+           (info->optimizer == OPTIMIZER_SGD ? 0 : SLOT_BIT(SLOT_SECOND)) |
+           (info->average ? SLOT_BIT(SLOT_AVERAGE) : 0);
 }
 
 static uint32_t crc_of(uint32_t crc, const void *data, size_t n)
@@ -58,7 +59,8 @@ static enum mag_status write_array(void *ctx, struct net *net, const struct net_
 static char *head_text(const struct checkpoint_info *info, size_t floats)
 {
     struct buf b = {0};
-    buf_addf(&b, "{%s%s%s\"floats\":", info->description != NULL ? "\"description\":" : "",
+    buf_addf(&b, "{%s%s%s%s\"floats\":", info->average ? "\"average\":true," : "",
+             info->description != NULL ? "\"description\":" : "",
              info->description != NULL ? info->description : "",
              info->description != NULL ? "," : "");
     buf_add_int(&b, (int64_t)floats);
@@ -72,7 +74,7 @@ static char *head_text(const struct checkpoint_info *info, size_t floats)
 static enum mag_status write_parts(struct writer *w, const struct checkpoint_info *info,
                                    struct net *net)
 {
-    unsigned slots = slots_of(info->optimizer);
+    unsigned slots = slots_of(info);
     size_t floats = net_array_floats(net, slots);
     char *head = head_text(info, floats);
     uint32_t numbers[2] = {CHECKPOINT_VERSION, (uint32_t)strlen(head)};
@@ -250,7 +252,7 @@ static enum mag_status take_head(struct loader *l, char **ret, size_t *ret_len)
 }
 
 static enum mag_status check_head(struct loader *l, const char *text, size_t len,
-                                  struct checkpoint_info *info, size_t floats)
+                                  struct checkpoint_info *info, const struct net *net)
 {
     json_t *o = NULL;
     enum mag_status st = mjson_parse(text, len, &o, NULL);
@@ -258,6 +260,7 @@ static enum mag_status check_head(struct loader *l, const char *text, size_t len
     const char *optimizer = json_string_value(json_object_get(o, "optimizer"));
     json_int_t step = json_integer_value(json_object_get(o, "step"));
     json_int_t updates = json_integer_value(json_object_get(o, "updates"));
+    info->average = json_is_true(json_object_get(o, "average"));
     if (st != MAG_OK || model == NULL || optimizer == NULL || step < 0 || updates < 0) {
         st = mag_fail(l->err, MAG_CORRUPT, "%s: damaged: its head cannot be read", l->path);
     } else if (strcmp(model, info->signature) != 0) {
@@ -266,7 +269,8 @@ static enum mag_status check_head(struct loader *l, const char *text, size_t len
     } else if (strcmp(optimizer, optimizer_names[info->optimizer]) != 0) {
         st = mag_fail(l->err, MAG_CONFLICT, "%s: holds the state of %.20s, but the trial uses %s",
                       l->path, optimizer, optimizer_names[info->optimizer]);
-    } else if (json_integer_value(json_object_get(o, "floats")) != (json_int_t)floats) {
+    } else if (json_integer_value(json_object_get(o, "floats")) !=
+               (json_int_t)net_array_floats(net, slots_of(info))) {
         st = mag_fail(l->err, MAG_CORRUPT, "%s: damaged: it says it holds another number of values",
                       l->path);
     } else {
@@ -320,8 +324,14 @@ static enum mag_status read_array(void *ctx, struct net *net, const struct net_a
 {
     struct loader *l = ctx;
     enum mag_status st = take(l, l->room, a->n * sizeof(float));
-    if (st == MAG_OK && (net->learns || a->slot == SLOT_VALUE)) {
+    bool average = a->slot == SLOT_AVERAGE;
+    if (st == MAG_OK && (average ? net->average : net->learns || a->slot == SLOT_VALUE)) {
         net->ops->set(a->op, a->lane, a->p, a->slot, l->room);
+    }
+    if (st == MAG_OK && average && !net->learns) {
+        net->ops->set(a->op, a->lane, a->p, SLOT_VALUE, l->room);
+    } else if (st == MAG_OK && a->slot == SLOT_VALUE && net->average) {
+        net->ops->set(a->op, a->lane, a->p, SLOT_AVERAGE, l->room);
     }
     return st;
 }
@@ -331,7 +341,6 @@ enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, 
 {
     char *file = xasprintf("%s/%s", path, CHECKPOINT_FILE);
     struct loader l = {.path = file, .err = err, .f = fopen(file, "rbe")};
-    unsigned slots = slots_of(info->optimizer);
     char *head = NULL;
     size_t head_len = 0;
     enum mag_status st = MAG_OK;
@@ -343,10 +352,10 @@ enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, 
     l.room = xmalloc((net_array_floats(net, SLOT_BIT(SLOT_VALUE)) + 1) * sizeof(float));
     st = take_head(&l, &head, &head_len);
     if (st == MAG_OK) {
-        st = check_head(&l, head, head_len, info, net_array_floats(net, slots));
+        st = check_head(&l, head, head_len, info, net);
     }
     if (st == MAG_OK) {
-        st = net_each_array(net, info->lane, slots, read_array, &l);
+        st = net_each_array(net, info->lane, slots_of(info), read_array, &l);
     }
     if (st == MAG_OK) {
         st = take_crc(&l);

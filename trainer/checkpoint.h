@@ -24,6 +24,7 @@ struct checkpoint_info {
     enum optimizer_kind optimizer;
     int64_t step;            /* epochs done */
     int64_t updates;         /* optimizer steps done */
+    bool average;            /* the file holds averages of the weights too */
     const char *description; /* JSON of describe.h, borrowed; saved where it is not NULL */
     int lane;                /* of the net */
 };
@@ -42,8 +43,10 @@ enum mag_status checkpoint_peek(const char *path, struct checkpoint_head *ret,
 enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info,
                                 struct net *net, char **ret_path,
                                 struct mag_err *err) MAG_MUSTCHECK;
-/* Loads <path>/model.ckpt into the net and fills info->step and info->updates; signature and
- * optimizer must be those given; a net that does not learn leaves the optimizer's state out.
+/* Loads <path>/model.ckpt into the net and fills info->step, updates and average; signature and
+ * optimizer must be those given. A net that does not learn leaves the optimizer's state out and
+ * takes the averages, where there are any, as its weights. A net with averages starts them from the
+ * weights where the file has none, and one without leaves them out.
  * CORRUPT: torn or changed; CONFLICT: of another model. On failure the net's arrays are undefined.
  */
 enum mag_status checkpoint_load(const char *path, struct checkpoint_info *info, struct net *net,

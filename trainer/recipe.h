@@ -10,7 +10,7 @@
  *              "layers": [{"type": "dense", "units": 10, "activation": "relu", "repeat": 1}, …]},
  *    "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0, "batch_size": 64, …}}
  *
- * docs/TRAINER.md lists every key with its range and default; the tables in recipe.c are the
+ * docs/TRAINER.md lists every key with its range and default; the tables in recipe*.c are the
  * source.
  */
 #ifndef MAG_TRAINER_RECIPE_H
@@ -30,6 +30,7 @@ struct training {
     int epochs;        /* where the experiment has no resource, so that no budget is given */
     double validation; /* part of the training examples kept for validation */
     int threads;
+    float ema; /* how much of the weights' moving average each step keeps; 0 = there is none */
     struct schedule schedule;
     const struct backend_ops *backend;
 };
@@ -53,6 +54,10 @@ struct recipe_context {
 bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
                   struct mjson_issues *is, struct recipe *ret);
 void recipe_fini(struct recipe *r);
+
+/* Makes `u` that of the next step: counts it. The average starts as a copy of the first step's
+ * weights. */
+void training_next(const struct training *t, struct update *u);
 
 /* Fits the recipe to an opened (or probed) data set: input shape, loss, shapes of all layers. */
 bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,

@@ -150,7 +150,7 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
         }
         uint32_t left = r->d->n_train - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        r->update.count++;
+        training_next(t, &r->update);
         const struct batch batch = {.d = r->d, .rows = r->order + at, .n = n};
         net_train(r->net, &batch, t->loss, &pass, &r->update, score);
         at += (uint32_t)n;
@@ -194,6 +194,7 @@ static enum mag_status save(struct run *r)
     struct checkpoint_info info = {.signature = r->signature,
                                    .optimizer = r->update.kind,
                                    .step = r->epoch,
+                                   .average = r->net->average,
                                    .description = r->description,
                                    .updates = r->update.count};
     char *path = NULL;
@@ -216,7 +217,18 @@ static enum mag_status report(struct run *r)
                : MAG_OK;
 }
 
-/* Training, then the measures of this epoch: of the test part at the budget. */
+/* The measures of the weights' averages, where there are any: of the test part at the budget. */
+static enum mag_status measure(struct run *r, bool *ended)
+{
+    net_swap_average(r->net);
+    enum mag_status st = score_part(r, 1, r->d->val, r->d->n_val, ended);
+    if (st == MAG_OK && !*ended && r->epoch >= r->budget) {
+        st = score_part(r, 2, r->d->test, r->d->n_test, ended);
+    }
+    net_swap_average(r->net);
+    return st;
+}
+
 static enum mag_status train_and_measure(struct run *r, bool *ended)
 {
     struct score score = {0};
@@ -224,10 +236,7 @@ static enum mag_status train_and_measure(struct run *r, bool *ended)
     enum mag_status st = train_epoch(r, ended, &score);
     if (st == MAG_OK && !*ended) {
         add_part(r, 0, &score);
-        st = score_part(r, 1, r->d->val, r->d->n_val, ended);
-    }
-    if (st == MAG_OK && !*ended && r->epoch == r->budget) {
-        st = score_part(r, 2, r->d->test, r->d->n_test, ended);
+        st = measure(r, ended);
     }
     return st;
 }
@@ -259,7 +268,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     const struct training *t = &r->recipe->training;
     uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
     int rows = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
-    const struct net_options options = {.rows = rows, .learns = true};
+    const struct net_options options = {.rows = rows, .average = t->ema > 0, .learns = true};
     enum mag_status st =
         net_create(t->backend, backend, &r->recipe->model, &options, &r->net, r->err);
     if (st != MAG_OK) {
@@ -304,10 +313,7 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
         /* Resumed where it should end: nothing to train, but its measures are asked for. */
         bool ended = false;
         ret->step = r.epoch;
-        st = score_part(&r, 1, d->val, d->n_val, &ended);
-        if (st == MAG_OK && !ended) {
-            st = score_part(&r, 2, d->test, d->n_test, &ended);
-        }
+        st = measure(&r, &ended);
         goto out;
     }
     for (bool ended = false; st == MAG_OK && !ended;) {

@@ -177,6 +177,8 @@ Test(recipe, each_mistake_is_named_at_its_place)
          "/trial/training/optimizer", "\"lamb\" or \"adamw\", not \"lion\""},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"nesterov\":\"yes\"}}",
          "/trial/training/nesterov", "true or false"},
+        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"ema\":1}}",
+         "/trial/training/ema", "0.99999"},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"label_smoothing\":0.95}}",
          "/trial/training/label_smoothing", "0.9"},
         {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"batch_size\":16385}}",

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "trainer/checkpoint.h"
+#include "trainer/saved.h"
 #include "trainer/session.h"
 #include "trainer/trial.h"
 
@@ -146,6 +147,8 @@ Test(trial, resuming_gives_the_very_bytes_of_an_uninterrupted_run)
         TRIAL(CNN, "{\"lr\":0.05,\"momentum\":0.5,\"batch_size\":50,\"backend\":\"ref\"}"),
         TRIAL(MLP, "{\"optimizer\":\"lamb\",\"lr\":0.01,\"batch_size\":24,\"clip_norm\":0.3}"),
         TRIAL(CNN, "{\"optimizer\":\"rmsprop\",\"lr\":0.001,\"momentum\":0.5,\"batch_size\":24}"),
+        TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"ema\":0.9}"),
+        TRIAL(CNN, "{\"optimizer\":\"adam\",\"lr\":0.01,\"batch_size\":24,\"ema\":0.99}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         char *whole = temp_folder();
@@ -296,6 +299,62 @@ Test(trial, a_diverging_run_ends_with_its_metrics)
     json_decref(o);
     buf_fini(&b);
     lab_close(&l);
+}
+
+/* ---- the average of the weights ---- */
+
+/* The validation loss at epoch 2, gone on from a checkpoint of epoch 1 or from the start. */
+static double val_loss(const char *training, int64_t budget, const char *from, const char *to)
+{
+    struct lab l = lab_open(training);
+    struct trial_job job = {
+        .trial = 1, .seed = 3, .budget = budget, .resume_path = from, .checkpoint_dir = to};
+    struct trial_result r = run(&l, &job, NULL);
+    lab_close(&l);
+    return metrics_get(&r.metrics, "val_loss");
+}
+
+Test(trial, averages_are_what_is_measured_and_read_out)
+{
+    char *dir = temp_folder();
+    char *one = xasprintf("%s/1", dir);
+    const char *plain = TRIAL(MLP, "{\"lr\":0.05,\"batch_size\":16}");
+    const char *slow = TRIAL(MLP, "{\"lr\":0.05,\"batch_size\":16,\"ema\":0.99}");
+    double without = val_loss(plain, 1, NULL, NULL);
+    double with = val_loss(slow, 1, NULL, dir);
+    cr_expect_gt(with, 1.05 * without, "the average lags behind: %g, %g", with, without);
+    cr_expect(val_loss(slow, 1, one, NULL) == with, "measured again, from the checkpoint");
+    cr_expect(val_loss(plain, 1, one, NULL) == without, "the weights themselves are there too");
+
+    struct saved *s = NULL;
+    struct mag_err err = {0};
+    struct lab l = lab_open(slow);
+    cr_assert_eq(saved_open(one, 32, &s, &err), MAG_OK, "%s", err.text);
+    struct score score = {0};
+    for (uint32_t at = 0; at < l.d->n_val; at += 16) {
+        uint32_t left = l.d->n_val - at;
+        const struct batch b = {.d = l.d, .rows = l.d->val + at, .n = left < 16 ? (int)left : 16};
+        net_score(s->net, &b, NULL, l.recipe.training.loss, &score);
+    }
+    cr_expect_float_eq(score.loss / (double)score.rows, with, 1e-5, "models out are the average");
+    saved_close(s);
+    lab_close(&l);
+    remove_tree(dir);
+    free(dir);
+    free(one);
+}
+
+Test(trial, averages_begin_from_the_weights_of_a_checkpoint_without_any)
+{
+    char *dir = temp_folder();
+    char *one = xasprintf("%s/1", dir);
+    const char *plain = TRIAL(MLP, "{\"lr\":0.05,\"batch_size\":16}");
+    double without = val_loss(plain, 1, NULL, dir);
+    cr_expect(val_loss(TRIAL(MLP, "{\"lr\":0.05,\"batch_size\":16,\"ema\":0.99}"), 1, one, NULL) ==
+              without);
+    remove_tree(dir);
+    free(dir);
+    free(one);
 }
 
 /* ---- damaged checkpoints ---- */

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/recipe_training.h"
+
+#include <stdlib.h>
+
+static void parse_schedule(struct reader *r, const json_t *v, const char *pointer,
+                           struct schedule *s)
+{
+    static const char *const kinds[] = {"constant", "step",     "exponential", "cosine",
+                                        "linear",   "onecycle", NULL};
+    static const char *const keys[][6] = {{"type", "warmup", NULL},
+                                          {"type", "every", "factor", "warmup", NULL},
+                                          {"type", "factor", "warmup", NULL},
+                                          {"type", "epochs", "floor", "warmup", NULL},
+                                          {"type", "epochs", "floor", "warmup", NULL},
+                                          {"type", "epochs", "rise", NULL}};
+    int kind = 0;
+    *s = (struct schedule){.factor = 0.1, .every = 10};
+    json_t *short_form = json_is_string(v) ? json_pack("{s:O}", "type", v) : NULL;
+    struct place p = {
+        .reader = r, .object = short_form != NULL ? short_form : v, .pointer = pointer};
+    if (!json_is_object(p.object)) {
+        mjson_issue(r->issues, pointer, "\"schedule\" must be {\"type\": …}, not %s",
+                    mjson_kind(v));
+    } else if (value_choice(&p, "type", true, kinds, &kind)) {
+        s->kind = (enum schedule_kind)kind;
+        mjson_check_keys(p.object, keys[kind], pointer, r->issues);
+        if (kind != SCHEDULE_ONE_CYCLE) {
+            (void)value_int(&p, "warmup", false, 0, 100000, &s->warmup);
+        }
+        if (kind == SCHEDULE_STEP) {
+            (void)value_int(&p, "every", false, 1, 1000000, &s->every);
+        }
+        if (kind == SCHEDULE_STEP || kind == SCHEDULE_EXPONENTIAL) {
+            s->factor = kind == SCHEDULE_STEP ? 0.1 : 0.95;
+            (void)value_number(&p, "factor", false, 1e-6, 1, &s->factor);
+        }
+        if (kind >= SCHEDULE_COSINE) {
+            (void)value_int(&p, "epochs", true, 1, 1000000, &s->epochs);
+        }
+        if (kind == SCHEDULE_COSINE || kind == SCHEDULE_LINEAR) {
+            (void)value_number(&p, "floor", false, 0, 1, &s->floor);
+        }
+        if (kind == SCHEDULE_ONE_CYCLE) {
+            s->rise = 0.3;
+            (void)value_number(&p, "rise", false, 0.01, 0.99, &s->rise);
+        }
+    }
+    json_decref(short_form);
+}
+
+static void parse_numbers(const struct place *p, struct training *t)
+{
+    struct numbers {
+        const char *key;
+        double lo, hi;
+        float *to;
+    } rows[] = {
+        {"lr", 0, 1000, &t->update.lr},
+        {"momentum", 0, 0.9999, &t->update.momentum},
+        {"weight_decay", 0, 1000, &t->update.weight_decay},
+        {"beta1", 0, 0.9999, &t->update.beta1},
+        {"beta2", 0, 0.999999, &t->update.beta2},
+        {"epsilon", 1e-12, 1, &t->update.epsilon},
+        {"clip_norm", 0, 1e9, &t->update.clip},
+        {"label_smoothing", 0, 0.9, &t->loss.smoothing},
+        {"ema", 0, 0.99999, &t->ema},
+    };
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        double v = 0;
+        if (value_number(p, rows[i].key, false, rows[i].lo, rows[i].hi, &v)) {
+            *rows[i].to = (float)v;
+        }
+    }
+    (void)value_int(p, "batch_size", false, 1, BACKEND_ROWS_MAX, &t->batch_size);
+    (void)value_int(p, "epochs", false, 1, 1000000, &t->epochs);
+    (void)value_int(p, "threads", false, 1, BACKEND_THREADS_MAX, &t->threads);
+    (void)value_number(p, "validation", false, 0, 0.9, &t->validation);
+}
+
+static void parse_backend(const struct place *p, struct training *t)
+{
+    const char *names[8] = {NULL};
+    for (int i = 0; backend_registry[i] != NULL && i < 7; i++) {
+        names[i] = backend_registry[i]->name;
+    }
+    int k = 0;
+    (void)value_choice(p, "backend", false, names, &k);
+    t->backend = backend_registry[k];
+}
+
+/* The algorithm and its usual numbers, which the file's own replace. */
+static void parse_optimizer(const struct place *p, struct training *t)
+{
+    static const char *const names[] = {"sgd", "adam", "rmsprop", "adagrad", "lamb", "adamw", NULL};
+    static const struct {
+        enum optimizer_kind kind;
+        float lr, beta2, epsilon;
+    } rows[] = {
+        {OPTIMIZER_SGD, 0.01f, 0.999f, 1e-8f},    {OPTIMIZER_ADAM, 0.001f, 0.999f, 1e-8f},
+        {OPTIMIZER_RMSPROP, 0.01f, 0.99f, 1e-8f}, {OPTIMIZER_ADAGRAD, 0.01f, 0.999f, 1e-10f},
+        {OPTIMIZER_LAMB, 0.001f, 0.999f, 1e-6f},  {OPTIMIZER_ADAM, 0.001f, 0.999f, 1e-8f}};
+    int k = 0;
+    (void)value_choice(p, "optimizer", false, names, &k);
+    t->update.kind = rows[k].kind;
+    t->update.lr = rows[k].lr;
+    t->update.beta2 = rows[k].beta2;
+    t->update.epsilon = rows[k].epsilon;
+    (void)value_bool(p, "nesterov", &t->update.nesterov);
+}
+
+void recipe_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
+{
+    static const char *const keys[] = {"optimizer",       "lr",         "momentum",   "nesterov",
+                                       "weight_decay",    "beta1",      "beta2",      "epsilon",
+                                       "clip_norm",       "batch_size", "epochs",     "loss",
+                                       "label_smoothing", "schedule",   "validation", "threads",
+                                       "backend",         "ema",        NULL};
+    static const char *const losses[] = {"cross_entropy", "mse", NULL};
+    *t = (struct training){.batch_size = 64,
+                           .epochs = 10,
+                           .threads = 1,
+                           .validation = 0.1,
+                           .backend = backend_registry[0]};
+    t->update =
+        (struct update){.beta1 = 0.9f, .beta2 = 0.999f, .epsilon = 1e-8f, .lr = 0.01f, .scale = 1};
+    if (v == NULL) {
+        return;
+    }
+    if (!json_is_object(v)) {
+        mjson_issue(r->issues, pointer, "\"training\" must be an object, not %s", mjson_kind(v));
+        return;
+    }
+    struct place p = {.reader = r, .object = v, .pointer = pointer};
+    mjson_check_keys(v, keys, pointer, r->issues);
+    int k = 0;
+    parse_optimizer(&p, t);
+    parse_numbers(&p, t);
+    t->loss_given = value_choice(&p, "loss", false, losses, &k);
+    t->loss.kind = (enum loss_kind)k;
+    parse_backend(&p, t);
+    if (json_object_get(v, "schedule") != NULL) {
+        char *at = mjson_pointer(pointer, "schedule");
+        parse_schedule(r, json_object_get(v, "schedule"), at, &t->schedule);
+        free(at);
+    }
+}
+
+void training_next(const struct training *t, struct update *u)
+{
+    u->count++;
+    u->average_keep = u->count > 1 ? t->ema : 0;
+}
