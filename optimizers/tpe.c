@@ -16,9 +16,10 @@
 #include <string.h>
 
 #define PAPER "Bergstra et al., Algorithms for Hyper-Parameter Optimization, NIPS 2011"
-#define WIDE 0.2     /* share of the trials that look further away */
-#define MIN_POINTS 6 /* fewest results that a budget's model is made of, however few parameters */
-#define DRAWS 8      /* times candidates: draws to find as many that meet the constraints */
+#define WIDE 0.2      /* share of the trials that look further away */
+#define MIN_POINTS 30 /* fewest results that a budget's model is made of, however few parameters   \
+                       */
+#define DRAWS 8       /* times candidates: draws to find as many that meet the constraints */
 
 enum tpe_option { OPT_STARTUP, OPT_CANDIDATES, OPT_LIAR, OPT_MIN_POINTS, OPT_RANDOM };
 
@@ -27,7 +28,7 @@ static const struct opt_option tpe_options[] = {
     {"candidates", OPT_T_INT, 1, 10000, 24, NULL, "points drawn and compared for each trial"},
     {"liar", OPT_T_BOOL, 0, 1, 1, NULL, "running trials count as poor, which spreads new ones"},
     {"min_points", OPT_T_INT, 1, 100000, NAN, NULL,
-     "results that a budget needs to be modelled; default: parameters + 1, at least 6"},
+     "results that a budget needs to be modelled; default: parameters + 1, at least 30"},
     {"random_fraction", OPT_T_REAL, 0, 1, 0, NULL, "share of trials drawn at random"},
     {0},
 };
@@ -293,7 +294,7 @@ const struct sampler_ops tpe_sampler = {
     .paper = PAPER,
     .caps = CAPS,
     .options = tpe_options,
-    .version = 1,
+    .version = 2,
     .state_size = sizeof(struct tpe),
     .init = tpe_init,
     .fini = tpe_fini,
@@ -316,7 +317,7 @@ const struct optimizer_ops tpe_ops = {
     .paper = PAPER,
     .caps = CAPS,
     .options = tpe_options,
-    .version = 1,
+    .version = 2,
     .init = search_of_tpe,
     SEARCH_OPS,
 };

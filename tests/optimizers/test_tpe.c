@@ -419,6 +419,18 @@ static void tell(struct sampler *t, int64_t trial, const double *point, int64_t 
     sampler_ended(t, trial, OPT_COMPLETED);
 }
 
+/* The mean of what is proposed for the 20 trials from `id` on. */
+static double mean_of_proposals(struct sampler *t, int64_t id)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < 20; i++) {
+        double x = 0;
+        cr_assert(sampler_propose(t, id + i, &x));
+        sum += x / 20;
+    }
+    return sum;
+}
+
 /* Low budgets mislead: the highest one that has enough results is modelled. */
 Test(tpe, the_highest_budget_with_enough_results_is_modelled)
 {
@@ -428,23 +440,17 @@ Test(tpe, the_highest_budget_with_enough_results_is_modelled)
         double x = (double)id / 61;
         tell(t, id, &x, 1, x);
     }
-    double low = 0;
-    double high = 0;
-    for (int64_t id = 61; id < 81; id++) {
-        double x = 0;
-        cr_assert(sampler_propose(t, id, &x));
-        low += x / 20;
-    }
-    for (int64_t id = 61; id < 81; id++) {
-        double x = (double)(id - 60) / 21;
+    double low = mean_of_proposals(t, 61);
+    for (int64_t id = 61; id < 90; id++) {
+        double x = (double)(id - 60) / 31;
         tell(t, id, &x, 9, -x);
     }
-    for (int64_t id = 81; id < 101; id++) {
-        double x = 0;
-        cr_assert(sampler_propose(t, id, &x));
-        high += x / 20;
-    }
-    cr_expect(low < 0.3 && high > 0.7, "%g, then %g", low, high);
+    double too_few = mean_of_proposals(t, 90);
+    double x = 30.0 / 31;
+    tell(t, 90, &x, 9, -x);
+    double high = mean_of_proposals(t, 91);
+    cr_expect(low < 0.3 && too_few < 0.3 && high > 0.7, "%g, %g with 29 results, then %g", low,
+              too_few, high);
     sampler_destroy(t);
     space_destroy(s);
 }
