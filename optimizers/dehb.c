@@ -98,9 +98,16 @@ static int level_of(const struct dehb *d, int s, int rung)
     return d->table.n_levels - 1 - s + rung;
 }
 
+/* floor((K + 1) / (s + 1)) * eta^s, as DEHB has it: less than Hyperband starts, so that there are
+ * more generations. */
+static int64_t bracket_size(const struct dehb *d, int s)
+{
+    return d->table.n_levels / (s + 1) * hyperband_power(d->table.eta, s);
+}
+
 static int64_t rung_size(const struct dehb *d, int s, int rung)
 {
-    return hyperband_size(&d->table, s) / hyperband_power(d->table.eta, rung);
+    return bracket_size(d, s) / hyperband_power(d->table.eta, rung);
 }
 
 /* The largest rung at this budget over all brackets. */
@@ -124,7 +131,7 @@ static enum mag_status check(const struct dehb *d, const struct opt_config *cfg,
                         "use \"de\"",
                         (long long)r->min, (long long)r->max);
     }
-    int64_t first = hyperband_size(&d->table, d->table.n_levels - 1);
+    int64_t first = bracket_size(d, d->table.n_levels - 1);
     if (first < 0 || first > HYPERBAND_SIZE_MAX) {
         return mag_fail(err, MAG_INVALID,
                         "the first bracket of %lld to %lld by %lld starts more than %d trials: "
@@ -244,6 +251,18 @@ static uint64_t count_members(const struct dehb *d)
     return n;
 }
 
+/* Drops the target from the n of the pool; how many are left. */
+static int without(const struct member *target, const struct member **pool, int n)
+{
+    int left = 0;
+    for (int i = 0; i < n; i++) {
+        if (pool[i]->trial != target->trial) {
+            pool[left++] = pool[i];
+        }
+    }
+    return left;
+}
+
 /* Three parents: of the pool, filled up from all populations; false when there are too few. */
 static bool pick_parents(const struct dehb *d, struct pcg64 *g, const struct member **pool, int n,
                          const double *ret[3])
@@ -277,7 +296,8 @@ static bool evolve(const struct dehb *d, const struct bracket *b, uint64_t id, d
     const double *parents[3];
     struct pcg64 g;
     pcg_stream(&g, d->seed, "dehb-pick", id);
-    bool ok = target->u != NULL && pick_parents(d, &g, pool, n_pool, parents);
+    bool ok =
+        target->u != NULL && pick_parents(d, &g, pool, without(target, pool, n_pool), parents);
     if (ok) {
         double *u = xcalloc(2 * (size_t)n, sizeof(*u));
         double *mutant = u + n;
@@ -324,7 +344,7 @@ static const struct bracket *next_bracket(const struct dehb *d, bool may_begin,
         return NULL;
     }
     int s = s_of(d, d->n_brackets);
-    *fresh = (struct bracket){.index = d->n_brackets, .s = s, .size = hyperband_size(&d->table, s)};
+    *fresh = (struct bracket){.index = d->n_brackets, .s = s, .size = bracket_size(d, s)};
     return fresh;
 }
 
@@ -562,7 +582,7 @@ const struct optimizer_ops dehb_ops = {
              "Hyperparameter Optimization, IJCAI 2021",
     .caps = OPT_CAP_RESOURCE | OPT_CAP_PAUSES | OPT_CAP_ESTIMATE | OPT_CAP_OUTCOME,
     .options = dehb_options,
-    .version = 2,
+    .version = 3,
     .state_size = sizeof(struct dehb),
     .init = dehb_init,
     .fini = dehb_fini,
