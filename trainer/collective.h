@@ -112,5 +112,7 @@ enum mag_status collective_share(struct collective *c, size_t bytes, void **ret,
 enum mag_status collective_shm_create(int size, int *ret_fd, struct mag_err *err) MAG_MUSTCHECK;
 /* Every call of the ranks fails with `why` from now on. */
 void collective_shm_fail(int fd, const char *why);
+/* Why they fail: what a rank or collective_shm_fail said first; false when they do not. */
+bool collective_shm_why(int fd, char *why, size_t size);
 
 #endif

@@ -132,6 +132,21 @@ void collective_shm_fail(int fd, const char *why)
     }
 }
 
+bool collective_shm_why(int fd, char *why, size_t size)
+{
+    void *p = mmap(NULL, head_bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (p == MAP_FAILED) {
+        return false;
+    }
+    struct region *g = p;
+    bool failed = atomic_load(&g->failed) == 2;
+    if (failed) {
+        (void)snprintf(why, size, "%s", g->why);
+    }
+    (void)munmap(p, head_bytes());
+    return failed;
+}
+
 /* ---- the steps of a call ---- */
 
 static struct progress *at(const struct shm *s, uint64_t seq, int rank)

@@ -5,9 +5,12 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "trainer/channel.h"
+#include "trainer/distribution.h"
+#include "trainer/elastic.h"
 #include "trainer/session.h"
 #include "trainer/trial.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -15,16 +18,27 @@
 struct executor {
     struct channel channel;
     struct session session;
+    struct elastic elastic; /* the ranks of a trial over several */
+    struct collective *ranks; /* of which this process is one; NULL = it is none */
     int64_t trial; /* that runs; 0 = none */
     bool exit;
+    bool parted; /* the other ranks hear no more from us */
+    int status;  /* of the process */
 };
 
 /* One "start" message, checked. Borrows from the message. */
 struct start {
     struct trial_job job;
     struct dataset_part part;
+    struct distribution plan;
     const json_t *params;
     const json_t *spec;
+};
+
+/* Why a trial cannot begin. */
+struct refusal {
+    char cause[32];
+    char text[1024];
 };
 
 /* ---- to the worker ---- */
@@ -186,8 +200,17 @@ static enum mag_status parse_start(const json_t *m, struct start *s, struct mag_
             return mag_fail(err, MAG_INVALID, "bad start message: %s", wanted[i].text);
         }
     }
+    struct mjson_issues is = {0};
     enum mag_status st = dataset_part_parse(m, &s->part, err);
-    return st == MAG_OK ? MAG_OK : mag_wrap(err, st, "bad start message");
+    if (st != MAG_OK) {
+        return mag_wrap(err, st, "bad start message");
+    }
+    if (!distribution_parse(json_object_get(m, "distribution"), "/distribution", &is, &s->plan)) {
+        st = mag_fail(err, MAG_INVALID, "bad start message: %s: %s", is.items[0].pointer,
+                      is.items[0].text);
+    }
+    mjson_issues_fini(&is);
+    return st;
 }
 
 static const char *cause_of(enum mag_status st)
@@ -220,8 +243,15 @@ static void issues_text(const struct mjson_issues *is, struct buf *out)
     }
 }
 
-/* Recipe, data set and backend; says what is wrong with the configuration. */
-static bool make_ready(struct executor *e, const struct start *s, struct recipe *recipe)
+static void refuse(struct refusal *why, const char *cause, const char *text)
+{
+    (void)snprintf(why->cause, sizeof(why->cause), "%s", cause);
+    (void)snprintf(why->text, sizeof(why->text), "%s", text);
+}
+
+/* Recipe, data set and backend; or what is wrong with the configuration. */
+static bool make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
+                       struct refusal *why)
 {
     struct mjson_issues is = {0};
     struct mag_err err = {0};
@@ -233,11 +263,11 @@ static bool make_ready(struct executor *e, const struct start *s, struct recipe 
     if (is.total > 0) {
         struct buf text = {0};
         issues_text(&is, &text);
-        send_error(e, e->trial, "configuration", text.data);
+        refuse(why, "configuration", text.data);
         buf_fini(&text);
     } else if (st != MAG_OK) {
         /* A damaged data set is the user's to mend, as a missing one is. */
-        send_error(e, e->trial, st == MAG_CORRUPT ? "configuration" : cause_of(st), err.text);
+        refuse(why, st == MAG_CORRUPT ? "configuration" : cause_of(st), err.text);
     }
     if (parsed && st != MAG_OK) {
         recipe_fini(recipe);
@@ -246,24 +276,150 @@ static bool make_ready(struct executor *e, const struct start *s, struct recipe 
     return st == MAG_OK;
 }
 
+/* ---- the other ranks ---- */
+
+static void lose(struct executor *e, const struct mag_err *err)
+{
+    (void)fprintf(stderr, "magpie-trainer: rank %d: %s\n", e->ranks->rank, err->text);
+    e->exit = e->parted = true;
+    e->status = RANKS_LOST_STATUS;
+}
+
+/* All ranks can begin, or all hear why one of them cannot. */
+static bool agree(struct executor *e, bool ready, struct refusal *why)
+{
+    double bad[COLLECTIVE_RANKS_MAX] = {0};
+    struct mag_err err = {0};
+    int first = 0;
+    bad[e->ranks->rank] = ready ? 0 : 1;
+    enum mag_status st =
+        collective_sum(e->ranks, COLLECTIVE_DOUBLE, bad, (size_t)e->ranks->size, &err);
+    while (st == MAG_OK && first < e->ranks->size && bad[first] == 0) {
+        first++;
+    }
+    if (st == MAG_OK && first < e->ranks->size) {
+        st = collective_broadcast(e->ranks, why, sizeof(*why), first, e->ranks->timeout_ms, &err);
+        ready = false;
+    }
+    if (st != MAG_OK) {
+        lose(e, &err);
+        return false;
+    }
+    return ready;
+}
+
+/* After a failure inside a trial the ranks are at different places: they end, and whoever started
+ * them starts them again. One that only lost the others says nothing about the trial. */
+static void part(struct executor *e, enum mag_status st, const struct mag_err *err)
+{
+    if (e->ranks->broken) {
+        lose(e, err);
+        return;
+    }
+    if (e->ranks->rank == 0) {
+        send_error(e, e->trial, cause_of(st), err->text);
+    }
+    char *why = xasprintf("rank %d: %s", e->ranks->rank, err->text);
+    e->exit = e->parted = true;
+    e->status = 1;
+    collective_abort(e->ranks, why);
+    free(why);
+}
+
+/* Rank 0: the others get the start message too; NULL: they end. */
+static void tell_ranks(struct executor *e, const char *text)
+{
+    struct mag_err err = {0};
+    int64_t len = text != NULL ? (int64_t)strlen(text) : 0;
+    if (e->ranks == NULL || e->parted) {
+        return;
+    }
+    enum mag_status st =
+        collective_broadcast(e->ranks, &len, sizeof(len), 0, e->ranks->timeout_ms, &err);
+    if (st == MAG_OK && len > 0) {
+        st = collective_broadcast(e->ranks, (void *)(uintptr_t)text, (size_t)len, 0,
+                                  e->ranks->timeout_ms, &err);
+    }
+    if (st != MAG_OK) {
+        lose(e, &err);
+    }
+}
+
+/* The next start message from rank 0, malloc'ed; NULL: it is over. */
+static char *hear_rank_0(struct executor *e)
+{
+    struct mag_err err = {0};
+    int64_t len = 0;
+    char *text = NULL;
+    enum mag_status st =
+        collective_broadcast(e->ranks, &len, sizeof(len), 0, COLLECTIVE_FOREVER, &err);
+    if (st == MAG_OK && len > 0 && len <= CHANNEL_LINE_MAX) {
+        text = xcalloc((size_t)len + 1, 1);
+        st = collective_broadcast(e->ranks, text, (size_t)len, 0, e->ranks->timeout_ms, &err);
+    }
+    if (st != MAG_OK) {
+        free(text);
+        lose(e, &err);
+        return NULL;
+    }
+    return text;
+}
+
+/* ---- trials ---- */
+
 static void run_trial(struct executor *e, const struct start *s)
 {
     struct recipe recipe;
-    if (!make_ready(e, s, &recipe)) {
+    struct refusal why = {0};
+    const bool speaks = e->ranks == NULL || e->ranks->rank == 0;
+    bool ready = make_ready(e, s, &recipe, &why);
+    bool all_ready = e->ranks != NULL ? agree(e, ready, &why) : ready;
+    if (!all_ready) {
+        if (ready) {
+            recipe_fini(&recipe);
+        }
+        if (speaks && !e->exit) {
+            send_error(e, e->trial, why.cause, why.text);
+        }
         return;
     }
     const struct trial_hooks hooks = {
         .ctx = e, .poll = on_poll, .report = on_report, .checkpoint = on_checkpoint};
+    const struct trial_hooks silent = {0};
     struct trial_result result;
     struct mag_err err = {0};
-    enum mag_status st =
-        trial_run(&s->job, &recipe, e->session.dataset, e->session.backend, &hooks, &result, &err);
-    if (st != MAG_OK) {
+    enum mag_status st = trial_run(&s->job, &recipe, e->session.dataset, e->session.backend,
+                                   speaks ? &hooks : &silent, &result, &err);
+    if (st != MAG_OK && e->ranks != NULL) {
+        part(e, st, &err);
+    } else if (st != MAG_OK) {
         send_error(e, e->trial, cause_of(st), err.text);
-    } else if (result.end != TRIAL_EXITED) {
+    } else if (result.end == TRIAL_EXITED) {
+        e->exit = e->parted = true; /* all ranks have ended it, at the same batch */
+    } else if (speaks) {
         send_result(e, &result);
     }
     recipe_fini(&recipe);
+}
+
+static enum mag_status on_ranks_line(void *ctx, const json_t *message, const char *text, size_t len)
+{
+    (void)message;
+    struct executor *e = ctx;
+    return channel_write(&e->channel, text, len);
+}
+
+/* A trial over several processes: this one watches them. */
+static void run_elastic(struct executor *e, const struct start *s, const json_t *m)
+{
+    const struct elastic_hooks hooks = {.ctx = e, .line = on_ranks_line, .orders = &e->channel};
+    struct mag_err err = {0};
+    bool leave = false;
+    enum mag_status st = elastic_run(&e->elastic, &s->plan, m, &hooks, &leave, &err);
+    e->exit = e->exit || leave;
+    if (st != MAG_OK) {
+        send_error(e, e->trial, cause_of(st), err.text);
+    }
 }
 
 static void handle_start(struct executor *e, const json_t *m)
@@ -275,22 +431,38 @@ static void handle_start(struct executor *e, const json_t *m)
         send_error(e, s.job.trial, "program", err.text);
     } else {
         e->trial = s.job.trial;
-        run_trial(e, &s);
+        s.job.ranks = e->ranks;
+        s.job.plan = &s.plan;
+        if (e->ranks == NULL && s.plan.ranks > 1) {
+            run_elastic(e, &s, m);
+        } else {
+            run_trial(e, &s);
+        }
         e->trial = 0;
-    }
-    if (!e->exit) {
-        send_ready(e);
     }
 }
 
-int executor_run(int fd)
+/* A rank other than 0. */
+static void follow(struct executor *e)
 {
-    struct executor e = {0};
-    channel_init(&e.channel, fd);
-    send_ready(&e);
-    while (!e.exit) {
+    char *text = NULL;
+    while (!e->exit && (text = hear_rank_0(e)) != NULL) {
+        const char *type = NULL;
+        json_t *m = parse_line(text, strlen(text), &type);
+        if (m != NULL) {
+            handle_start(e, m);
+        }
+        json_decref(m);
+        free(text);
+    }
+}
+
+static void serve(struct executor *e)
+{
+    send_ready(e);
+    while (!e->exit) {
         size_t len = 0;
-        char *line = channel_next(&e.channel, true, &len);
+        char *line = channel_next(&e->channel, true, &len);
         if (line == NULL) {
             break;
         }
@@ -300,13 +472,30 @@ int executor_run(int fd)
             continue;
         }
         if (strcmp(type, "exit") == 0) {
-            e.exit = true;
+            e->exit = true;
         } else if (strcmp(type, "start") == 0) {
-            handle_start(&e, m);
+            tell_ranks(e, line);
+            handle_start(e, m);
+            if (!e->exit) {
+                send_ready(e);
+            }
         } /* stop and pause for a trial that has ended came too late */
         json_decref(m);
     }
+    tell_ranks(e, NULL);
+}
+
+int executor_run(int fd, struct collective *ranks)
+{
+    struct executor e = {.ranks = ranks, .elastic.ranks = {.listener = -1, .region = -1}};
+    channel_init(&e.channel, fd);
+    if (ranks != NULL && ranks->rank > 0) {
+        follow(&e);
+    } else {
+        serve(&e);
+    }
+    elastic_fini(&e.elastic);
     session_fini(&e.session);
     channel_fini(&e.channel);
-    return 0;
+    return e.status;
 }

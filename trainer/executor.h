@@ -6,7 +6,11 @@
 #ifndef MAG_TRAINER_EXECUTOR_H
 #define MAG_TRAINER_EXECUTOR_H
 
-/* Serves until "exit" or the end of the stream. Returns the process's exit status. */
-int executor_run(int fd);
+#include "trainer/collective.h"
+
+/* Serves until "exit" or the end of the stream. Returns the process's exit status. A start message
+ * with several ranks is run by elastic.h; `ranks` (NULL = none) says that this process is one of
+ * them: rank 0 serves and tells the others, who have no `fd`. */
+int executor_run(int fd, struct collective *ranks);
 
 #endif

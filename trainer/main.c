@@ -8,9 +8,11 @@
 #include "trainer/backend.h"
 #include "trainer/bench.h"
 #include "trainer/check.h"
+#include "trainer/denormal.h"
 #include "trainer/executor.h"
 #include "trainer/format.h"
 #include "trainer/predict.h"
+#include "trainer/rank.h"
 #include "trainer/standalone.h"
 
 #include <errno.h>
@@ -21,9 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#if defined(__SSE__)
-#include <immintrin.h>
-#endif
 
 #define SPEC_MAX (1 << 20)
 
@@ -42,6 +41,7 @@ static void print_help(void)
         "      --trial N           trial number, which names its random streams (1)\n"
         "      --checkpoints DIR   write a checkpoint after each epoch\n"
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
+        "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
         "  magpie-trainer --bench mlp|cnn [options] measure training on Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
         "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
@@ -145,14 +145,6 @@ static int run_train(const char *path, const struct standalone *options)
     return status;
 }
 
-/* Very small values cost a hundred times the time on some processors and carry no information. */
-static void flush_denormals(void)
-{
-#if defined(__SSE__)
-    _mm_setcsr(_mm_getcsr() | 0x8040u);
-#endif
-}
-
 /* The descriptor that MAGPIE_FD names; -1 when it is not set, -2 when it makes no sense. */
 static int worker_fd(void)
 {
@@ -214,6 +206,8 @@ enum {
     OPT_EXPORT,
     OPT_OUTPUT,
     OPT_PROBABILITIES,
+    OPT_RANK,
+    OPT_RANKS,
     OPT_VERSION,
     OPT_HELP
 };
@@ -238,6 +232,8 @@ static const struct option long_options[] = {
     {"export", required_argument, NULL, OPT_EXPORT},
     {"output", required_argument, NULL, OPT_OUTPUT},
     {"probabilities", no_argument, NULL, OPT_PROBABILITIES},
+    {"ranks", required_argument, NULL, OPT_RANKS},
+    {"rank", no_argument, NULL, OPT_RANK}, /* started by ranks.c */
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
     {0}};
@@ -263,6 +259,9 @@ static bool number_option(int opt, struct options *o)
         return true;
     case OPT_TRIAL:
         return number("trial", optarg, 1, 1LL << 53, &v) && (o->train.trial = v, true);
+    case OPT_RANKS:
+        return number("ranks", optarg, 1, COLLECTIVE_RANKS_MAX, &v) &&
+               (o->train.ranks = (int)v, true);
     case OPT_BATCH:
         return number("batch", optarg, 1, BACKEND_ROWS_MAX, &v) && (o->bench.batch = (int)v, true);
     case OPT_BATCHES:
@@ -320,6 +319,9 @@ static bool take_option(int opt, struct options *o, int *status)
     case OPT_BACKEND:
         o->bench.backend = optarg;
         return true;
+    case OPT_RANK:
+        *status = rank_run(&collective_shm);
+        return false;
     case OPT_VERSION:
         *status = print_version();
         return false;
@@ -380,7 +382,7 @@ int main(int argc, char **argv)
     int fd = o.mode == MODE_NONE && optind == argc ? worker_fd() : -1;
     if (fd >= 0) {
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-        return executor_run(fd);
+        return executor_run(fd, NULL);
     }
     if (fd == -2 || o.mode == MODE_NONE || optind != argc) {
         if (fd != -2) {

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "trainer/standalone.h"
 
+#include "base/alloc.h"
 #include "base/json.h"
+#include "trainer/distribution.h"
+#include "trainer/elastic.h"
 #include "trainer/session.h"
 #include "trainer/trial.h"
 
@@ -57,6 +60,90 @@ static int train(struct session *s, const struct recipe *r, const struct standal
     return 0;
 }
 
+/* ---- over several ranks ---- */
+
+/* What a worker would send. */
+static json_t *start_message(const json_t *spec, json_t *params, const json_t *distribution,
+                             const struct standalone *o)
+{
+    json_t *m = json_pack("{s:s, s:I, s:O, s:O, s:I, s:I, s:{s:i}, s:O}", "type", "start", "trial",
+                          (json_int_t)o->trial, "params", params, "spec", spec, "budget",
+                          (json_int_t)o->epochs, "seed", (json_int_t)o->seed, "checkpoint", "every", 1,
+                          "distribution", distribution);
+    if (o->checkpoints != NULL) {
+        (void)json_object_set_new(m, "checkpoint_dir", json_string(o->checkpoints));
+    }
+    if (o->resume != NULL) {
+        (void)json_object_set_new(m, "resume_from", json_pack("{s:s}", "path", o->resume));
+    }
+    return m;
+}
+
+struct printer {
+    json_int_t step;
+    bool good;
+};
+
+static enum mag_status on_line(void *ctx, const json_t *message, const char *text, size_t len)
+{
+    struct printer *p = ctx;
+    const char *type = json_string_value(json_object_get(message, "type"));
+    json_t *metrics = json_object_get(message, "metrics");
+    (void)text;
+    (void)len;
+    if (strcmp(type, "error") == 0) {
+        fprintf(stderr, "magpie-trainer: %s\n",
+                json_string_value(json_object_get(message, "reason")));
+        return MAG_OK;
+    }
+    if (metrics == NULL) {
+        return MAG_OK;
+    }
+    bool result = strcmp(type, "result") == 0;
+    p->good = p->good || result;
+    p->step = result ? p->step : json_integer_value(json_object_get(message, "step"));
+    char *dump = json_dumps(metrics, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    printf("{\"%s\":%lld,\"metrics\":%s}\n", result ? "result" : "epoch", (long long)p->step, dump);
+    (void)fflush(stdout);
+    free(dump);
+    return MAG_OK;
+}
+
+static int train_ranks(const json_t *spec, json_t *params, const json_t *distribution,
+                       const struct distribution *plan, const struct standalone *o)
+{
+    struct elastic x = {.ranks = {.listener = -1, .region = -1}};
+    struct printer p = {0};
+    struct mag_err err = {0};
+    bool leave = false;
+    const struct elastic_hooks hooks = {.ctx = &p, .line = on_line};
+    json_t *m = start_message(spec, params, distribution, o);
+    if (elastic_run(&x, plan, m, &hooks, &leave, &err) != MAG_OK) {
+        fprintf(stderr, "magpie-trainer: %s\n", err.text);
+    }
+    elastic_fini(&x);
+    json_decref(m);
+    return p.good ? 0 : 1;
+}
+
+/* The document's "distribution" with --ranks over it, new reference; NULL = one process. */
+static json_t *distribution_of(const json_t *doc, const struct standalone *o,
+                               struct mjson_issues *is, struct distribution *plan)
+{
+    json_t *own = json_deep_copy(json_object_get(doc, "distribution"));
+    if (o->ranks > 0) {
+        own = own != NULL ? own : json_object();
+        (void)json_object_set_new(own, "ranks", json_integer(o->ranks));
+        (void)json_object_set_new(own, "min_ranks", json_integer(1));
+    }
+    bool good = distribution_parse(own, "/distribution", is, plan);
+    if (!good || plan->ranks == 1) {
+        json_decref(own);
+        return NULL;
+    }
+    return own;
+}
+
 int standalone_run(const json_t *doc, const char *path, const char *text, size_t len,
                    const struct standalone *o)
 {
@@ -76,7 +163,13 @@ int standalone_run(const json_t *doc, const char *path, const char *text, size_t
     const struct recipe_context ctx = {.params = params,
                                        .declared = json_object_get(doc, "searchspace")};
     int status = 1;
-    if (recipe_parse(trial != NULL ? trial : doc, pointer, &ctx, is, &recipe)) {
+    struct distribution plan;
+    json_t *distribution = distribution_of(doc, o, is, &plan);
+    if (is->total > 0) {
+        status = 1;
+    } else if (distribution != NULL) {
+        status = train_ranks(trial != NULL ? trial : doc, params, distribution, &plan, o);
+    } else if (recipe_parse(trial != NULL ? trial : doc, pointer, &ctx, is, &recipe)) {
         const struct dataset_part whole = {0};
         if (session_prepare(&session, &recipe, o->seed, &whole, pointer, is, &err) == MAG_OK) {
             status = train(&session, &recipe, o);
@@ -91,6 +184,7 @@ int standalone_run(const json_t *doc, const char *path, const char *text, size_t
     mjson_issues_fini(is);
     free(is);
     session_fini(&session);
+    json_decref(distribution);
     json_decref(params);
     return status;
 }

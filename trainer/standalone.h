@@ -15,6 +15,7 @@ struct standalone {
     uint64_t seed;
     const char *checkpoints; /* folder, NULL = none */
     const char *resume;      /* checkpoint folder, NULL = from the start */
+    int ranks;               /* 0 = as the document's "distribution" says */
 };
 
 /* `doc` (an experiment or a trial object) was read from `text`, the file `path`. Exit status. */

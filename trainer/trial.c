@@ -8,6 +8,7 @@
 #include "trainer/checkpoint.h"
 #include "trainer/describe.h"
 #include "trainer/tally.h"
+#include "trainer/team.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@ struct run {
     const struct dataset *d;
     const struct trial_hooks *hooks;
     struct net *net;
+    struct team *team; /* NULL = one process */
+    int batch_size;    /* of all ranks together */
     struct update update;
     char *signature;
     char *description; /* of the model, for checkpoints */
@@ -106,16 +109,20 @@ static void add_part(struct run *r, int part, const struct score *s)
 
 /* ---- batches ---- */
 
-/* Obeys orders; true when the trial must end now. */
-static bool must_end(struct run *r, enum trial_end *end)
+static enum trial_order poll_order(const struct run *r)
 {
-    enum trial_order o = r->hooks->poll != NULL ? r->hooks->poll(r->hooks->ctx) : ORDER_NONE;
+    return r->hooks->poll != NULL ? r->hooks->poll(r->hooks->ctx) : ORDER_NONE;
+}
+
+/* True when the trial must end now. */
+static bool obey(struct run *r, enum trial_order o)
+{
     switch (o) {
     case ORDER_STOP:
-        *end = TRIAL_STOPPED;
+        r->result->end = TRIAL_STOPPED;
         return true;
     case ORDER_EXIT:
-        *end = TRIAL_EXITED;
+        r->result->end = TRIAL_EXITED;
         return true;
     case ORDER_PAUSE:
         r->pause = true;
@@ -126,12 +133,34 @@ static bool must_end(struct run *r, enum trial_end *end)
     }
 }
 
+/* One step, unless an order ends the trial: *ended. Over several ranks rank 0's order travels with
+ * the gradients, so that all obey it at the same batch. */
+static enum mag_status train_batch(struct run *r, const struct batch *batch,
+                                   const struct pass_lane *lane, bool *ended, struct score *score)
+{
+    const struct loss loss = r->recipe->training.loss;
+    const struct pass pass = {.training = true, .lanes = lane};
+    int order = (int)poll_order(r);
+    enum mag_status st = MAG_OK;
+    if (r->team == NULL && obey(r, (enum trial_order)order)) {
+        *ended = true;
+        return MAG_OK;
+    }
+    training_next(&r->recipe->training, &r->update);
+    if (r->team == NULL) {
+        net_train(r->net, batch, loss, &pass, &r->update, score);
+        return MAG_OK;
+    }
+    st = team_train(r->team, batch, loss, lane, &r->update, &order, (int)ORDER_PAUSE, score, r->err);
+    *ended = st == MAG_OK && obey(r, (enum trial_order)order);
+    return st;
+}
+
 /* One epoch of training. *ended when an order ended the trial. */
 static enum mag_status train_epoch(struct run *r, bool *ended, struct score *score)
 {
     const struct training *t = &r->recipe->training;
     struct pass_lane lane = {.seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
-    const struct pass pass = {.training = true, .lanes = &lane};
     char purpose[64];
     struct pcg64 g;
     memcpy(r->order, r->d->train, r->d->n_train * sizeof(*r->order));
@@ -141,18 +170,16 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
     int64_t start = clock_mono_ns();
     for (uint32_t at = 0; at < r->d->n_train; lane.batch++) {
-        if (must_end(r, &r->result->end)) {
-            *ended = true;
-            return MAG_OK;
-        }
         if (fault_hit("trainer.batch")) {
             return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
         }
         uint32_t left = r->d->n_train - at;
-        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        training_next(t, &r->update);
+        int n = left < (uint32_t)r->batch_size ? (int)left : r->batch_size;
         const struct batch batch = {.d = r->d, .rows = r->order + at, .n = n};
-        net_train(r->net, &batch, t->loss, &pass, &r->update, score);
+        enum mag_status st = train_batch(r, &batch, &lane, ended, score);
+        if (st != MAG_OK || *ended) {
+            return st;
+        }
         at += (uint32_t)n;
     }
     r->result->train_seconds += (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
@@ -160,35 +187,56 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     return r->net->ops->check(r->net->backend, r->err);
 }
 
-static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows,
-                                  bool *ended)
+/* Rows of a part, this rank's share of them; the most urgent order that came meanwhile. */
+static void score_rows(struct run *r, const uint32_t *rows, uint32_t n_rows, bool *ended,
+                       struct score *score, int *order)
 {
-    struct score score = {.tally = tally_create(r->d->n_classes, n_rows)};
     const struct loss loss = {.kind =
                                   r->recipe->training.loss.kind}; /* smoothing is for training */
     for (uint32_t at = 0; at < n_rows && !*ended;) {
-        if (must_end(r, &r->result->end)) {
+        int came = (int)poll_order(r);
+        *order = came > *order ? came : *order;
+        if (r->team == NULL && obey(r, (enum trial_order)*order)) {
             *ended = true;
-            break;
+            return;
         }
         uint32_t left = n_rows - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
         const struct batch batch = {.d = r->d, .rows = rows + at, .n = n};
-        net_score(r->net, &batch, NULL, loss, &score);
+        net_score(r->net, &batch, NULL, loss, score);
         at += (uint32_t)n;
     }
-    if (n_rows > 0 && !*ended) {
+}
+
+static enum mag_status score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows,
+                                  bool *ended)
+{
+    if (n_rows == 0) {
+        return MAG_OK;
+    }
+    struct score score = {.tally = tally_create(r->d->n_classes, n_rows)};
+    uint32_t from = 0;
+    uint32_t n = 0;
+    int order = (int)ORDER_NONE;
+    team_share(r->team, n_rows, &from, &n);
+    score_rows(r, rows + from, n, ended, &score, &order);
+    enum mag_status st = r->net->ops->check(r->net->backend, r->err);
+    if (st == MAG_OK && r->team != NULL) {
+        st = team_sum_score(r->team, &score, r->d->n_classes, n_rows, &order, r->err);
+        *ended = st == MAG_OK && obey(r, (enum trial_order)order);
+    }
+    if (st == MAG_OK && !*ended) {
         add_part(r, part, &score);
     }
     tally_destroy(score.tally);
-    return r->net->ops->check(r->net->backend, r->err);
+    return st;
 }
 
 /* ---- epochs ---- */
 
 static enum mag_status save(struct run *r)
 {
-    if (r->job->checkpoint_dir == NULL) {
+    if (r->job->checkpoint_dir == NULL || (r->job->ranks != NULL && r->job->ranks->rank > 0)) {
         return MAG_OK;
     }
     struct checkpoint_info info = {.signature = r->signature,
@@ -229,11 +277,28 @@ static enum mag_status measure(struct run *r, bool *ended)
     return st;
 }
 
+/* What the ranks counted and measured each on its own rows. */
+static enum mag_status share_epoch(struct run *r, struct score *score, bool *ended)
+{
+    int order = (int)poll_order(r);
+    enum mag_status st =
+        team_sum_score(r->team, score, r->d->n_classes, r->d->n_train, &order, r->err);
+    if (st == MAG_OK) {
+        *ended = obey(r, (enum trial_order)order);
+        st = team_mean_statistics(r->team, r->err);
+    }
+    return st;
+}
+
+/* Training, then the measures of this epoch: of the test part at the budget. */
 static enum mag_status train_and_measure(struct run *r, bool *ended)
 {
     struct score score = {0};
     r->result->metrics.n = 0;
     enum mag_status st = train_epoch(r, ended, &score);
+    if (st == MAG_OK && !*ended && r->team != NULL) {
+        st = share_epoch(r, &score, ended);
+    }
     if (st == MAG_OK && !*ended) {
         add_part(r, 0, &score);
         st = measure(r, ended);
@@ -262,17 +327,53 @@ static enum mag_status run_epoch(struct run *r, bool *ended)
     return st;
 }
 
+static enum mag_status load(struct run *r)
+{
+    struct checkpoint_info info = {.signature = r->signature, .optimizer = r->update.kind};
+    enum mag_status st = checkpoint_load(r->job->resume_path, &info, r->net, r->err);
+    if (st == MAG_OK) {
+        r->epoch = info.step;
+        r->update.count = info.updates;
+    }
+    return st;
+}
+
+/* Rank 0 reads the checkpoint, which may lie on its host alone. */
+static enum mag_status load_and_spread(struct run *r)
+{
+    const unsigned slots = SLOT_BIT(SLOT_VALUE) | SLOT_BIT(SLOT_FIRST) | SLOT_BIT(SLOT_SECOND) |
+                           (r->net->average ? SLOT_BIT(SLOT_AVERAGE) : 0);
+    enum mag_status own = r->job->ranks->rank == 0 ? load(r) : MAG_OK;
+    int64_t told[] = {(int64_t)own, r->epoch, r->update.count};
+    enum mag_status st = team_tell(r->team, told, 3, r->err);
+    if (own != MAG_OK || st != MAG_OK) {
+        return own != MAG_OK ? own : st;
+    }
+    if (told[0] != MAG_OK) {
+        return mag_fail(r->err, (enum mag_status)told[0], "rank 0 could not read its checkpoint");
+    }
+    r->epoch = told[1];
+    r->update.count = told[2];
+    return team_spread(r->team, slots, r->err);
+}
+
 /* New weights, or those of the checkpoint. */
 static enum mag_status prepare(struct run *r, struct backend *backend)
 {
     const struct training *t = &r->recipe->training;
     uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
-    int rows = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
-    const struct net_options options = {.rows = rows, .average = t->ema > 0, .learns = true};
+    r->batch_size = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
+    const struct net_options options = {
+        .rows = r->job->ranks != NULL ? team_rows(r->job->ranks, r->batch_size) : r->batch_size,
+        .average = t->ema > 0,
+        .learns = true};
     enum mag_status st =
         net_create(t->backend, backend, &r->recipe->model, &options, &r->net, r->err);
     if (st != MAG_OK) {
         return st;
+    }
+    if (r->job->ranks != NULL) {
+        r->team = team_create(r->job->ranks, r->job->plan, r->net);
     }
     r->update = t->update;
     r->signature = model_signature(&r->recipe->model);
@@ -286,13 +387,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
         net_init_weights(r->net, 0, r->job->seed, (uint64_t)r->job->trial);
         return MAG_OK;
     }
-    struct checkpoint_info info = {.signature = r->signature, .optimizer = t->update.kind};
-    st = checkpoint_load(r->job->resume_path, &info, r->net, r->err);
-    if (st == MAG_OK) {
-        r->epoch = info.step;
-        r->update.count = info.updates;
-    }
-    return st;
+    return r->team != NULL ? load_and_spread(r) : load(r);
 }
 
 enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe,
@@ -321,6 +416,7 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
         st = run_epoch(&r, &ended);
     }
 out:
+    team_destroy(r.team);
     net_destroy(r.net);
     free(r.order);
     free(r.signature);

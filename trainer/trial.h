@@ -7,7 +7,9 @@
 #ifndef MAG_TRAINER_TRIAL_H
 #define MAG_TRAINER_TRIAL_H
 
+#include "trainer/collective.h"
 #include "trainer/dataset.h"
+#include "trainer/distribution.h"
 #include "trainer/net.h"
 #include "trainer/recipe.h"
 
@@ -35,6 +37,10 @@ struct trial_job {
     const char *resume_path;    /* NULL = from the start */
     const char *checkpoint_dir; /* NULL = write none */
     int64_t checkpoint_every;   /* epochs; 0 = only at the end and when paused */
+    /* The other ranks of this trial; NULL = none. All ranks run it with the same job; only rank 0's
+     * paths and hooks count. After a failure they are of no more use. Borrowed. */
+    struct collective *ranks;
+    const struct distribution *plan; /* where there are ranks */
 };
 
 /* How the trial speaks with its surroundings; each may be NULL. */

@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""One trial over several processes: the same curve as one process, over shared memory and MPI; orders, deaths, hangs."""
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import harness
+
+TRAINER = os.path.join(harness.BUILD, "trainer", "magpie-trainer")
+MPI = TRAINER + "-mpi"
+PATIENCE = float(os.environ.get("MAGPIE_TEST_PATIENCE", "1"))
+DEADLINE = 60 * PATIENCE
+SLOW = "trainer.batch=sleep4*"  # milliseconds a batch: a trial long enough to be killed in its middle
+
+
+def write_csv(path, rows=406):
+    rng = random.Random(1)
+    with open(path, "w") as f:
+        f.write("a,b,c,d,class\n")
+        for i in range(rows):
+            k = rng.randrange(2)
+            f.write(",".join("%.4f" % (rng.gauss(0, 1) + 1.2 * (j % 2 == k)) for j in range(4)) + ",class%d\n" % k)
+
+
+def descendants(pid):
+    """{pid: command line} of all below."""
+    out, todo = {}, [pid]
+    while todo:
+        at = todo.pop()
+        try:
+            for task in os.listdir(f"/proc/{at}/task"):
+                with open(f"/proc/{at}/task/{task}/children") as f:
+                    todo += [int(x) for x in f.read().split()]
+            with open(f"/proc/{at}/cmdline") as f:
+                out[at] = f.read().replace("\0", " ")
+        except OSError:
+            out.pop(at, None)
+    out.pop(pid, None)
+    return out
+
+
+class Executor:
+    """A trainer on the other end of a socket pair."""
+
+    def __init__(self, stderr, faults=None):
+        self.sock, theirs = socket.socketpair()
+        self.sock.settimeout(DEADLINE)
+        env = dict(os.environ, MAGPIE_FD=str(theirs.fileno()), MAGPIE_LOG="warn")
+        env.pop("MAGPIE_FAULTS", None)
+        if faults:
+            env["MAGPIE_FAULTS"] = faults
+        self.proc = subprocess.Popen([TRAINER], pass_fds=[theirs.fileno()], env=env, stderr=stderr, stdin=subprocess.DEVNULL)
+        theirs.close()
+        self.data = b""
+
+    def send(self, message):
+        self.sock.sendall(json.dumps(message).encode() + b"\n")
+
+    def read(self):
+        while b"\n" not in self.data:
+            more = self.sock.recv(65536)
+            if not more:
+                return None
+            self.data += more
+        line, self.data = self.data.split(b"\n", 1)
+        return json.loads(line)
+
+    def until(self, *kinds):
+        """Messages up to the first of one of those types, it included."""
+        got = []
+        while not got or got[-1]["type"] not in kinds:
+            m = self.read()
+            if m is None:
+                raise AssertionError("end of stream, after %r" % got[-3:])
+            got.append(m)
+        return got
+
+    def ranks(self):
+        """The ranks' processes, in the order of their numbers where they are ours."""
+        return sorted(p for p, line in descendants(self.proc.pid).items() if line.endswith("--rank ") and "mpirun" not in line)
+
+
+class Base(unittest.TestCase):
+    transport = "shm"
+
+    def setUp(self):
+        self.dir = harness.tempfile.mkdtemp(prefix="magpie-ranks-")
+        self.csv = os.path.join(self.dir, "data.csv")
+        write_csv(self.csv)
+        self.stderr = open(os.path.join(self.dir, "stderr"), "w+")
+        self.executors = []
+
+    def tearDown(self):
+        for e in self.executors:
+            e.sock.close()
+            if e.proc.poll() is None:
+                e.proc.kill()
+            e.proc.wait(DEADLINE)
+        self.stderr.close()
+        shutil.rmtree(self.dir)
+
+    def said(self):
+        self.stderr.flush()
+        with open(self.stderr.name) as f:
+            return f.read()
+
+    def executor(self, **kw):
+        e = Executor(self.stderr, **kw)
+        self.executors.append(e)
+        self.assertEqual(e.read()["type"], "ready")
+        return e
+
+    def spec(self, **training):
+        return {"program": "builtin", "dataset": "csv:%s?label=class" % self.csv,
+                "model": {"layers": [{"type": "dense", "units": 24, "activation": "relu"}, {"type": "dropout", "rate": 0.1},
+                                     {"type": "dense", "units": 2}]},
+                "training": dict({"lr": 0.01, "optimizer": "adam", "batch_size": 16}, **training)}
+
+    def start(self, ranks, trial=1, budget=3, folder="a", resume=None, spec=None, every=1, **distribution):
+        out = os.path.join(self.dir, folder)
+        os.makedirs(out, exist_ok=True)
+        return {"type": "start", "experiment": 1, "trial": trial, "attempt": 1, "params": {}, "budget": budget, "resume_from": resume,
+                "trial_dir": out, "checkpoint_dir": out, "seed": 42, "metric": "val_loss", "direction": "min",
+                "checkpoint": {"every": every, "keep": 2}, "spec": spec or self.spec(),
+                "distribution": {"strategy": "allreduce", "ranks": ranks, "min_ranks": 1, "transport": self.transport,
+                                 "timeout": 20 * PATIENCE, **distribution}}
+
+    def run_trial(self, ranks, e=None, **kw):
+        """[metrics of each epoch], result."""
+        e = e or self.executor()
+        e.send(self.start(ranks, **kw))
+        got = e.until("result", "error")
+        self.assertEqual(got[-1]["type"], "result", (got[-1], self.said()))
+        self.assertEqual(e.read()["type"], "ready")
+        return [m["metrics"] for m in got if m["type"] == "report"], got[-1]
+
+    def assert_same_curve(self, got, want, tolerance):
+        self.assertEqual(len(got), len(want))
+        for a, b in zip(got, want):
+            self.assertEqual(a.keys(), b.keys())
+            for k in a:
+                self.assertLess(abs(a[k] - b[k]), tolerance, (k, a[k], b[k]))
+
+
+class SameCurve(Base):
+    """Rounding apart, over many steps: sums of floats in another order."""
+
+    def check(self, sizes, **kw):
+        alone, _ = self.run_trial(1, folder="alone", **kw)
+        for n in sizes:
+            with self.subTest(ranks=n):
+                got, result = self.run_trial(n, folder=f"by{n}", **kw)
+                self.assertEqual(result["status"], "completed")
+                self.assert_same_curve(got, alone, 2e-5)
+
+    def test_one_two_three_and_four_ranks_give_the_same_curve(self):
+        self.check((2, 3, 4))  # 324 rows in batches of 16: the last one has 4
+
+    def test_clipping_is_by_the_norm_of_the_whole_batch(self):
+        self.check((3,), spec=self.spec(clip_norm=0.05, optimizer="sgd", momentum=0.9, lr=0.1))
+
+    def test_batches_with_fewer_rows_than_ranks(self):
+        self.check((4,), budget=1, spec=self.spec(batch_size=3))
+
+    def test_the_reference_backend_too(self):
+        self.check((2,), budget=2, spec=self.spec(backend="ref"))
+
+    def test_a_trial_paused_on_three_ranks_goes_on_with_two(self):
+        spec = self.spec(ema=0.9)  # whose averages go along
+        alone, _ = self.run_trial(1, budget=4, folder="alone", spec=spec)
+        first, _ = self.run_trial(3, budget=2, folder="b", spec=spec)
+        rest, _ = self.run_trial(2, budget=4, folder="c", spec=spec, resume={"step": 2, "path": os.path.join(self.dir, "b", "2")})
+        for m in (first[-1], alone[1]):
+            for k in [k for k in m if k.startswith("test")]:
+                del m[k]
+        self.assert_same_curve(first + rest, alone, 2e-5)
+
+    def test_checkpoints_of_ranks_are_those_of_one_process(self):
+        self.run_trial(2, budget=1, folder="b")
+        p = subprocess.run([TRAINER, "--predict", os.path.join(self.dir, "b", "1"), "--data", self.csv, "--json"], capture_output=True,
+                           text=True)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        self.assertGreaterEqual(len(p.stdout.splitlines()), 406)
+
+
+@unittest.skipUnless(os.path.exists(MPI), "this build has no MPI (install libopenmpi-dev)")
+class OverMpi(Base):
+    transport = "mpi"
+
+    def test_the_same_curve_and_the_same_ranks_for_the_next_trial(self):
+        alone, _ = self.run_trial(1, folder="alone")
+        e = self.executor()
+        got, _ = self.run_trial(3, e, folder="b")
+        self.assert_same_curve(got, alone, 2e-5)
+        before = e.ranks()
+        self.assertEqual(len(before), 3)
+        again, _ = self.run_trial(3, e, folder="c")
+        self.assertEqual(again, got, "bit for bit")
+        self.assertEqual(e.ranks(), before)
+
+    def test_a_killed_rank_costs_nothing_but_the_steps_since_the_checkpoint(self):
+        whole, _ = self.run_trial(2, budget=5, folder="whole")
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=5, folder="killed"))
+        got = e.until("checkpoint")
+        os.kill(e.ranks()[-1], signal.SIGKILL)
+        got += e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+        self.assertEqual([m["metrics"] for m in got if m["type"] == "report"], whole)
+
+    def test_the_ranks_end_with_the_trainer(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=500))
+        e.until("report")
+        left = descendants(e.proc.pid)
+        e.proc.kill()
+        e.sock.close()
+        harness.wait_until(lambda: not any(os.path.exists(f"/proc/{p}/exe") and alive(p) for p in left), DEADLINE, "the ranks' end")
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as f:
+            return f.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+class Lives(Base):
+    def test_ranks_and_their_data_stay_for_the_next_trial(self):
+        e = self.executor()
+        first, _ = self.run_trial(2, e, folder="a")
+        before = e.ranks()
+        again, _ = self.run_trial(2, e, folder="b")
+        self.assertEqual(again, first, "bit for bit")
+        self.assertEqual(e.ranks(), before)
+        self.run_trial(3, e, folder="c")
+        self.assertEqual(len(e.ranks()), 3)
+        alone, _ = self.run_trial(1, e, folder="d")
+        self.assert_same_curve(first, alone, 2e-5)
+
+    def test_any_rank_killed_at_any_time_costs_nothing_but_steps(self):
+        whole, _ = self.run_trial(3, budget=5, folder="whole")
+        for victim in range(3):
+            with self.subTest(victim=victim):
+                e = self.executor(faults=SLOW)
+                e.send(self.start(3, budget=5, folder=f"killed{victim}"))
+                got = e.until("checkpoint")
+                os.kill(e.ranks()[victim], signal.SIGKILL)
+                got += e.until("result", "error")
+                self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+                self.assertEqual([m["step"] for m in got if m["type"] == "report"], [1, 2, 3, 4, 5], "each step once")
+                self.assertEqual([m["metrics"] for m in got if m["type"] == "report"], whole, "bit for bit")
+                self.assertEqual([m["step"] for m in got if m["type"] == "checkpoint"], [1, 2, 3, 4, 5])
+                self.assertEqual(len(e.ranks()), 3)
+
+    def test_checkpoints_that_the_worker_took_away_are_still_gone_on_from(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=4))
+        got = e.until("checkpoint")
+        shutil.rmtree(got[-1]["path"])
+        os.kill(e.ranks()[0], signal.SIGKILL)
+        got += e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+        self.assertRegex(self.said(), "ranks-restart.*step=[1-9]")
+        self.assertEqual(e.read()["type"], "ready")
+        self.assertEqual([f for f in os.listdir(os.path.join(self.dir, "a")) if f.startswith(".")], [], "nothing left behind")
+
+    def kill_all_that_come(self, e, sizes):
+        """Kills a rank of each set of ranks as soon as it is there, before it gets anywhere."""
+        seen = set()
+        for n in sizes:
+            ranks = harness.wait_until(lambda: (lambda r: r if len(r) == n and not seen & set(r) else None)(e.ranks()), DEADLINE,
+                                       f"{n} new ranks, now {e.ranks()}; {self.said()}")
+            seen |= set(ranks)
+            os.kill(ranks[-1], signal.SIGKILL)
+
+    def test_the_second_death_without_progress_takes_a_rank_less(self):
+        whole, _ = self.run_trial(3, budget=1, folder="whole")
+        e = self.executor(faults="trainer.batch=sleep20*")
+        e.send(self.start(3, budget=1, every=0, min_ranks=2))
+        self.kill_all_that_come(e, (3, 3))
+        got = e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+        self.assertEqual(len(e.ranks()), 2)
+        self.assert_same_curve([m["metrics"] for m in got if m["type"] == "report"], whole, 2e-5)
+
+    def test_the_third_death_without_progress_fails_the_trial_and_asks_for_another_try(self):
+        e = self.executor(faults="trainer.batch=sleep20*")
+        e.send(self.start(3, budget=50, every=0, min_ranks=3))
+        self.kill_all_that_come(e, (3, 3, 3))
+        got = e.until("result", "error")
+        self.assertEqual((got[-1]["type"], got[-1]["retry"], got[-1]["cause"]), ("error", True, "program"))
+        self.assertIn("rank 2 was killed by signal 9 (Killed); 3 times", got[-1]["reason"])
+        self.assertEqual(e.read()["type"], "ready")
+        self.run_trial(2, e, budget=1, folder="next")
+
+    def test_a_rank_that_hangs_is_found_at_the_deadline(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=3, timeout=3))
+        e.until("report")
+        hung = e.ranks()[1]
+        os.kill(hung, signal.SIGSTOP)
+        got = e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+        self.assertIn("rank 1 did not answer within 3 s", self.said())
+        self.assertFalse(alive(hung))
+
+    def test_stop_and_pause_reach_all_ranks_at_the_same_batch(self):
+        e = self.executor(faults=SLOW)
+        for order, status in (("stop", "stopped"), ("pause", "paused"), ("stop", "stopped")):
+            e.send(self.start(3, budget=500, folder=order))
+            e.until("report")
+            before = e.ranks()
+            e.send({"type": order, "trial": 1})
+            got = e.until("result", "error")
+            self.assertEqual(got[-1].get("status"), status, (got[-1], self.said()))
+            if order == "pause":
+                self.assertEqual([m["type"] for m in got[-3:]], ["report", "checkpoint", "result"])
+            self.assertEqual(e.read()["type"], "ready")
+            self.assertEqual(e.ranks(), before, "the ranks agree and go on")
+
+    def test_a_pause_survives_the_death_of_a_rank(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=500))
+        e.until("report")
+        os.kill(e.ranks()[1], signal.SIGSTOP)  # so that the order cannot have been obeyed before
+        e.send({"type": "pause", "trial": 1})
+        os.kill(e.ranks()[1], signal.SIGKILL)
+        got = e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "paused", (got[-1], self.said()))
+
+    def test_a_configuration_that_is_wrong_is_said_once_and_the_ranks_live_on(self):
+        e = self.executor()
+        self.run_trial(2, e)
+        before = e.ranks()
+        e.send(self.start(2, spec=self.spec(optimizer="none")))
+        got = e.until("result", "error")
+        self.assertEqual((got[-1]["type"], got[-1]["cause"]), ("error", "configuration"))
+        self.assertEqual(e.read()["type"], "ready")
+        self.run_trial(2, e, folder="b")
+        self.assertEqual(e.ranks(), before)
+
+    def test_a_checkpoint_that_cannot_be_written_fails_the_trial_with_its_reason(self):
+        e = self.executor(faults="trainer.checkpoint=fail")
+        e.send(self.start(2))
+        got = e.until("result", "error")
+        self.assertEqual(got[-1]["type"], "error")
+        self.assertIn("cannot write the checkpoint", got[-1]["reason"])
+        self.assertEqual(e.read()["type"], "ready")
+
+    def test_the_ranks_end_with_the_trainer_however_it_ends(self):
+        for end in ("exit", "close", "kill"):
+            with self.subTest(end=end):
+                e = self.executor(faults=SLOW)
+                e.send(self.start(3, budget=500, folder=end))
+                e.until("report")
+                left = e.ranks()
+                if end == "exit":
+                    e.send({"type": "exit"})
+                    self.assertEqual(e.proc.wait(DEADLINE), 0)
+                elif end == "kill":
+                    e.proc.kill()
+                e.sock.close()
+                harness.wait_until(lambda: not any(alive(p) for p in left), DEADLINE, "the ranks' end")
+
+    def test_a_transport_that_is_not_there_is_a_configuration_error(self):
+        os.environ["MAGPIE_MPIRUN"] = "no-such-mpirun"
+        self.addCleanup(os.environ.pop, "MAGPIE_MPIRUN")
+        e = self.executor()
+        e.send(self.start(2, transport="mpi"))
+        got = e.until("result", "error")
+        self.assertEqual((got[-1]["type"], got[-1]["cause"]), ("error", "configuration"))
+        self.assertRegex(got[-1]["reason"], "mpi.*needs")
+        self.assertEqual(e.read()["type"], "ready")
+
+
+class ByHand(Base):
+    def test_a_trial_by_hand_over_ranks(self):
+        path = os.path.join(self.dir, "trial.json")
+        with open(path, "w") as f:
+            json.dump({"trial": self.spec(), "distribution": {"ranks": 2}}, f)
+        args = [TRAINER, "--train", path, "--epochs", "2", "--seed", "42"]
+        two = subprocess.run(args, capture_output=True, text=True, timeout=DEADLINE)
+        one = subprocess.run(args + ["--ranks", "1"], capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual((one.returncode, two.returncode), (0, 0), two.stderr)
+        a, b = ([json.loads(x) for x in p.stdout.splitlines()] for p in (one, two))
+        self.assertEqual([list(x) for x in a], [list(x) for x in b])
+        self.assert_same_curve([x["metrics"] for x in b], [x["metrics"] for x in a], 2e-5)
+
+    def test_a_wrong_distribution_is_refused_with_its_place(self):
+        path = os.path.join(self.dir, "trial.json")
+        with open(path, "w") as f:
+            json.dump({"trial": self.spec(), "distribution": {"ranks": 0, "transpor": "shm"}}, f)
+        p = subprocess.run([TRAINER, "--train", path], capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(p.returncode, 1)
+        self.assertRegex(p.stderr, r"/distribution/ranks")
+        self.assertRegex(p.stderr, r'did you mean "transport"')
+
+
+if __name__ == "__main__":
+    harness.main()
