@@ -17,6 +17,12 @@ struct candidate {
     size_t at;
 };
 
+/* Stages that were run, and the shape of an example that they made. */
+struct prepared {
+    char *key;
+    struct shape shape;
+};
+
 struct check {
     const json_t *trial;
     const json_t *space; /* "searchspace", or NULL */
@@ -26,6 +32,8 @@ struct check {
     size_t n;
     char *source_key; /* of `dataset` */
     struct dataset *dataset;
+    struct prepared *shapes; /* of `dataset` */
+    size_t n_shapes;
     struct mjson_issues *issues;
     struct check_summary *summary;
 };
@@ -150,11 +158,33 @@ static enum mag_status split_by(const struct check *c, const struct dataset_sour
     return st;
 }
 
-static bool use_dataset(struct check *c, struct recipe *r)
+/* Splits the data and makes them ready by the recipe's stages. */
+static bool prepare(struct check *c, const struct recipe *r)
 {
-    struct dataset_source *s = &r->source;
-    const char *column = json_string_value(json_object_get(c->validation, "fold_column"));
-    s->fold_column = column != NULL ? xstrdup(column) : NULL;
+    const struct dataset_source *s = &r->source;
+    struct mag_err err = {0};
+    enum mag_status st = c->validation != NULL
+                             ? split_by(c, s, &err)
+                             : dataset_split(c->dataset, s, 0, r->training.validation, &err);
+    if (st != MAG_OK) {
+        bool stages = c->dataset->n_train > 0 && s->stages != NULL;
+        mjson_issue_at(c->issues, c->pointer, stages ? "preprocessing" : "dataset", "%s", err.text);
+    }
+    return st == MAG_OK;
+}
+
+static void forget_shapes(struct check *c)
+{
+    for (size_t i = 0; i < c->n_shapes; i++) {
+        free(c->shapes[i].key);
+    }
+    free(c->shapes);
+    c->shapes = NULL;
+    c->n_shapes = 0;
+}
+
+static bool open_dataset(struct check *c, struct dataset_source *s)
+{
     char *key = dataset_source_key(s);
     if (c->source_key != NULL && strcmp(key, c->source_key) == 0) {
         free(key);
@@ -164,19 +194,39 @@ static bool use_dataset(struct check *c, struct recipe *r)
     c->source_key = key;
     dataset_destroy(c->dataset);
     c->dataset = NULL;
+    forget_shapes(c);
     struct mag_err err = {0};
-    enum mag_status st = dataset_probe(s, &c->dataset, &err);
-    if (st == MAG_OK && c->validation != NULL) {
-        st = split_by(c, s, &err);
-    } else if (st == MAG_OK) {
-        st = dataset_split(c->dataset, s, 0, r->training.validation, &err);
-    }
-    if (st != MAG_OK) {
+    if (dataset_probe(s, &c->dataset, &err) != MAG_OK) {
         mjson_issue_at(c->issues, c->pointer, "dataset", "%s", err.text);
-        dataset_destroy(c->dataset);
-        c->dataset = NULL;
+        return false;
     }
-    return st == MAG_OK;
+    return true;
+}
+
+/* Opens and prepares the recipe's data; stages that were tried before are not run again. */
+static bool use_dataset(struct check *c, struct recipe *r)
+{
+    struct dataset_source *s = &r->source;
+    const char *column = json_string_value(json_object_get(c->validation, "fold_column"));
+    s->fold_column = column != NULL ? xstrdup(column) : NULL;
+    if (!open_dataset(c, s)) {
+        return false;
+    }
+    char *key = dataset_stages_key(s);
+    for (size_t i = 0; i < c->n_shapes; i++) {
+        if (strcmp(c->shapes[i].key, key) == 0) {
+            c->dataset->shape = c->shapes[i].shape;
+            free(key);
+            return true;
+        }
+    }
+    if (!prepare(c, r)) {
+        free(key);
+        return false;
+    }
+    c->shapes = xreallocarray(c->shapes, c->n_shapes + 1, sizeof(*c->shapes));
+    c->shapes[c->n_shapes++] = (struct prepared){.key = key, .shape = c->dataset->shape};
+    return true;
 }
 
 static bool try_point(struct check *c, const json_t *params, struct recipe *keep)
@@ -373,6 +423,7 @@ bool check_document(const json_t *doc, struct mjson_issues *is, struct check_sum
     }
     free(c.params);
     free(c.source_key);
+    forget_shapes(&c);
     dataset_destroy(c.dataset);
     return is->total == before;
 }

@@ -8,17 +8,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-int classes_add(struct classes *c, const char *text)
+int classes_add(struct classes *c, const char *text, int max)
 {
     uintptr_t k = (uintptr_t)strmap_get(&c->map, text);
     if (k == 0) {
-        if (c->n == DATASET_CLASSES_MAX) {
+        if (c->n == max) {
             return -1;
         }
         k = (uintptr_t)++c->n;
         (void)strmap_set(&c->map, text, (void *)k);
     }
     return (int)k - 1;
+}
+
+char **classes_texts(const struct classes *c)
+{
+    char **texts = xcalloc((size_t)c->n + 1, sizeof(char *));
+    size_t cursor = 0;
+    for (int i = 0; i < c->n; i++) {
+        texts[i] = xstrdup(strmap_next(&c->map, &cursor)->key);
+    }
+    return texts;
 }
 
 static int by_name(const void *a, const void *b)

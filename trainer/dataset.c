@@ -4,6 +4,8 @@
 #include "base/alloc.h"
 #include "base/pcg.h"
 #include "trainer/format.h"
+#include "trainer/frame.h"
+#include "trainer/prep.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +45,7 @@ enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **r
     return read_how(s, DATASET_PROBE, ret, err);
 }
 
-static void sparse_destroy(struct sparse_rows *r)
+void dataset_drop_sparse(struct sparse_rows *r)
 {
     if (r != NULL) {
         free(r->start);
@@ -60,20 +62,22 @@ void dataset_destroy(struct dataset *d)
     }
     free(d->bytes);
     free(d->values);
-    free(d->raw);
-    sparse_destroy(d->sparse);
+    dataset_drop_sparse(d->sparse);
     free(d->labels);
     free(d->targets);
-    for (int i = 0; d->columns != NULL && i < shape_size(&d->shape); i++) {
-        free(d->columns[i]);
+    if (d->raw != NULL) {
+        frame_fini(&d->raw->columns);
+        free(d->raw->values);
+        free(d->raw->bytes);
+        dataset_drop_sparse(d->raw->sparse);
+        free(d->raw);
     }
+    json_decref(d->fitted);
+    free(d->prepared);
     for (int i = 0; d->class_names != NULL && i < d->n_classes; i++) {
         free(d->class_names[i]);
     }
-    free(d->columns);
     free(d->class_names);
-    free(d->mean);
-    free(d->factor);
     free(d->order);
     free(d->fold_of);
     free(d);
@@ -115,7 +119,7 @@ enum mag_status dataset_make_dense(struct dataset *d, const char *path, struct m
         dataset_gather(d, &i, 1, values + i * width);
     }
     if (st == MAG_OK) {
-        sparse_destroy(d->sparse);
+        dataset_drop_sparse(d->sparse);
         d->sparse = NULL;
         d->values = values;
     }
@@ -123,37 +127,6 @@ enum mag_status dataset_make_dense(struct dataset *d, const char *path, struct m
 }
 
 /* ---- the split ---- */
-
-void dataset_standardize(struct dataset *d)
-{
-    if (d->raw == NULL) {
-        return;
-    }
-    size_t width = (size_t)shape_size(&d->shape);
-    if (d->mean == NULL) {
-        d->mean = xcalloc(width, sizeof(double));
-        d->factor = xcalloc(width, sizeof(double));
-    }
-    for (size_t c = 0; c < width; c++) {
-        double sum = 0;
-        double squares = 0;
-        for (uint32_t i = 0; i < d->n_train; i++) {
-            sum += (double)d->raw[d->train[i] * width + c];
-        }
-        double mean = sum / d->n_train;
-        for (uint32_t i = 0; i < d->n_train; i++) {
-            double off = (double)d->raw[d->train[i] * width + c] - mean;
-            squares += off * off;
-        }
-        double dev = sqrt(squares / d->n_train);
-        double inv = dev > 1e-12 ? 1 / dev : 0; /* a constant column says nothing */
-        d->mean[c] = mean;
-        d->factor[c] = inv;
-        for (uint32_t i = 0; i < d->n_rows; i++) {
-            d->values[i * width + c] = (float)(((double)d->raw[i * width + c] - mean) * inv);
-        }
-    }
-}
 
 static bool is_split_so(const struct dataset *d, const struct dataset_source *s, uint64_t seed,
                         double validation)
@@ -182,6 +155,8 @@ uint32_t dataset_draw(struct dataset *d, const struct dataset_source *s, uint64_
     uint32_t n_test = d->n_given_test > 0 ? d->n_given_test : (uint32_t)(s->test * d->n_rows);
     uint32_t n_fit = d->n_rows - n_test;
     draw_order(d, seed);
+    free(d->prepared);
+    d->prepared = NULL;
     d->split_seed = seed;
     d->split_test = s->test;
     d->split_limit = s->limit;
@@ -195,7 +170,7 @@ enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s,
                               double validation, struct mag_err *err)
 {
     if (is_split_so(d, s, seed, validation)) {
-        return MAG_OK;
+        return prep_run(d, s, err);
     }
     uint32_t use = dataset_draw(d, s, seed);
     d->split_validation = validation;
@@ -210,6 +185,5 @@ enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s,
                         "of %u",
                         s->path, d->n_rows, validation, d->n_test);
     }
-    dataset_standardize(d);
-    return MAG_OK;
+    return prep_run(d, s, err);
 }

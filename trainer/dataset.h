@@ -27,6 +27,20 @@ struct dataset_format; /* trainer/format.h */
 
 enum layout { LAYOUT_NONE = 0, LAYOUT_NCHW = 1, LAYOUT_NHWC = 2 };
 
+/* What a column of a table holds. */
+enum column_type {
+    TYPE_AUTO = 0, /* the file tells */
+    TYPE_NUMBER = 1,
+    TYPE_CATEGORY = 2,
+    TYPE_BOOLEAN = 3,
+    TYPE_TEXT = 4,
+    TYPE_IGNORE = 5,
+};
+struct typed_column {
+    char *name;
+    enum column_type type;
+};
+
 /* Where a data set lies and how it is read; from "idx:FOLDER" or "csv:PATH?label=COLUMN&…" or the
  * same as an object. Owned strings; dataset_source_fini frees. */
 struct dataset_source {
@@ -36,6 +50,11 @@ struct dataset_source {
     char *input; /* npz, safetensors: the array of examples */
     char *test_input, *test_label; /* the same of the test part, where the files have one */
     enum layout layout;            /* of four dimensions */
+    struct typed_column *types;    /* csv: n_types columns whose type is given */
+    int n_types;
+    char **missing; /* csv: n_missing texts that stand for no value; 0 = the usual ones */
+    int n_missing;
+    json_t *stages;                /* "preprocessing", every default filled in; NULL = as columns need */
     int64_t features;              /* libsvm: values of an example, 0 = as many as are seen */
     bool zero_based;               /* libsvm: the first index is 0 */
     char **ignore; /* csv: n_ignore columns left out */
@@ -47,6 +66,7 @@ struct dataset_source {
     bool regression; /* csv: the label is a number to predict, not a class */
     bool
         standardize; /* csv: features to mean 0, deviation 1 (of the training part); default true */
+    bool standardize_given;
     char separator;  /* csv: ',' */
     double test;     /* part kept for the test where no test files lie beside: 0.2 */
     int64_t limit;   /* use so many examples for training and validation; 0 = all */
@@ -78,11 +98,11 @@ struct dataset {
     uint8_t *bytes; /* a value is byte * scale */
     float *values;
     struct sparse_rows *sparse;
-    float *raw; /* as read, where `values` is standardised; NULL otherwise */
     float scale;
-    char **columns;        /* csv: names of the features; NULL where they have none */
-    char **class_names;    /* csv: texts of the classes; NULL where they have none */
-    double *mean, *factor; /* of each feature, where `values` is (raw - mean) * factor; or NULL */
+    char **class_names; /* texts of the classes; NULL where they have none */
+    struct raw *raw;    /* as read, where examples are made of it (trainer/frame.h); or NULL */
+    json_t *fitted;     /* the stages that made them, with what they learnt; or NULL */
+    char *prepared;     /* by which stages that was, for this split; NULL = not yet */
     int32_t *labels;       /* classes; NULL: the file has no label */
     float *targets;        /* regression */
     int32_t *fold_of;      /* csv with a fold column: each row's, else NULL */
@@ -106,6 +126,8 @@ bool dataset_examples_parse(const char *text, const char *pointer, struct mjson_
                             struct dataset_source *ret);
 /* Everything of a source that changes what is read, malloc'ed. */
 char *dataset_source_key(const struct dataset_source *s);
+/* And what changes how it is made ready. */
+char *dataset_stages_key(const struct dataset_source *s);
 void dataset_source_fini(struct dataset_source *s);
 
 /* Reads examples for a model: CSV with s->only; of formats that know a test part that one, or all
@@ -128,7 +150,7 @@ enum mag_status dataset_make_dense(struct dataset *d, const char *path,
                                    struct mag_err *err) MAG_MUSTCHECK;
 
 /* (Re)computes the parts; `validation` of the training rows go to validation. INVALID when a part
- * that was asked for would be empty. Standardises where the source asks for it. */
+ * that was asked for would be empty. Then runs the source's stages, fitted on the training part. */
 enum mag_status dataset_split(struct dataset *d, const struct dataset_source *s, uint64_t seed,
                               double validation, struct mag_err *err) MAG_MUSTCHECK;
 
@@ -144,7 +166,7 @@ enum mag_status dataset_split_part(struct dataset *d, const struct dataset_sourc
 /* Puts the rows into the order that the seed gives, the test part last, and notes what it was made
  * from. Returns how many rows are for training and validation. */
 uint32_t dataset_draw(struct dataset *d, const struct dataset_source *s, uint64_t seed);
-/* Scales by the training part, where the source asks for it. */
-void dataset_standardize(struct dataset *d);
+/* Frees rows and their arrays; NULL allowed. */
+void dataset_drop_sparse(struct sparse_rows *rows);
 
 #endif

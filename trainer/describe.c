@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "trainer/format.h"
+#include "trainer/frame.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -57,31 +58,77 @@ static json_t *texts_json(char *const *texts, int n)
     return list;
 }
 
-static json_t *numbers_json(const double *v, int n)
+/* Where the stages are one standardisation of all numbers, value by value: what it takes off and
+ * what it multiplies with. Others can apply that without knowing our stages. */
+static json_t *plain_scale(const struct dataset *d, const char *key)
 {
+    const json_t *stage = json_array_get(d->fitted, 0);
+    const json_t *states = json_object_get(stage, "state");
+    const char *type = json_string_value(json_object_get(stage, "type"));
+    const char *per = json_string_value(json_object_get(stage, "per"));
+    const struct frame *f = &d->raw->columns;
+    if (json_array_size(d->fitted) != 1 || strcmp(type, "standardize") != 0 || d->raw->bytes != NULL ||
+        d->sparse != NULL || strcmp(per, "value") != 0 ||
+        json_object_size(states) != (size_t)(f->n > 0 ? f->n : 1)) {
+        return NULL;
+    }
+    if (f->n == 0) {
+        return json_incref(json_object_get(json_object_get(states, "values"), key));
+    }
     json_t *list = json_array();
-    for (int i = 0; i < n; i++) {
-        (void)json_array_append_new(list, json_real(v[i]));
+    for (int i = 0; i < f->n; i++) {
+        const json_t *of = json_object_get(json_object_get(states, f->columns[i].name), key);
+        (void)json_array_append(list, json_array_get(of, 0));
     }
     return list;
 }
 
-static json_t *data_json(const struct dataset_source *s, const struct dataset *d)
+static void add_columns(json_t *o, const struct dataset_source *s, const struct frame *f)
 {
-    int width = (int)shape_size(&d->shape);
-    json_t *o = json_pack("{s:s, s:i}", "format", s->format->name, "n_classes", d->n_classes);
-    if (s->format->columns) {
+    json_t *names = json_array();
+    json_t *types = json_array();
+    bool plain = true;
+    for (int i = 0; i < f->n; i++) {
+        const struct column *c = &f->columns[i];
+        json_t *name = json_string(c->name);
+        (void)json_array_append_new(names,
+                                    name != NULL ? name : json_sprintf("column %d", i + 1));
+        (void)json_array_append_new(
+            types, json_string(c->boolean ? "boolean" : column_kind_names[c->kind]));
+        plain = plain && c->kind == COLUMN_NUMBER && !c->boolean;
+    }
+    if (s->separator != '\0') {
         char separator[2] = {s->separator, '\0'};
         (void)json_object_set_new(o, "separator", json_string(separator));
+    }
+    if (s->label != NULL) {
         (void)json_object_set_new(o, "label", json_string(s->label));
-        (void)json_object_set_new(o, "columns", texts_json(d->columns, width));
+    }
+    if (s->n_missing > 0) {
+        (void)json_object_set_new(o, "missing", texts_json(s->missing, s->n_missing));
+    }
+    (void)json_object_set_new(o, "columns", names);
+    if (!plain) {
+        (void)json_object_set(o, "types", types);
+    }
+    json_decref(types);
+}
+
+static json_t *data_json(const struct dataset_source *s, const struct dataset *d)
+{
+    json_t *o = json_pack("{s:s, s:i}", "format", s->format->name, "n_classes", d->n_classes);
+    if (d->raw != NULL && d->raw->columns.n > 0) {
+        add_columns(o, s, &d->raw->columns);
     }
     if (d->class_names != NULL) {
         (void)json_object_set_new(o, "classes", texts_json(d->class_names, d->n_classes));
     }
-    if (d->mean != NULL) {
-        (void)json_object_set_new(o, "mean", numbers_json(d->mean, width));
-        (void)json_object_set_new(o, "factor", numbers_json(d->factor, width));
+    json_t *shift = d->fitted != NULL ? plain_scale(d, "shift") : NULL;
+    if (shift != NULL) {
+        (void)json_object_set_new(o, "mean", shift);
+        (void)json_object_set_new(o, "factor", plain_scale(d, "factor"));
+    } else if (json_array_size(d->fitted) > 0) {
+        (void)json_object_set(o, "preprocessing", d->fitted);
     } else if (d->bytes != NULL) {
         (void)json_object_set_new(o, "scale", json_real((double)d->scale));
     }
@@ -142,6 +189,29 @@ static char **read_texts(const json_t *list, int n, int *ret_n)
     return texts;
 }
 
+/* What the columns hold; all numbers where nothing is said. */
+static bool read_types(const json_t *list, struct description *d)
+{
+    static const char *const names[] = {"number", "category", "boolean", "text"};
+    if (list != NULL && json_array_size(list) != (size_t)d->n_columns) {
+        return false;
+    }
+    d->source.types = xcalloc((size_t)d->n_columns + 1, sizeof(*d->source.types));
+    for (int i = 0; i < d->n_columns; i++) {
+        const char *text = json_string_value(json_array_get(list, (size_t)i));
+        int k = 0;
+        while (text != NULL && k < 4 && strcmp(names[k], text) != 0) {
+            k++;
+        }
+        if (k == 4) {
+            return false;
+        }
+        d->source.types[d->source.n_types++] = (struct typed_column){
+            .name = xstrdup(d->columns[i]), .type = (enum column_type)(k + 1)};
+    }
+    return true;
+}
+
 static double *read_numbers(const json_t *list, int64_t n)
 {
     if (!json_is_array(list) || (int64_t)json_array_size(list) != n) {
@@ -174,11 +244,44 @@ static bool read_data(const json_t *o, struct description *d)
     int n = 0;
     d->columns = read_texts(json_object_get(o, "columns"), -1, &d->n_columns);
     d->classes = read_texts(json_object_get(o, "classes"), d->n_classes, &n);
+    d->source.missing = read_texts(json_object_get(o, "missing"), -1, &d->source.n_missing);
     d->source.only = d->columns;
     d->source.n_only = d->n_columns;
+    d->fitted = json_incref(json_object_get(o, "preprocessing"));
     json_t *scale = json_object_get(o, "scale");
     d->scale = json_is_number(scale) ? json_number_value(scale) : 1;
-    return !known->columns || d->columns != NULL;
+    return read_types(json_object_get(o, "types"), d) && (!known->columns || d->columns != NULL);
+}
+
+/* "mean" and "factor" as the stage that they stand for. */
+static json_t *scale_stage(const struct description *d)
+{
+    json_t *states = json_object();
+    for (int i = 0; i < d->n_columns; i++) {
+        (void)json_object_set_new(states, d->columns[i],
+                                  json_pack("{s:[f], s:[f]}", "shift", d->mean[i], "factor",
+                                            d->factor[i]));
+    }
+    if (d->n_columns == 0) {
+        int64_t width = shape_size(&d->model.input);
+        json_t *shift = json_array();
+        json_t *factor = json_array();
+        for (int64_t i = 0; i < width; i++) {
+            (void)json_array_append_new(shift, json_real(d->mean[i]));
+            (void)json_array_append_new(factor, json_real(d->factor[i]));
+        }
+        (void)json_object_set_new(states, "values",
+                                  json_pack("{s:o, s:o}", "shift", shift, "factor", factor));
+    }
+    return json_pack("[{s:s, s:s, s:o}]", "type", "standardize", "per", "value", "state", states);
+}
+
+/* Sizes of what was read agree with each other. */
+static bool fits(const struct description *d)
+{
+    int64_t width = shape_size(&d->model.input);
+    return (d->mean == NULL) == (d->factor == NULL) &&
+           (d->columns == NULL || d->fitted != NULL || d->n_columns == width);
 }
 
 enum mag_status description_read(const json_t *object, const char *what, struct description *ret,
@@ -206,8 +309,10 @@ enum mag_status description_read(const json_t *object, const char *what, struct 
         int64_t width = shape_size(&d.model.input);
         d.mean = read_numbers(json_object_get(data, "mean"), width);
         d.factor = read_numbers(json_object_get(data, "factor"), width);
-        if ((d.mean == NULL) != (d.factor == NULL) || (d.columns != NULL && d.n_columns != width)) {
+        if (!fits(&d)) {
             st = mag_fail(err, MAG_INVALID, "%s: its description does not fit its input", what);
+        } else if (d.mean != NULL && d.fitted == NULL) {
+            d.fitted = scale_stage(&d);
         }
     }
     if (st != MAG_OK) {
@@ -230,7 +335,8 @@ void description_fini(struct description *d)
 {
     free_texts(d->columns, d->n_columns);
     free_texts(d->classes, d->n_classes);
-    free(d->source.label);
+    dataset_source_fini(&d->source);
+    json_decref(d->fitted);
     free(d->mean);
     free(d->factor);
     *d = (struct description){0};

@@ -9,7 +9,9 @@
  *    "data": {"format": "csv", "label": "species", "columns": ["a", …], "mean": […], "factor": […],
  *             "classes": ["setosa", …], "separator": ","}}
  *
- * An input is (raw - mean) * factor where these are given, else raw * scale.
+ * An input is (raw - mean) * factor where these are given, else raw * scale. Where other stages
+ * make the inputs, "preprocessing" lists them, fitted (trainer/prep.h), and "types" says what the
+ * columns hold.
  */
 #ifndef MAG_TRAINER_DESCRIBE_H
 #define MAG_TRAINER_DESCRIBE_H
@@ -22,7 +24,8 @@
 struct description {
     struct model model; /* shapes worked out */
     enum loss_kind loss;
-    struct dataset_source source; /* format, label, separator, only, n_only; owned but for `path` */
+    struct dataset_source source; /* format, label, separator, types, missing, only, n_only; owned */
+    json_t *fitted;               /* stages that make the inputs, or NULL */
     char **columns;               /* csv: one a feature; source.only */
     int n_columns;
     char **classes;        /* texts of the classes, NULL = their numbers */

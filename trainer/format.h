@@ -50,8 +50,10 @@ struct classes {
     struct strmap map; /* text -> number + 1, in order of appearance */
     int n;
 };
-/* The number of `text`, -1 when there are DATASET_CLASSES_MAX others already. */
-int classes_add(struct classes *c, const char *text);
+/* The number of `text`, -1 when there are `max` others already. */
+int classes_add(struct classes *c, const char *text, int max);
+/* The texts by number, malloc'ed each. */
+char **classes_texts(const struct classes *c);
 /* Renumbers in sorted order (as numbers where they are), so that the order of rows does not matter:
  * labels, names and number of classes of `d` are set. */
 void classes_finish(struct classes *c, struct dataset *d);

@@ -59,7 +59,7 @@ static enum mag_status read_label(struct svm *v, char *text, struct dataset *d, 
         d->targets[d->n_rows] = (float)number;
         return MAG_OK;
     }
-    int k = classes_add(&v->classes, *text == '+' ? text + 1 : text);
+    int k = classes_add(&v->classes, *text == '+' ? text + 1 : text, DATASET_CLASSES_MAX);
     if (k < 0) {
         return mag_fail(err, MAG_LIMIT,
                         "%s:%d: over %d classes; is the label a number (task=regression)?",

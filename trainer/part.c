@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/pcg.h"
 #include "trainer/dataset.h"
+#include "trainer/prep.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -169,7 +170,7 @@ enum mag_status dataset_split_part(struct dataset *d, const struct dataset_sourc
                                    const struct dataset_part *p, struct mag_err *err)
 {
     if (is_split_so(d, s, seed, p)) {
-        return MAG_OK;
+        return prep_run(d, s, err);
     }
     uint32_t use = dataset_draw(d, s, seed);
     uint8_t *held = xcalloc((size_t)use + 1, sizeof(*held));
@@ -194,6 +195,5 @@ enum mag_status dataset_split_part(struct dataset *d, const struct dataset_sourc
     d->split_part.column = p->column != NULL ? "" : NULL; /* theirs ends with the message */
     d->train = d->order;
     d->val = d->order + d->n_train;
-    dataset_standardize(d);
-    return MAG_OK;
+    return prep_run(d, s, err);
 }

@@ -5,6 +5,7 @@
 #include "trainer/format.h"
 #include "trainer/onnx.h"
 #include "trainer/outfile.h"
+#include "trainer/prep.h"
 #include "trainer/safetensors.h"
 #include "trainer/saved.h"
 
@@ -37,23 +38,6 @@ static int fail(const struct mag_err *err)
 
 /* ---- the data ---- */
 
-/* Columns as the model saw them in training. */
-static void standardize(const struct description *m, struct dataset *d)
-{
-    size_t width = (size_t)shape_size(&d->shape);
-    if (m->mean == NULL) {
-        d->values = d->raw;
-        d->raw = NULL;
-        return;
-    }
-    for (uint32_t i = 0; i < d->n_rows; i++) {
-        for (size_t c = 0; c < width; c++) {
-            float raw = d->raw[i * width + c];
-            d->values[i * width + c] = (float)(((double)raw - m->mean[c]) * m->factor[c]);
-        }
-    }
-}
-
 /* DATA may be a whole source ("npz:FILE?input=x"); else the suffix tells the format, and what has
  * none is of the model's. */
 static enum mag_status read_source(const struct job *j, struct dataset_source *ret,
@@ -79,6 +63,26 @@ static enum mag_status read_source(const struct job *j, struct dataset_source *r
     return MAG_OK;
 }
 
+/* Columns hold what they held when the model was trained, unless the source says otherwise. */
+static void fit_types(struct dataset_source *s, const struct dataset_source *model)
+{
+    if (s->n_types == 0) {
+        free(s->types);
+        s->types = xcalloc((size_t)model->n_types + 1, sizeof(*s->types));
+        for (int i = 0; i < model->n_types; i++) {
+            s->types[s->n_types++] = (struct typed_column){.name = xstrdup(model->types[i].name),
+                                                           .type = model->types[i].type};
+        }
+    }
+    if (s->n_missing == 0) {
+        free(s->missing);
+        s->missing = xcalloc((size_t)model->n_missing + 1, sizeof(char *));
+        for (int i = 0; i < model->n_missing; i++) {
+            s->missing[s->n_missing++] = xstrdup(model->missing[i]);
+        }
+    }
+}
+
 /* What the model says of the examples that it takes. */
 static enum mag_status fit_source(const struct job *j, struct dataset_source *s, struct mag_err *err)
 {
@@ -92,10 +96,10 @@ static enum mag_status fit_source(const struct job *j, struct dataset_source *s,
         s->label = xstrdup(m->source.label);
     }
     s->separator = s->separator == '\0' ? m->source.separator : s->separator;
+    fit_types(s, &m->source);
     s->only = m->source.only;
     s->n_only = m->source.n_only;
     s->regression = m->source.regression;
-    s->standardize = m->mean != NULL;
     s->features = shape_size(&m->model.input);
     return MAG_OK;
 }
@@ -111,8 +115,8 @@ static enum mag_status open_data(struct job *j, struct mag_err *err)
     if (st == MAG_OK) {
         st = dataset_open_examples(&source, &j->d, err);
     }
-    if (st == MAG_OK && j->d->raw != NULL) {
-        standardize(m, j->d);
+    if (st == MAG_OK && (m->fitted != NULL || j->d->raw != NULL)) {
+        st = prep_apply(j->d, m->fitted, source.path, err);
     }
     if (st == MAG_OK && shape_size(&j->d->shape) != shape_size(&m->model.input)) {
         char want[48];

@@ -2,6 +2,7 @@
 #include "trainer/recipe.h"
 
 #include "trainer/ablate.h"
+#include "trainer/prep.h"
 #include "trainer/recipe_training.h"
 #include "trainer/value.h"
 
@@ -228,7 +229,8 @@ static void parse_dataset(struct reader *r, const json_t *trial, const char *poi
 bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
                   struct mjson_issues *is, struct recipe *ret)
 {
-    static const char *const keys[] = {"program", "dataset", "model", "training", "fuse", NULL};
+    static const char *const keys[] = {"program", "dataset",  "preprocessing", "model",
+                                       "training", "fuse",    NULL};
     struct reader r = {.ctx = ctx, .issues = is};
     int before = is->total;
     *ret = (struct recipe){0};
@@ -243,7 +245,10 @@ bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_
                        "\"program\" must be \"builtin\" for the built-in trainer");
     }
     parse_dataset(&r, trial, pointer, ret);
-    char *at = mjson_pointer(pointer, "model");
+    char *at = mjson_pointer(pointer, "preprocessing");
+    prep_parse_into(&r, json_object_get(trial, "preprocessing"), at, &ret->source);
+    free(at);
+    at = mjson_pointer(pointer, "model");
     parse_model(&r, json_object_get(trial, "model"), at, ret);
     free(at);
     at = mjson_pointer(pointer, "training");

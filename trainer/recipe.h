@@ -5,7 +5,7 @@
  * inactive, a key that has a default takes it, a layer inside a nested list is left out with its
  * list, and anything else is an error. Everything wrong is reported at once, with JSON pointers.
  *
- *   {"program": "builtin", "dataset": "idx:FOLDER",
+ *   {"program": "builtin", "dataset": "idx:FOLDER", "preprocessing": [{"type": "standardize"}, …],
  *    "model": {"input": [1, 28, 28],
  *              "layers": [{"type": "dense", "units": 10, "activation": "relu", "repeat": 1}, …]},
  *    "training": {"optimizer": "sgd", "lr": 0.01, "momentum": 0, "batch_size": 64, …}}

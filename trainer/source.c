@@ -26,9 +26,10 @@ struct option {
 
 /* ---- single options ---- */
 
-static void parse_ignore(const struct parse *p, const json_t *v)
+/* A list of texts, or one text with commas between them. */
+static void parse_list(const struct parse *p, const char *key, const json_t *v, char ***ret,
+                       int *ret_n)
 {
-    struct dataset_source *s = p->s;
     json_t *list = json_is_array(v) ? json_incref((json_t *)(uintptr_t)v) : json_array();
     if (json_is_string(v)) {
         const char *at = json_string_value(v);
@@ -40,17 +41,80 @@ static void parse_ignore(const struct parse *p, const json_t *v)
     }
     size_t i = 0;
     json_t *item = NULL;
-    s->ignore = xcalloc(json_array_size(list) + 1, sizeof(char *));
+    char **texts = xcalloc(json_array_size(list) + 1, sizeof(char *));
+    int n = 0;
     json_array_foreach(list, i, item)
     {
         if (json_is_string(item)) {
-            s->ignore[s->n_ignore++] = xstrdup(json_string_value(item));
+            texts[n++] = xstrdup(json_string_value(item));
         } else {
-            mjson_issue_at(p->is, p->pointer, "ignore", "\"ignore\" must list column names");
+            mjson_issue_at(p->is, p->pointer, key, "\"%s\" must be a list of texts", key);
             break;
         }
     }
+    *ret = texts;
+    *ret_n = n;
     json_decref(list);
+}
+
+static void parse_ignore(const struct parse *p, const json_t *v)
+{
+    parse_list(p, "ignore", v, &p->s->ignore, &p->s->n_ignore);
+}
+
+static void parse_missing(const struct parse *p, const json_t *v)
+{
+    parse_list(p, "missing", v, &p->s->missing, &p->s->n_missing);
+}
+
+/* "age:number,city:category" as the object that it abbreviates; new reference. */
+static json_t *columns_of(const char *text)
+{
+    json_t *o = json_object();
+    while (*text != '\0') {
+        size_t n = strcspn(text, ",");
+        char *one = xstrndup(text, n);
+        char *colon = strrchr(one, ':');
+        if (colon != NULL) {
+            *colon = '\0';
+        }
+        (void)json_object_set_new(o, one, json_string(colon != NULL ? colon + 1 : ""));
+        free(one);
+        text += n + (text[n] == ',');
+    }
+    return o;
+}
+
+static void parse_columns(const struct parse *p, const json_t *v)
+{
+    static const char *const names[] = {"number", "category", "boolean", "text", "ignore"};
+    json_t *o = json_is_string(v) ? columns_of(json_string_value(v))
+                                  : json_incref((json_t *)(uintptr_t)v);
+    const char *name = NULL;
+    json_t *item = NULL;
+    if (!json_is_object(o)) {
+        mjson_issue_at(p->is, p->pointer, "columns",
+                       "\"columns\" must say what columns hold, as {\"city\": \"category\"}");
+    }
+    p->s->types = xcalloc(json_object_size(o) + 1, sizeof(*p->s->types));
+    json_object_foreach(o, name, item)
+    {
+        const char *text = json_string_value(item);
+        int k = 0;
+        while (k < 5 && (text == NULL || strcmp(names[k], text) != 0)) {
+            k++;
+        }
+        if (k == 5) {
+            mjson_issue_at(p->is, p->pointer, "columns",
+                           "the column \"%.60s\" is number, category, boolean, text or ignore, not "
+                           "\"%.60s\"",
+                           name, text != NULL ? text : mjson_kind(item));
+            break;
+        }
+        p->s->types[p->s->n_types++] =
+            (struct typed_column){.name = xstrdup(name), .type = (enum column_type)(k + 1)};
+    }
+    json_decref(o);
 }
 
 /* true or false, also as the text that a query gives. */
@@ -69,6 +133,7 @@ static void parse_bool(const struct parse *p, const char *key, const json_t *v, 
 static void parse_standardize(const struct parse *p, const json_t *v)
 {
     parse_bool(p, "standardize", v, &p->s->standardize);
+    p->s->standardize_given = true;
 }
 
 static void parse_zero_based(const struct parse *p, const json_t *v)
@@ -147,6 +212,8 @@ static const struct option options[] = {
     {"test_input", TEXT(test_input), NULL},
     {"test_label", TEXT(test_label), NULL},
     {"ignore", 0, parse_ignore},
+    {"missing", 0, parse_missing},
+    {"columns", 0, parse_columns},
     {"standardize", 0, parse_standardize},
     {"separator", 0, parse_separator},
     {"task", 0, parse_task},
@@ -336,9 +403,22 @@ char *dataset_source_key(const struct dataset_source *s)
     for (int i = 0; i < s->n_ignore; i++) {
         buf_add_json_string(&b, s->ignore[i]);
     }
-    buf_addf(&b, "%d|%d|%d|%d|%lld|%d", s->regression, s->standardize, s->separator, s->layout,
+    for (int i = 0; i < s->n_missing; i++) {
+        buf_add_json_string(&b, s->missing[i]);
+    }
+    for (int i = 0; i < s->n_types; i++) {
+        buf_add_json_string(&b, s->types[i].name);
+        buf_addf(&b, "%d", s->types[i].type);
+    }
+    buf_addf(&b, "%d|%d|%d|%lld|%d", s->regression, s->separator, s->layout,
              (long long)s->features, s->zero_based);
     return buf_take(&b);
+}
+
+char *dataset_stages_key(const struct dataset_source *s)
+{
+    return s->stages != NULL ? mjson_dump(s->stages)
+                             : xstrdup(s->standardize ? "standardize" : "");
 }
 
 void dataset_source_fini(struct dataset_source *s)
@@ -353,5 +433,14 @@ void dataset_source_fini(struct dataset_source *s)
         free(s->ignore[i]);
     }
     free(s->ignore);
+    for (int i = 0; i < s->n_missing; i++) {
+        free(s->missing[i]);
+    }
+    free(s->missing);
+    for (int i = 0; i < s->n_types; i++) {
+        free(s->types[i].name);
+    }
+    free(s->types);
+    json_decref(s->stages);
     *s = (struct dataset_source){0};
 }

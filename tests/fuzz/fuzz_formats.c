@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Data sets of every format but those of fuzz_trainer: the first byte of the input chooses the
- * format by its place in the table below, the rest is the file.
+ * format by its letter in the table below, the rest is the file. After an f the rest is what a
+ * model says of its stages, applied to a small table.
  */
 #include "base/alloc.h"
 #include "trainer/format.h"
+#include "trainer/prep.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +26,7 @@ static const struct {
     {'z', "d.npz", "npz:@/d.npz?input=x&label=x"},
     {'t', "d.safetensors", "safetensors:@/d.safetensors?input=x&label=y&layout=nhwc"},
     {'s', "d.svm", "libsvm:@/d.svm?test=0.3"},
+    {'c', "d.csv", "csv:@/d.csv?label=y&columns=t:text,k:category&missing=?"},
 };
 #define FORMATS (sizeof(formats) / sizeof(formats[0]))
 
@@ -56,17 +59,17 @@ static void write_input(const char *name, const uint8_t *data, size_t n)
     }
 }
 
-/* What was read can be gathered and split. */
+/* What was read can be split, and gathered then. */
 static void use(struct dataset *d, const struct dataset_source *s)
 {
     struct mag_err err = {0};
-    size_t width = (size_t)shape_size(&d->shape);
-    float *row = xcalloc(width, sizeof(float));
-    for (uint32_t i = 0; i < d->n_rows && i < 4; i++) {
-        dataset_gather(d, &i, 1, row);
-    }
-    if (dataset_split(d, s, 1, 0.1, &err) != MAG_OK && err.text[0] == '\0') {
+    enum mag_status st = dataset_split(d, s, 1, 0.1, &err);
+    if (st != MAG_OK && err.text[0] == '\0') {
         abort();
+    }
+    float *row = xcalloc((size_t)shape_size(&d->shape), sizeof(float));
+    for (uint32_t i = 0; st == MAG_OK && i < d->n_rows && i < 4; i++) {
+        dataset_gather(d, &i, 1, row);
     }
     free(row);
 }
@@ -99,6 +102,39 @@ static void try_source(const char *text)
     json_decref(v);
 }
 
+/* A list of fitted stages, as a model file may hold it. */
+static void try_fitted(const uint8_t *data, size_t n)
+{
+    static const char table[] = "a,c,t\n1,u,some words\n,v,\n3,NA,other words\n";
+    static const struct typed_column types[] = {{(char *)(uintptr_t) "a", TYPE_NUMBER},
+                                                {(char *)(uintptr_t) "c", TYPE_CATEGORY},
+                                                {(char *)(uintptr_t) "t", TYPE_TEXT}};
+    static char *const only[] = {(char *)(uintptr_t) "a", (char *)(uintptr_t) "c",
+                                 (char *)(uintptr_t) "t"};
+    char path[128];
+    struct dataset *d = NULL;
+    struct mag_err err = {0};
+    json_t *list = NULL;
+    (void)snprintf(path, sizeof(path), "%s/d.csv", folder);
+    const struct dataset_source s = {.format = &dataset_csv,
+                                     .path = path,
+                                     .separator = ',',
+                                     .only = only,
+                                     .n_only = 3,
+                                     .types = (struct typed_column *)(uintptr_t)types,
+                                     .n_types = 3};
+    if (mjson_parse((const char *)data, n, &list, NULL) != MAG_OK) {
+        return;
+    }
+    write_input("d.csv", (const uint8_t *)table, sizeof(table) - 1);
+    if (dataset_open_examples(&s, &d, &err) != MAG_OK ||
+        (prep_apply(d, list, "d.csv", &err) != MAG_OK && err.text[0] == '\0')) {
+        abort();
+    }
+    dataset_destroy(d);
+    json_decref(list);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (folder[0] == '\0') {
@@ -106,6 +142,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         if (mkdtemp(folder) == NULL || atexit(remove_folder) != 0) {
             abort();
         }
+    }
+    if (n > 0 && data[0] == 'f') {
+        try_fitted(data + 1, n - 1);
     }
     for (size_t i = 0; n > 0 && i < FORMATS; i++) {
         if (data[0] == (uint8_t)formats[i].letter) {

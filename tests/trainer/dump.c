@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Prints what a data set holds, for tests that write it with other libraries: trainer_dump SOURCE.
- * SOURCE is the text or the object of a trial's "dataset". Exit status 2: standard error says why.
+ * Prints what a data set holds, for tests that write it with other libraries: trainer_dump SOURCE
+ * [STAGES]. SOURCE is the text or the object of a trial's "dataset", STAGES its "preprocessing", fitted on
+ * all rows but the test part. Exit status 2: standard error says why.
  */
 #include "base/alloc.h"
 #include "trainer/format.h"
+#include "trainer/prep.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +46,22 @@ static void print_labels(const struct dataset *d)
     }
 }
 
-static int dump(const json_t *value)
+static enum mag_status prepare(struct dataset *d, struct dataset_source *s, const char *stages,
+                               struct mag_err *err)
+{
+    struct mjson_issues is = {0};
+    const struct recipe_context ctx = {0};
+    struct reader r = {.ctx = &ctx, .issues = &is};
+    json_t *list = stages != NULL ? json_loads(stages, 0, NULL) : NULL;
+    prep_parse_into(&r, list, "", s);
+    json_decref(list);
+    enum mag_status st = is.n > 0 ? mag_fail(err, MAG_INVALID, "%s: %s", is.items[0].pointer, is.items[0].text)
+                                  : dataset_split(d, s, 1, 0, err);
+    mjson_issues_fini(&is);
+    return st;
+}
+
+static int dump(const json_t *value, const char *stages)
 {
     struct mjson_issues is = {0};
     struct mag_err err = {0};
@@ -56,6 +73,9 @@ static int dump(const json_t *value)
         return 2;
     }
     enum mag_status st = dataset_open(&s, &d, &err);
+    if (st == MAG_OK && (stages != NULL || d->raw != NULL)) {
+        st = prepare(d, &s, stages, &err);
+    }
     if (st == MAG_OK) {
         char shape[48];
         shape_text(&d->shape, shape);
@@ -73,12 +93,12 @@ static int dump(const json_t *value)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        (void)fprintf(stderr, "usage: trainer_dump SOURCE\n");
+    if (argc < 2 || argc > 3) {
+        (void)fprintf(stderr, "usage: trainer_dump SOURCE [STAGES]\n");
         return 2;
     }
     json_t *value = argv[1][0] == '{' ? json_loads(argv[1], 0, NULL) : json_string(argv[1]);
-    int status = dump(value);
+    int status = dump(value, argv[2]);
     json_decref(value);
     return status;
 }

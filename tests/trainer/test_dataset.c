@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "trainer/format.h"
+#include "trainer/frame.h"
 
 #include <arpa/inet.h>
 #include <criterion/criterion.h>
@@ -525,9 +526,15 @@ Test(dataset, each_broken_csv_file_has_one_clear_message)
         {"y\n1\n", "label=y", "no column beside the label", MAG_INVALID},
         {"x,y\n1,a\n2\n", "label=y", ":3: 1 fields, but the header names 2", MAG_INVALID},
         {"x,y\n1,a\n1,2,3\n", "label=y", ":3: 3 fields", MAG_INVALID},
-        {"x,y\n1,a\n,b\n", "label=y", "column \"x\" holds \"\"", MAG_INVALID},
-        {"x,y\nred,a\n", "label=y", "\"red\", which is no number", MAG_INVALID},
-        {"x,y\nnan,a\n", "label=y", "no number", MAG_INVALID},
+        {"x,y\n1,a\n,b\n1,a\n1,a\n1,a\n", "label=y&test=0",
+         "column \"x\" lacks 1 value, first in example 2; put {\"type\": \"impute\"}", MAG_INVALID},
+        {"x,y\n1,a\n2,b\nred,a\n", "label=y", ":4: column \"x\" holds \"red\", which is no number",
+         MAG_INVALID},
+        {"x,y\nred,a\n", "label=y&columns=x:number", "\"red\", which is no number", MAG_INVALID},
+        {"x,y\nred,a\n", "label=y&columns=x:boolean", "neither true nor false", MAG_INVALID},
+        {"x,y\n1,a\n", "label=y&columns=z:number", "no column \"z\"", MAG_INVALID},
+        {"x,x,y\n1,2,a\n", "label=y", "\"x\" stands in its header twice", MAG_INVALID},
+        {"x\xff,y\n1,a\n", "label=y", "column 1 is no UTF-8", MAG_INVALID},
         {"x,y\n1e99,a\n", "label=y", "no number", MAG_INVALID},
         {"x,y\n1,a\n", "label=y&task=regression", "no number", MAG_INVALID},
         {"x,y\n1,\"a\n", "label=y", "quote", MAG_INVALID},
@@ -576,11 +583,13 @@ Test(dataset, each_broken_source_has_a_message)
         {"\"csv:/x?label=y&task=ranking\"", "not \"ranking\""},
         {"\"csv:/x?label=y&separator=ab\"", "separator"},
         {"\"csv:/x?label=y&limit=0\"", "limit"},
+        {"\"csv:/x?label=y&columns=a:float\"", "the column \"a\" is number, category"},
+        {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":\"y\",\"columns\":7}", "must say what columns hold"},
         {"\"idx:\"", "\"path\" must be a text"},
         {"{\"format\":\"idx\"}", "needs a \"path\""},
         {"{\"path\":\"/x\"}", "unknown data set format"},
         {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":3}", "must be a text"},
-        {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":\"y\",\"ignore\":[1]}", "column names"},
+        {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":\"y\",\"ignore\":[1]}", "must be a list of texts"},
         {"7", "not a whole number"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -623,7 +632,7 @@ Test(dataset, a_column_says_the_fold_and_is_no_feature)
     struct mag_err err = {0};
     cr_assert_eq(open_folds(text, &d, &s, &err), MAG_OK, "%s", err.text);
     cr_expect_eq(d->shape.c, 1);
-    cr_expect_str_eq(d->columns[0], "a");
+    cr_expect_str_eq(d->raw->columns.columns[0].name, "a");
     struct dataset_part p = {.folds = 3, .column = s.fold_column};
     for (int fold = 1; fold <= 3; fold++) {
         split_fold(d, &s, &p, fold);
