@@ -425,7 +425,7 @@ const struct sampler_ops gp_sampler = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
     .options = gp_options,
-    .version = 2,
+    .version = 3,
     .state_size = sizeof(struct gp_sampler),
     .init = sampler_init,
     .fini = sampler_fini,
@@ -448,7 +448,7 @@ const struct optimizer_ops gp_ops = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
     .options = gp_options,
-    .version = 2,
+    .version = 3,
     .init = gp_init,
     SEARCH_OPS,
 };

@@ -9,7 +9,7 @@
 
 #define CLOSE 4e-4 /* squared distance a parameter: 0.02 of each range */
 #define APART 1e-4 /* the same, of results that a thinned set keeps */
-#define EQUAL 1e-4 /* of the distance to the better quarter of the others, or of the value */
+#define EQUAL 1e-4 /* of the distance to the better quarter of the others */
 #define STATIONS 8 /* parts of a line on which a hill is looked for */
 #define HILL 0.02  /* deviations of the values: a lower one is none */
 #define RISE 0.25  /* of the way from the level to the median: a hill around a basin */
@@ -42,7 +42,7 @@ bool gp_basin_settled(const struct gp_results *r, int i)
         }
     }
     qsort(far, (size_t)n_far, sizeof(*far), by_number);
-    double equal = n_far >= want ? EQUAL * fmin(far[n_far / 4] - r->y[i], fabs(r->y[i])) : 0;
+    double equal = n_far >= want ? EQUAL * (far[n_far / 4] - r->y[i]) : 0;
     free(far);
     for (int k = 0; k < r->n && n_far >= want; k++) {
         n_equal += r->y[k] - r->y[i] <= equal && distance(r, i, k) <= CLOSE * r->domain->n;

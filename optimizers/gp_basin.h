@@ -3,11 +3,13 @@
  * A look elsewhere: where a search may still find what its best basin cannot give.
  *
  * A search has settled in a basin when as many results as a simplex has corners, and one more, lie
- * close to its best and are all but equal to it. A result belongs to a basin when the model sees no
- * hill on the straight line to the basin's best (Ursem, Multinational Evolutionary Algorithms, CEC
- * 1999, with a model in place of evaluations). The best result that belongs to none is the level: a
- * model that takes every value below it for equal to it finds nothing to gain where the search has
- * been, and goes down elsewhere. Where all results belong to the basins the level is their median.
+ * close to its best and are all but equal to it, measured by what separates it from the better of
+ * the others: neither the objective's unit nor its zero counts. A result belongs to a basin when
+ * the model sees no hill on the straight line to the basin's best (Ursem, Multinational
+ * Evolutionary Algorithms, CEC 1999, with a model in place of evaluations). The best result that
+ * belongs to none is the level: a model that takes every value below it for equal to it finds
+ * nothing to gain where the search has been, and goes down elsewhere. Where all results belong to
+ * the basins the level is their median.
  */
 #ifndef MAG_OPTIMIZERS_GP_BASIN_H
 #define MAG_OPTIMIZERS_GP_BASIN_H

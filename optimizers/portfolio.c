@@ -172,7 +172,7 @@ static const struct sampler_ops portfolio_sampler = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
     .options = portfolio_options,
-    .version = 2,
+    .version = 3,
     .state_size = sizeof(struct portfolio),
     .init = portfolio_init,
     .fini = portfolio_fini,
@@ -195,7 +195,7 @@ const struct optimizer_ops portfolio_ops = {
     .paper = PAPER,
     .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
     .options = portfolio_options,
-    .version = 2,
+    .version = 3,
     .init = init,
     SEARCH_OPS,
 };
