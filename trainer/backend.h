@@ -4,7 +4,8 @@
  * form a graph, each fed by earlier ones, and own everything that lies on the device: outputs,
  * gradients, weights and optimizer state, in whatever layout suits the kernels. Arrays cross this
  * interface only in the canonical layout: dense weights [out][in] with `in` in channel, row, column
- * order; convolution weights [filters][channels][kernel][kernel]; activations [n][c][h][w].
+ * order; convolution weights [filters][channels of a group][kernel][kernel]; embeddings
+ * [vocabulary][width]; a layer norm's arrays in the order of its input; activations [n][c][h][w].
  *
  * Lanes: an op may compute K models of one architecture side by side (fused trials), each with
  * weights, optimizer, dropout and data order of its own. Every array then exists once a lane. An op
@@ -79,14 +80,16 @@ struct loss {
 };
 
 /* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay
- * w). Weight decay is decoupled (Loshchilov and Hutter 2019) and for weights only, no biases. SGD
- * v = momentum v + g; s = v, or with Nesterov's look ahead s = g + momentum v Adam     Kingma and
- * Ba 2015, algorithm 1: s = m' / (sqrt(v') + epsilon), both bias-corrected RMSprop  v = beta2 v +
- * (1 - beta2) g g; m = momentum m + g / (sqrt(v) + epsilon); s = m Adagrad  v += g g; s = g /
- * (sqrt(v) + epsilon) LAMB     You et al. 2020: Adam's step and the decay, for weights times |w| /
- * |step| Then, where the op has averages, every array's average becomes average + (1 - keep) (value
- * - average).
- */
+ * w). Weight decay is decoupled (Loshchilov and Hutter 2019) and only of what op_param_decays says.
+ *
+ * - SGD      v = momentum v + g; s = v, or with Nesterov's look ahead s = g + momentum v
+ * - Adam     Kingma and Ba 2015, algorithm 1: s = m' / (sqrt(v') + epsilon), both bias-corrected
+ * - RMSprop  v = beta2 v + (1 - beta2) g g; m = momentum m + g / (sqrt(v) + epsilon); s = m
+ * - Adagrad  v += g g; s = g / (sqrt(v) + epsilon)
+ * - LAMB     You et al. 2020: Adam's step and the decay, where it decays times |w| / |step|
+ *
+ * Then, where the op has averages, every array's average becomes
+ * average + (1 - keep) (value - average). */
 struct update {
     enum optimizer_kind kind;
     float lr, momentum, weight_decay;
@@ -237,6 +240,12 @@ static inline float pass_rate(const struct pass *pass, int lane, const struct op
 {
     const float *rates = pass->lanes[lane].rates;
     return rates != NULL ? rates[op->index] : op->layer.rate;
+}
+/* The row of an embedding that a value means: the nearest whole number inside [0, vocabulary). */
+static inline int backend_index(float v, int vocabulary)
+{
+    int i = v >= 1 ? (v < (float)vocabulary ? (int)(v + 0.5f) : vocabulary - 1) : v >= 0.5f;
+    return i < vocabulary ? i : vocabulary - 1;
 }
 /* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate); those of rows of `width` values from
  * lane->first_row on. */

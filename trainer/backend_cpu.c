@@ -93,9 +93,12 @@ static void cpu_op_destroy(struct op *op)
         }
     }
     free(c->column);
+    free(c->pre);
+    free(c->sums);
     free(c->scratch);
     free(c->mask);
     free(c->where);
+    free(c->place);
     free(c);
 }
 
@@ -114,6 +117,23 @@ void cpu_act_like(struct cpu_op *c, const struct cpu_act *in)
     }
 }
 
+bool cpu_make_columns(struct cpu_op *c)
+{
+    const int block = cpu_in(c, 0)->block;
+    if (block == 1) {
+        return true;
+    }
+    const struct shape *image = cpu_image(c->op.inputs[0]);
+    const int area = image->h * image->w;
+    const int64_t in = shape_size(&c->op.layer.in);
+    c->column = mag_try_alloc((size_t)in, sizeof(*c->column));
+    for (int k = 0; k < (int)in && c->column != NULL; k++) {
+        int channel = k / area;
+        c->column[k] = (uint32_t)((channel / block * area + k % area) * block + channel % block);
+    }
+    return c->column != NULL;
+}
+
 /* Outputs, and gradients where any flow, for every row of a batch and every lane: one lane after
  * the other, unless the kind says otherwise. */
 static bool alloc_act(struct cpu_op *c, bool grads)
@@ -125,7 +145,9 @@ static bool alloc_act(struct cpu_op *c, bool grads)
                               .lane = cpu_out_size(c) * (size_t)c->op.rows,
                               .out = cpu_alloc(cpu_act_size(c)),
                               .grad = grads ? cpu_alloc(cpu_act_size(c)) : NULL};
-    return c->act.out != NULL && (!grads || c->act.grad != NULL);
+    bool pre = grads && !act_by_output(c->op.layer.act) && c->op.layer.kind != LAYER_ACTIVATION;
+    c->pre = pre ? cpu_alloc(cpu_act_size(c)) : NULL;
+    return c->act.out != NULL && (!grads || c->act.grad != NULL) && (!pre || c->pre != NULL);
 }
 
 static bool alloc_params(struct cpu_op *c, const struct op_spec *spec)
@@ -156,22 +178,16 @@ static enum mag_status cpu_input_create(struct backend *b, const struct shape *s
     return MAG_OK;
 }
 
-static const struct cpu_kind *kind_of(enum layer_kind k)
-{
-    switch (k) {
-    case LAYER_DENSE:
-        return &cpu_dense;
-    case LAYER_CONV:
-        return &cpu_conv;
-    case LAYER_MAXPOOL:
-        return &cpu_maxpool;
-    case LAYER_DROPOUT:
-        return &cpu_dropout;
-    case LAYER_FLATTEN:
-    default:
-        return NULL; /* hands its input's activations on as they are */
-    }
-}
+/* NULL: hands its input's activations on as they are. */
+static const struct cpu_kind *const kinds[LAYER_KINDS] = {
+    [LAYER_DENSE] = &cpu_dense,           [LAYER_CONV] = &cpu_conv,
+    [LAYER_MAXPOOL] = &cpu_maxpool,       [LAYER_FLATTEN] = NULL,
+    [LAYER_DROPOUT] = &cpu_dropout,       [LAYER_AVGPOOL] = &cpu_avgpool,
+    [LAYER_GLOBALPOOL] = &cpu_globalpool, [LAYER_BATCHNORM] = &cpu_batchnorm,
+    [LAYER_LAYERNORM] = &cpu_layernorm,   [LAYER_EMBEDDING] = &cpu_embedding,
+    [LAYER_ACTIVATION] = &cpu_activation, [LAYER_ADD] = &cpu_add_kind,
+    [LAYER_CONCAT] = &cpu_concat,         [LAYER_IDENTITY] = NULL,
+};
 
 /* The op that owns the activations that `op` hands on. */
 static struct cpu_op *owner_of(struct op *op)
@@ -201,7 +217,7 @@ static enum mag_status cpu_op_create(struct backend *b, const struct op_spec *sp
 {
     struct cpu_op *c = xcalloc(1, sizeof(*c));
     op_init(&c->op, b, spec);
-    c->kind = kind_of(spec->layer->kind);
+    c->kind = kinds[spec->layer->kind];
     enum mag_status st = MAG_OK;
     if (c->kind == NULL) {
         c->act = *cpu_in(c, 0);
@@ -275,27 +291,27 @@ static void cpu_score(struct op *last, const struct batch *batches, const struct
     last->grad_set = want_grad;
 }
 
-/* Into the gradient of an input that has a part of it already, its next part is added. */
+/* The part `i` of backward: into a gradient that has another part already it is added. */
+static void backward_part(struct cpu_op *c, int i, int n, const struct pass *pass)
+{
+    struct cpu_op *in = owner_of(c->op.inputs[i]);
+    float *dx[MODEL_INPUTS_MAX] = {NULL};
+    if (in->act.grad != NULL) {
+        dx[i] = in->op.grad_set ? c->op.backend->spare : in->act.grad;
+    }
+    c->part = i;
+    c->kind->backward(c, n, pass, dx);
+    if (dx[i] != NULL && in->op.grad_set) {
+        cpu_add(dx[i], in->act.grad, cpu_act_size(in));
+    }
+    in->op.grad_set = in->op.grad_set || dx[i] != NULL;
+}
+
 static void cpu_backward(struct op *op, int n, const struct pass *pass)
 {
     struct cpu_op *c = cpu_of(op);
-    float *dx[MODEL_INPUTS_MAX] = {NULL};
-    if (c->kind == NULL) {
-        return;
-    }
-    for (int i = 0; i < op->layer.n_inputs; i++) {
-        struct cpu_op *in = owner_of(op->inputs[i]);
-        if (in->act.grad != NULL) {
-            dx[i] = in->op.grad_set ? op->backend->spare : in->act.grad;
-        }
-    }
-    c->kind->backward(c, n, pass, dx);
-    for (int i = 0; i < op->layer.n_inputs; i++) {
-        struct cpu_op *in = owner_of(op->inputs[i]);
-        if (dx[i] != NULL && in->op.grad_set) {
-            cpu_add(dx[i], in->act.grad, cpu_act_size(in));
-        }
-        in->op.grad_set = in->op.grad_set || dx[i] != NULL;
+    for (int i = 0; i < op->layer.n_inputs && c->kind != NULL && op->flows; i++) {
+        backward_part(c, i, n, pass);
     }
 }
 
@@ -317,7 +333,7 @@ void cpu_update_lanes(struct cpu_op *c, const struct update *lanes, bool weights
             size_t n = (size_t)op_param_floats(&c->op.layer, (enum op_param)p);
             slots_of(c, lane, (enum op_param)p, slots);
             if (n > 0 && (p == OP_BIAS || (p == OP_WEIGHTS && weights))) {
-                cpu_update(slots, n, u, p == OP_WEIGHTS);
+                cpu_update(slots, n, u, op_param_decays(&c->op.layer, (enum op_param)p));
             }
             if (slots[SLOT_AVERAGE] != NULL) {
                 cpu_average(slots[SLOT_VALUE], slots[SLOT_AVERAGE], n, u->average_keep);
@@ -401,6 +417,12 @@ static int64_t cpu_grad_unpack(struct op *op, int lane, const float *in)
     return at;
 }
 
+/* Are the array's columns, [width] of each row, in the order of a blocked input? */
+static bool is_permuted(const struct cpu_op *c, enum op_param p)
+{
+    return c->column != NULL && (p == OP_WEIGHTS || c->op.layer.kind != LAYER_DENSE);
+}
+
 static void cpu_get(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out)
 {
     struct cpu_op *c = cpu_of(op);
@@ -411,9 +433,7 @@ static void cpu_get(struct op *op, int lane, enum op_param p, enum op_slot slot,
     size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
-        out[i] = c->column != NULL && p == OP_WEIGHTS
-                     ? from[i / width * width + c->column[i % width]]
-                     : from[i];
+        out[i] = is_permuted(c, p) ? from[i / width * width + c->column[i % width]] : from[i];
     }
 }
 
@@ -424,8 +444,7 @@ static void cpu_set(struct op *op, int lane, enum op_param p, enum op_slot slot,
     size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
     for (size_t i = 0; i < n; i++) {
-        to[c->column != NULL && p == OP_WEIGHTS ? i / width * width + c->column[i % width] : i] =
-            in[i];
+        to[is_permuted(c, p) ? i / width * width + c->column[i % width] : i] = in[i];
     }
 }
 

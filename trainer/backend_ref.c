@@ -100,29 +100,22 @@ static enum mag_status ref_input_create(struct backend *b, const struct shape *s
     return MAG_OK;
 }
 
-static const struct ref_kind *kind_of(enum layer_kind k)
-{
-    switch (k) {
-    case LAYER_DENSE:
-        return &ref_dense;
-    case LAYER_CONV:
-        return &ref_conv;
-    case LAYER_MAXPOOL:
-        return &ref_maxpool;
-    case LAYER_DROPOUT:
-        return &ref_dropout;
-    case LAYER_FLATTEN:
-    default:
-        return &ref_flatten;
-    }
-}
+static const struct ref_kind *const kinds[LAYER_KINDS] = {
+    [LAYER_DENSE] = &ref_dense,           [LAYER_CONV] = &ref_conv,
+    [LAYER_MAXPOOL] = &ref_maxpool,       [LAYER_FLATTEN] = &ref_flatten,
+    [LAYER_DROPOUT] = &ref_dropout,       [LAYER_AVGPOOL] = &ref_avgpool,
+    [LAYER_GLOBALPOOL] = &ref_globalpool, [LAYER_BATCHNORM] = &ref_batchnorm,
+    [LAYER_LAYERNORM] = &ref_layernorm,   [LAYER_EMBEDDING] = &ref_embedding,
+    [LAYER_ACTIVATION] = &ref_activation, [LAYER_ADD] = &ref_add,
+    [LAYER_CONCAT] = &ref_concat,         [LAYER_IDENTITY] = &ref_flatten,
+};
 
 static enum mag_status ref_op_create(struct backend *b, const struct op_spec *spec, struct op **ret,
                                      struct mag_err *err)
 {
     struct ref_op *r = xcalloc(1, sizeof(*r));
     op_init(&r->op, b, spec);
-    r->kind = kind_of(spec->layer->kind);
+    r->kind = kinds[spec->layer->kind];
     if (!alloc_values(r) || !alloc_params(r, spec)) {
         ref_op_destroy(&r->op);
         return mag_fail(err, MAG_NOMEM, "no memory for layer %d (%s)", spec->index + 1,
@@ -222,8 +215,10 @@ static void ref_grad_square(struct op *op, double *lanes)
     for (int lane = 0; lane < op->lanes; lane++) {
         lanes[lane] = 0;
         for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
-            const float *g = ref_param(ref_of(op), lane, (enum op_param)p, SLOT_GRAD);
-            for (int64_t i = 0; i < op_param_floats(&op->layer, (enum op_param)p); i++) {
+            int64_t n = op_param_floats(&op->layer, (enum op_param)p);
+            const float *g =
+                n > 0 ? ref_param(ref_of(op), lane, (enum op_param)p, SLOT_GRAD) : NULL;
+            for (int64_t i = 0; i < n; i++) {
                 lanes[lane] += (double)g[i] * (double)g[i];
             }
         }

@@ -35,7 +35,8 @@ struct onednn_conv;
 struct cpu_kind {
     enum mag_status (*init)(struct cpu_op *c, struct mag_err *err); /* NULL = nothing to do */
     void (*forward)(struct cpu_op *c, int n, const struct pass *pass);
-    /* dx[i] takes the gradient of input i, all of it, in the input's layout; NULL = not wanted */
+    /* dx[i] takes the gradient of input i, all of it, in the input's layout; NULL = not wanted. Ops
+     * with several inputs are called once for each (c->part), with dx of that one alone. */
     void (*backward)(struct cpu_op *c, int n, const struct pass *pass, float *const *dx);
     /* NULL = the plain step on weights and bias */
     void (*update)(struct cpu_op *c, const struct update *lanes);
@@ -61,14 +62,17 @@ struct cpu_op {
     struct cpu_act act;
     bool owns_act;                      /* flatten hands its input's on */
     int users;                          /* ops that this one feeds */
+    int part;                           /* in backward: the input whose gradient is asked for */
     float *params[OP_PARAMS][OP_SLOTS]; /* [lanes][op_param_floats] */
-    uint32_t
-        *column; /* dense behind a blocked image: our column of each canonical one; else NULL */
+    /* dense and layer norm behind a blocked image: our column of each canonical one; else NULL */
+    uint32_t *column;
+    float *pre;  /* what went into gelu and silu; NULL where the output tells the slope */
     int pending; /* dense: rows whose weight gradient is left to update; 0 = it lies in SLOT_GRAD */
-    float *scratch; /* dense: packed outputs; conv: columns of one image, and a plain copy of one
-                       image's gradients */
-    float *mask;    /* dropout */
-    uint8_t *where; /* maxpool: place of the largest value in its window */
+    float *scratch;             /* room of the kind's own, made by its init */
+    double *sums;               /* batch norm: two numbers of each channel */
+    float *mask;                /* dropout */
+    uint8_t *where;             /* maxpool: place of the largest value in its window */
+    int32_t *place;             /* globalpool: the same in the image; NULL = the mean is taken */
     struct onednn_conv *onednn; /* conv: NULL = im2col */
 };
 
@@ -103,9 +107,17 @@ static inline size_t cpu_lane(const struct cpu_act *a, int lane)
     return a->lanes == 1 ? 0 : (size_t)lane * a->lane;
 }
 
+/* NULL where the op has no such array. */
 static inline float *cpu_param(const struct cpu_op *c, int lane, enum op_param p, enum op_slot s)
 {
-    return c->params[p][s] + (size_t)lane * (size_t)op_param_floats(&c->op.layer, p);
+    return c->params[p][s] == NULL
+               ? NULL
+               : c->params[p][s] + (size_t)lane * (size_t)op_param_floats(&c->op.layer, p);
+}
+
+static inline float *cpu_pre(const struct cpu_op *c, int lane)
+{
+    return c->pre != NULL ? c->pre + cpu_lane(&c->act, lane) : NULL;
 }
 
 /* Has the lane ended? Where one lane serves all, it has not. */
@@ -114,10 +126,10 @@ static inline bool cpu_idle(const struct cpu_op *c, int lane, const struct pass 
     return c->op.lanes > 1 && pass->lanes[lane].idle;
 }
 
-/* The image that `op` hands on, also where a flatten layer already calls it flat. */
-static inline const struct shape *cpu_image(const struct op *op)
+/* The image whose blocks `op` hands on, also where a flatten layer already calls it flat. */
+static inline const struct shape *cpu_image(struct op *op)
 {
-    while (op->layer.out.flat && op->index >= 0 && op->layer.kind != LAYER_DENSE) {
+    while (op->layer.out.flat && op->index >= 0 && cpu_of(op)->act.block > 1) {
         op = op->inputs[0];
     }
     return &op->layer.out;
@@ -142,15 +154,10 @@ void cpu_fail(struct backend *b, enum mag_status code, const char *what);
 /* C[m][n] = op(A) op(B) + beta C; rows lie lda, ldb, ldc apart. */
 void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
                 int lda, const float *bb, int ldb, float beta, float *c, int ldc);
-/* y = act(y + bias), rows of `width`. */
-void cpu_bias_act(float *y, const float *bias, int rows, int width, enum activation act);
-void cpu_act_forward(float *y, size_t n, enum activation act);
-/* g *= act'(y), from the output. */
-void cpu_act_backward(float *g, const float *y, size_t n, enum activation act);
 /* to[width] = sum of the rows. */
 void cpu_sum_rows(const float *from, int rows, int width, float *to);
-/* The optimizer's step; `weights`: they decay, and LAMB scales their step. */
-void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool weights);
+/* The optimizer's step of an array; `decays` as op_param_decays says. */
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool decays);
 /* Moves the average towards the values: average += (1 - keep) (value - average). */
 void cpu_average(const float *value, float *average, size_t n, float keep);
 /* The sum of squares, in eight partial sums. */
@@ -158,6 +165,8 @@ double cpu_square(const float *v, size_t n);
 void cpu_bytes_to_float(const uint8_t *from, float scale, float *to, size_t n);
 void cpu_multiply(const float *a, const float *b, float *to, size_t n);
 void cpu_add(const float *a, float *to, size_t n); /* to += a */
+/* to = a + b, or with relu the largest of that and 0. */
+void cpu_sum(const float *a, const float *b, float *to, size_t n, bool relu);
 
 /* A dense layer's step with the gradient dY' X of its weights, lane by lane: dy [n][out] and x
  * [n][in] have rows that lie dy_row and x_row apart; lanes of dy lie dy_lane apart, all share x. */
@@ -180,11 +189,37 @@ size_t cpu_fused_room(int rows, int out, int lanes);
 void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);
 void cpu_to_blocked(const float *plain, int c, int area, int block, float *blocked);
 
+/* ---- activations (cpu_act.c) ---- */
+
+/* y = act(y). `pre` gets what went in; NULL where nobody will need it. */
+void cpu_act_forward(float *y, float *pre, size_t n, enum activation act);
+/* g *= act'(z): from the output y, or from z = pre where y does not tell the slope. */
+void cpu_act_backward(float *g, const float *y, const float *pre, size_t n, enum activation act);
+/* y = act(y + bias), rows of `width`; bias NULL: none. */
+void cpu_bias_act(float *y, float *pre, const float *bias, int rows, int width,
+                  enum activation act);
+
+/* ---- layouts of rows ---- */
+
+/* Copies one image from one blocking to another; `room` holds one image. */
+void cpu_reblock(const float *from, int from_block, const struct shape *image, float *to,
+                 int to_block, float *room);
+/* Makes c->column for an input that is a blocked image: our place of each canonical value. */
+bool cpu_make_columns(struct cpu_op *c);
+
 /* ---- ops ---- */
 extern const struct cpu_kind cpu_dense;
 extern const struct cpu_kind cpu_conv;
 extern const struct cpu_kind cpu_maxpool;
 extern const struct cpu_kind cpu_dropout;
+extern const struct cpu_kind cpu_avgpool;
+extern const struct cpu_kind cpu_globalpool;
+extern const struct cpu_kind cpu_batchnorm;
+extern const struct cpu_kind cpu_layernorm;
+extern const struct cpu_kind cpu_embedding;
+extern const struct cpu_kind cpu_activation;
+extern const struct cpu_kind cpu_add_kind;
+extern const struct cpu_kind cpu_concat;
 
 /* ---- oneDNN (cpu_onednn.c; without it cpu_noonednn.c, which has no kernel for anything) ---- */
 enum mag_status onednn_open(struct backend *b, struct mag_err *err);
@@ -197,7 +232,8 @@ int onednn_conv_block(const struct onednn_conv *c); /* of its output */
 /* Whether backward weights and backward data have kernels; where not, im2col does them. */
 bool onednn_conv_has_dw(const struct onednn_conv *c);
 bool onednn_conv_has_dx(const struct onednn_conv *c);
-/* y = conv(x) + bias, then relu when the layer's activation is relu. Weights are canonical. */
+/* y = conv(x) + bias, then relu when the layer's activation is relu. Weights are canonical; bias
+ * and db are NULL where the layer has none. */
 void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, const float *bias,
                          float *y);
 void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db);

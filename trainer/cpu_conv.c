@@ -7,9 +7,16 @@
 
 #include <string.h>
 
+/* Values that feed one output: those of a group. */
 static size_t patch(const struct layer *l)
 {
     return (size_t)layer_fan_in(l);
+}
+
+/* Columns of one image: those of all groups. */
+static size_t columns_size(const struct layer *l)
+{
+    return patch(l) * (size_t)l->groups * (size_t)l->out.h * (size_t)l->out.w;
 }
 
 static size_t area_out(const struct layer *l)
@@ -21,8 +28,8 @@ static size_t area_out(const struct layer *l)
 struct lane {
     const float *x;
     int x_block;
-    float *y, *dy, *dx; /* dx NULL: not wanted */
-    float *w, *b, *dw, *db;
+    float *y, *pre, *dy, *dx; /* dx NULL: not wanted */
+    float *w, *b, *dw, *db;   /* b and db NULL: no bias */
 };
 
 static struct lane lane_of(const struct cpu_op *c, int lane, float *dx)
@@ -32,7 +39,8 @@ static struct lane lane_of(const struct cpu_op *c, int lane, float *dx)
     return (struct lane){.x = x->out + cpu_lane(x, lane),
                          .x_block = x->block,
                          .y = c->act.out + at,
-                         .dy = c->act.grad + at,
+                         .pre = cpu_pre(c, lane),
+                         .dy = c->act.grad != NULL ? c->act.grad + at : NULL,
                          .dx = dx != NULL ? dx + cpu_lane(x, lane) : NULL,
                          .w = cpu_param(c, lane, OP_WEIGHTS, SLOT_VALUE),
                          .b = cpu_param(c, lane, OP_BIAS, SLOT_VALUE),
@@ -53,7 +61,7 @@ static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
      * gradients */
     size_t weights = (size_t)op_param_floats(l, OP_WEIGHTS);
     size_t room = (size_t)shape_size(&l->out) > weights ? (size_t)shape_size(&l->out) : weights;
-    c->scratch = cpu_alloc(patch(l) * area_out(l) + (size_t)shape_size(&l->in) + room);
+    c->scratch = cpu_alloc(columns_size(l) + (size_t)shape_size(&l->in) + room);
     return c->scratch != NULL ? MAG_OK
                               : mag_fail(err, MAG_NOMEM, "no memory for a convolution's columns");
 }
@@ -140,7 +148,7 @@ static const float *plain_image(struct cpu_op *c, const float *all, const struct
 
 static float *room_in(struct cpu_op *c)
 {
-    return c->scratch + patch(&c->op.layer) * area_out(&c->op.layer);
+    return c->scratch + columns_size(&c->op.layer);
 }
 
 static float *room_out(struct cpu_op *c)
@@ -150,35 +158,50 @@ static float *room_out(struct cpu_op *c)
 
 /* ---- im2col versions; the output is plain unless oneDNN made it ---- */
 
+/* Filters of a group, as the products below take them. */
+static int group_filters(const struct layer *l)
+{
+    return l->filters / l->groups;
+}
+
 static void columns_forward(struct cpu_op *c, const struct lane *v, int n)
 {
     const struct layer *l = &c->op.layer;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
+    const int filters = group_filters(l);
     for (int i = 0; i < n; i++) {
-        float *y = v->y + (size_t)i * cpu_out_size(c);
+        size_t at = (size_t)i * cpu_out_size(c);
+        float *y = v->y + at;
         im2col(l, plain_image(c, v->x, &l->in, v->x_block, i, room_in(c)), c->scratch);
-        cpu_matmul(c->op.backend, false, false, l->filters, p, k, v->w, k, c->scratch, p, 0, y, p);
-        for (int f = 0; f < l->filters; f++) {
+        for (int g = 0; g < l->groups; g++) {
+            cpu_matmul(c->op.backend, false, false, filters, p, k, v->w + g * filters * k, k,
+                       c->scratch + (size_t)g * (size_t)k * (size_t)p, p, 0, y + g * filters * p,
+                       p);
+        }
+        for (int f = 0; f < l->filters && v->b != NULL; f++) {
             float b = v->b[f];
             for (int q = 0; q < p; q++) {
                 y[f * p + q] += b;
             }
         }
-        cpu_act_forward(y, cpu_out_size(c), l->act);
+        cpu_act_forward(y, v->pre != NULL ? v->pre + at : NULL, cpu_out_size(c), l->act);
     }
 }
 
 /* One image's share of dW and db, from plain gradients. */
-static void columns_dw_plain(struct cpu_op *c, const struct lane *v, int row)
+static void columns_dw_plain(struct cpu_op *c, const struct lane *v, int row, const float *dy)
 {
     const struct layer *l = &c->op.layer;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
-    const float *dy = v->dy + (size_t)row * cpu_out_size(c);
-    cpu_matmul(c->op.backend, false, true, l->filters, k, p, dy, p, c->scratch, p, row == 0 ? 0 : 1,
-               v->dw, k);
-    for (int f = 0; f < l->filters; f++) {
+    const int filters = group_filters(l);
+    for (int g = 0; g < l->groups; g++) {
+        cpu_matmul(c->op.backend, false, true, filters, k, p, dy + g * filters * p, p,
+                   c->scratch + (size_t)g * (size_t)k * (size_t)p, p, row == 0 ? 0 : 1,
+                   v->dw + g * filters * k, k);
+    }
+    for (int f = 0; f < l->filters && v->db != NULL; f++) {
         float sum = 0;
         for (int q = 0; q < p; q++) {
             sum += dy[f * p + q];
@@ -187,7 +210,8 @@ static void columns_dw_plain(struct cpu_op *c, const struct lane *v, int row)
     }
 }
 
-/* The same from blocked gradients, without bringing them into order: for each block of filters
+/* The same from blocked gradients of one group, without bringing them into order: for each block of
+ * filters
  * dW'[patch][B] = columns[patch][area] dY[area][B], kept apart in `room` until the last image. */
 static void columns_dw_blocked(struct cpu_op *c, const struct lane *v, int row, float *room)
 {
@@ -201,7 +225,7 @@ static void columns_dw_blocked(struct cpu_op *c, const struct lane *v, int row, 
         cpu_matmul(c->op.backend, false, false, k, block, p, c->scratch, p, dy, block,
                    row == 0 ? 0 : 1, room, block);
         cpu_sum_rows(dy, p, block, sums);
-        for (int j = 0; j < block; j++) {
+        for (int j = 0; j < block && v->db != NULL; j++) {
             v->db[f + j] += sums[j];
         }
     }
@@ -211,13 +235,15 @@ static void columns_dw(struct cpu_op *c, const struct lane *v, int n)
 {
     const struct layer *l = &c->op.layer;
     const int k = (int)patch(l);
-    const int block = c->act.block;
+    const int block = l->groups == 1 ? c->act.block : 1;
     float *room = room_out(c);
-    memset(v->db, 0, (size_t)l->filters * sizeof(float));
+    if (v->db != NULL) {
+        memset(v->db, 0, (size_t)l->filters * sizeof(float));
+    }
     for (int i = 0; i < n; i++) {
         im2col(l, plain_image(c, v->x, &l->in, v->x_block, i, room_in(c)), c->scratch);
         if (block == 1) {
-            columns_dw_plain(c, v, i);
+            columns_dw_plain(c, v, i, plain_image(c, v->dy, &l->out, c->act.block, i, room));
         } else {
             columns_dw_blocked(c, v, i, room);
         }
@@ -235,10 +261,15 @@ static void columns_dx(struct cpu_op *c, const struct lane *v, int n)
     const struct layer *l = &c->op.layer;
     const int p = (int)area_out(l);
     const int k = (int)patch(l);
+    const int filters = group_filters(l);
     for (int i = 0; i < n; i++) {
         const float *dy = plain_image(c, v->dy, &l->out, c->act.block, i, room_out(c));
         float *dx = v->dx + (size_t)i * (size_t)shape_size(&l->in);
-        cpu_matmul(c->op.backend, true, false, k, p, l->filters, v->w, k, dy, p, 0, c->scratch, p);
+        for (int g = 0; g < l->groups; g++) {
+            cpu_matmul(c->op.backend, true, false, k, p, filters, v->w + g * filters * k, k,
+                       dy + g * filters * p, p, 0, c->scratch + (size_t)g * (size_t)k * (size_t)p,
+                       p);
+        }
         col2im(l, c->scratch, v->x_block == 1 ? dx : room_in(c));
         if (v->x_block != 1) {
             cpu_to_blocked(room_in(c), l->in.c, l->in.h * l->in.w, v->x_block, dx);
@@ -259,13 +290,13 @@ static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
     }
     onednn_conv_forward(c->onednn, v->x, v->w, v->b, v->y);
     if (act != ACT_RELU) {
-        cpu_act_forward(v->y, cpu_out_size(c) * (size_t)n, act);
+        cpu_act_forward(v->y, v->pre, cpu_out_size(c) * (size_t)n, act);
     }
 }
 
 static void backward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
-    cpu_act_backward(v->dy, v->y, cpu_out_size(c) * (size_t)n, c->op.layer.act);
+    cpu_act_backward(v->dy, v->y, v->pre, cpu_out_size(c) * (size_t)n, c->op.layer.act);
     if (c->onednn != NULL && onednn_conv_has_dw(c->onednn)) {
         onednn_conv_dw(c->onednn, v->x, v->dy, v->dw, v->db);
     } else {

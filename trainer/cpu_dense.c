@@ -9,23 +9,7 @@
  */
 #include "trainer/cpu.h"
 
-#include "base/alloc.h"
-
 #include <string.h>
-
-/* Our column of each canonical one, where the input is a blocked image. */
-static bool make_columns(struct cpu_op *c, int block)
-{
-    const struct shape *image = cpu_image(c->op.inputs[0]);
-    const int area = image->h * image->w;
-    const int64_t in = shape_size(&c->op.layer.in);
-    c->column = mag_try_alloc((size_t)in, sizeof(*c->column));
-    for (int k = 0; k < (int)in && c->column != NULL; k++) {
-        int channel = k / area;
-        c->column[k] = (uint32_t)((channel / block * area + k % area) * block + channel % block);
-    }
-    return c->column != NULL;
-}
 
 static enum mag_status dense_init(struct cpu_op *c, struct mag_err *err)
 {
@@ -33,8 +17,7 @@ static enum mag_status dense_init(struct cpu_op *c, struct mag_err *err)
     c->act.row = (size_t)out * (size_t)c->op.lanes;
     c->act.lane = (size_t)out;
     c->scratch = cpu_alloc(cpu_fused_room(c->op.rows, out, c->op.lanes));
-    int block = cpu_in(c, 0)->block;
-    return c->scratch != NULL && (block == 1 || make_columns(c, block))
+    return c->scratch != NULL && cpu_make_columns(c)
                ? MAG_OK
                : mag_fail(err, MAG_NOMEM, "no memory for a dense layer's tables");
 }
@@ -54,7 +37,7 @@ static void dense_forward(struct cpu_op *c, int n, const struct pass *pass)
                    cpu_param(c, lane, OP_WEIGHTS, SLOT_VALUE), in, 0,
                    c->act.out + cpu_lane(&c->act, lane), row);
     }
-    cpu_bias_act(c->act.out, c->params[OP_BIAS][SLOT_VALUE], n, row, c->op.layer.act);
+    cpu_bias_act(c->act.out, c->pre, c->params[OP_BIAS][SLOT_VALUE], n, row, c->op.layer.act);
 }
 
 static void dense_dx(struct cpu_op *c, int lane, int n, float *dx)
@@ -74,8 +57,10 @@ static void dense_backward(struct cpu_op *c, int n, const struct pass *pass, flo
 {
     const int row = (int)c->act.row;
     float *dy = c->act.grad;
-    cpu_act_backward(dy, c->act.out, (size_t)n * (size_t)row, c->op.layer.act);
-    cpu_sum_rows(dy, n, row, c->params[OP_BIAS][SLOT_GRAD]);
+    cpu_act_backward(dy, c->act.out, c->pre, (size_t)n * (size_t)row, c->op.layer.act);
+    if (c->params[OP_BIAS][SLOT_GRAD] != NULL) {
+        cpu_sum_rows(dy, n, row, c->params[OP_BIAS][SLOT_GRAD]);
+    }
     c->pending = n;
     for (int lane = 0; lane < c->op.lanes && dx[0] != NULL; lane++) {
         if (!cpu_idle(c, lane, pass)) {

@@ -76,82 +76,6 @@ FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, i
 }
 #endif
 
-/* ---- activations ---- */
-
-FOR_CPUS static void relu(float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        y[i] = y[i] > 0 ? y[i] : 0;
-    }
-}
-
-FOR_CPUS static void relu_backward(float *g, const float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        g[i] = y[i] > 0 ? g[i] : 0;
-    }
-}
-
-void cpu_act_forward(float *y, size_t n, enum activation act)
-{
-    if (act == ACT_RELU) {
-        relu(y, n);
-    } else if (act == ACT_TANH) {
-        for (size_t i = 0; i < n; i++) {
-            y[i] = tanhf(y[i]);
-        }
-    } else if (act == ACT_SIGMOID) {
-        for (size_t i = 0; i < n; i++) {
-            y[i] = 1.0f / (1.0f + expf(-y[i]));
-        }
-    }
-}
-
-FOR_CPUS static void slope_backward(float *g, const float *y, size_t n, bool tanh_)
-{
-    for (size_t i = 0; i < n; i++) {
-        g[i] *= tanh_ ? 1 - y[i] * y[i] : y[i] * (1 - y[i]);
-    }
-}
-
-void cpu_act_backward(float *g, const float *y, size_t n, enum activation act)
-{
-    if (act == ACT_RELU) {
-        relu_backward(g, y, n);
-    } else if (act != ACT_NONE) {
-        slope_backward(g, y, n, act == ACT_TANH);
-    }
-}
-
-FOR_CPUS static void bias_rows(float *y, const float *bias, int rows, size_t width)
-{
-    for (int i = 0; i < rows; i++, y += width) {
-        for (size_t k = 0; k < width; k++) {
-            y[k] += bias[k];
-        }
-    }
-}
-
-FOR_CPUS static void bias_relu_rows(float *y, const float *bias, int rows, size_t width)
-{
-    for (int i = 0; i < rows; i++, y += width) {
-        for (size_t k = 0; k < width; k++) {
-            float v = y[k] + bias[k];
-            y[k] = v > 0 ? v : 0;
-        }
-    }
-}
-
-void cpu_bias_act(float *y, const float *bias, int rows, int width, enum activation act)
-{
-    if (act == ACT_RELU) {
-        bias_relu_rows(y, bias, rows, (size_t)width);
-        return;
-    }
-    bias_rows(y, bias, rows, (size_t)width);
-    cpu_act_forward(y, (size_t)rows * (size_t)width, act);
-}
-
 FOR_CPUS void cpu_sum_rows(const float *from, int rows, int width, float *to)
 {
     memset(to, 0, (size_t)width * sizeof(float));
@@ -180,6 +104,14 @@ FOR_CPUS void cpu_add(const float *a, float *to, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         to[i] += a[i];
+    }
+}
+
+FOR_CPUS void cpu_sum(const float *a, const float *b, float *to, size_t n, bool relu)
+{
+    for (size_t i = 0; i < n; i++) {
+        float sum = a[i] + b[i];
+        to[i] = relu && !(sum > 0) ? 0 : sum;
     }
 }
 
@@ -298,11 +230,11 @@ FOR_CPUS static void subtract(float *restrict w, const float *restrict s, size_t
 }
 
 static void lamb(float *const slots[OP_SLOTS], size_t n, const struct update *u, float decay,
-                 bool weights)
+                 bool decays)
 {
     lamb_step(slots, n, u, decay);
-    double w2 = weights ? cpu_square(slots[SLOT_VALUE], n) : 0;
-    double s2 = weights ? cpu_square(slots[SLOT_GRAD], n) : 0;
+    double w2 = decays ? cpu_square(slots[SLOT_VALUE], n) : 0;
+    double s2 = decays ? cpu_square(slots[SLOT_GRAD], n) : 0;
     double trust = w2 > 0 && s2 > 0 ? sqrt(w2) / sqrt(s2) : 1;
     subtract(slots[SLOT_VALUE], slots[SLOT_GRAD], n, (float)((double)u->lr * trust));
 }
@@ -314,9 +246,9 @@ FOR_CPUS static void multiply_by(float *v, size_t n, float factor)
     }
 }
 
-void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool weights)
+void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, bool decays)
 {
-    float decay = weights ? u->weight_decay : 0;
+    float decay = decays ? u->weight_decay : 0;
     float keep = 1 - u->lr * decay;
     if (u->scale > 0 && u->scale != 1) {
         multiply_by(slots[SLOT_GRAD], n, u->scale);
@@ -333,7 +265,7 @@ void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, 
         adagrad(slots, n, u, keep);
         break;
     case OPTIMIZER_LAMB:
-        lamb(slots, n, u, decay, weights);
+        lamb(slots, n, u, decay, decays);
         break;
     case OPTIMIZER_ADAM:
     default:
@@ -370,5 +302,21 @@ FOR_CPUS void cpu_to_blocked(const float *plain, int c, int area, int block, flo
         for (int i = 0; i < area; i++) {
             to[(size_t)i * (size_t)block] = plain[(size_t)k * (size_t)area + (size_t)i];
         }
+    }
+}
+
+void cpu_reblock(const float *from, int from_block, const struct shape *image, float *to,
+                 int to_block, float *room)
+{
+    const int area = image->h * image->w;
+    if (from_block == to_block) {
+        memcpy(to, from, (size_t)shape_size(image) * sizeof(float));
+    } else if (from_block == 1) {
+        cpu_to_blocked(from, image->c, area, to_block, to);
+    } else if (to_block == 1) {
+        cpu_to_plain(from, image->c, area, from_block, to);
+    } else {
+        cpu_to_plain(from, image->c, area, from_block, room);
+        cpu_to_blocked(room, image->c, area, to_block, to);
     }
 }

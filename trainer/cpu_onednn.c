@@ -112,6 +112,7 @@ struct onednn_conv {
 struct conv_shapes {
     dnnl_dims_t stride, dilate, pad_l, pad_r;
     dnnl_memory_desc_t x, y, w_any, w, bias;
+    bool has_bias;
 };
 
 static dnnl_format_tag_t image_tag(int block)
@@ -128,16 +129,27 @@ static bool describe(const struct layer *l, int rows, int in_block, int out_bloc
     s->pad_r[1] = (l->out.w - 1) * l->stride + l->kernel - l->in.w - l->pad;
     const dnnl_dims_t x = {rows, l->in.c, l->in.h, l->in.w};
     const dnnl_dims_t y = {rows, l->out.c, l->out.h, l->out.w};
+    /* [groups][filters of one][channels of one][k][k]: the same memory, in one dimension more */
     const dnnl_dims_t w = {l->filters, l->in.c, l->kernel, l->kernel};
+    const dnnl_dims_t grouped = {l->groups, l->filters / l->groups, l->in.c / l->groups, l->kernel,
+                                 l->kernel};
     const dnnl_dims_t b = {l->filters};
+    const bool many = l->groups > 1;
+    s->has_bias = !l->no_bias;
     return dnnl_memory_desc_init_by_tag(&s->x, 4, x, dnnl_f32, image_tag(in_block)) ==
                dnnl_success &&
            dnnl_memory_desc_init_by_tag(&s->y, 4, y, dnnl_f32, image_tag(out_block)) ==
                dnnl_success &&
-           dnnl_memory_desc_init_by_tag(&s->w_any, 4, w, dnnl_f32, dnnl_format_tag_any) ==
-               dnnl_success &&
-           dnnl_memory_desc_init_by_tag(&s->w, 4, w, dnnl_f32, dnnl_abcd) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&s->w_any, many ? 5 : 4, many ? grouped : w, dnnl_f32,
+                                        dnnl_format_tag_any) == dnnl_success &&
+           dnnl_memory_desc_init_by_tag(&s->w, many ? 5 : 4, many ? grouped : w, dnnl_f32,
+                                        many ? dnnl_abcde : dnnl_abcd) == dnnl_success &&
            dnnl_memory_desc_init_by_tag(&s->bias, 1, b, dnnl_f32, dnnl_a) == dnnl_success;
+}
+
+static const dnnl_memory_desc_t *bias_of(const struct conv_shapes *s)
+{
+    return s->has_bias ? &s->bias : NULL;
 }
 
 /* Only the vector kernels are worth it: the rest is slower than im2col and oneDNN's own product. */
@@ -176,7 +188,7 @@ static dnnl_primitive_desc_t forward_pd(struct backend *b, const struct layer *l
 {
     dnnl_convolution_desc_t d;
     if (dnnl_dilated_convolution_forward_desc_init(
-            &d, dnnl_forward_training, dnnl_convolution_direct, &s->x, &s->w_any, &s->bias, &s->y,
+            &d, dnnl_forward_training, dnnl_convolution_direct, &s->x, &s->w_any, bias_of(s), &s->y,
             s->stride, s->dilate, s->pad_l, s->pad_r) != dnnl_success) {
         return NULL;
     }
@@ -188,7 +200,7 @@ static dnnl_primitive_desc_t weights_pd(struct backend *b, const struct conv_sha
 {
     dnnl_convolution_desc_t d;
     if (dnnl_dilated_convolution_backward_weights_desc_init(
-            &d, dnnl_convolution_direct, &s->x, &s->w_any, &s->bias, &s->y, s->stride, s->dilate,
+            &d, dnnl_convolution_direct, &s->x, &s->w_any, bias_of(s), &s->y, s->stride, s->dilate,
             s->pad_l, s->pad_r) != dnnl_success) {
         return NULL;
     }
@@ -379,11 +391,11 @@ void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, 
     set(c->y, y);
     set(c->bias, bias);
     dnnl_memory_t weights = weights_in(c, &c->w_fwd, w);
-    run(c, c->fwd, 4,
+    run(c, c->fwd, bias != NULL ? 4 : 3,
         (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x},
                             {DNNL_ARG_WEIGHTS, weights},
-                            {DNNL_ARG_BIAS, c->bias},
-                            {DNNL_ARG_DST, c->y}});
+                            {DNNL_ARG_DST, c->y},
+                            {DNNL_ARG_BIAS, c->bias}});
 }
 
 void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db)
@@ -393,7 +405,7 @@ void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, floa
     set(c->bias, db);
     set(c->w_dw.canonical, dw);
     dnnl_memory_t weights = c->w_dw.same ? c->w_dw.canonical : c->w_dw.inner;
-    run(c, c->dw, 4,
+    run(c, c->dw, db != NULL ? 4 : 3,
         (dnnl_exec_arg_t[]){{DNNL_ARG_SRC, c->x},
                             {DNNL_ARG_DIFF_DST, c->y},
                             {DNNL_ARG_DIFF_WEIGHTS, weights},

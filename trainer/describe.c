@@ -13,32 +13,68 @@ static const char *const loss_names[] = {"cross_entropy", "mse"};
 
 /* ---- writing ---- */
 
-static json_t *layer_json(const struct layer *l)
+/* The numbers of its kind. */
+static json_t *kind_json(const struct layer *l)
 {
     const char *type = layer_kind_name(l->kind);
-    const char *act = activation_name(l->act);
     switch (l->kind) {
     case LAYER_DENSE:
-        return json_pack("{s:s, s:i, s:s}", "type", type, "units", l->filters, "activation", act);
+        return json_pack("{s:s, s:i}", "type", type, "units", l->filters);
     case LAYER_CONV:
-        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:s}", "type", type, "filters", l->filters,
-                         "kernel", l->kernel, "stride", l->stride, "padding", l->pad, "activation",
-                         act);
+        return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i}", "type", type, "filters", l->filters,
+                         "kernel", l->kernel, "stride", l->stride, "padding", l->pad, "groups",
+                         l->groups);
     case LAYER_MAXPOOL:
+    case LAYER_AVGPOOL:
         return json_pack("{s:s, s:i, s:i}", "type", type, "size", l->kernel, "stride", l->stride);
+    case LAYER_GLOBALPOOL:
+        return json_pack("{s:s, s:s}", "type", type, "kind", l->max ? "max" : "avg");
     case LAYER_DROPOUT:
         return json_pack("{s:s, s:f}", "type", type, "rate", (double)l->rate);
+    case LAYER_BATCHNORM:
+        return json_pack("{s:s, s:f, s:f}", "type", type, "momentum", (double)l->momentum,
+                         "epsilon", (double)l->epsilon);
+    case LAYER_LAYERNORM:
+        return json_pack("{s:s, s:f}", "type", type, "epsilon", (double)l->epsilon);
+    case LAYER_EMBEDDING:
+        return json_pack("{s:s, s:i, s:i}", "type", type, "vocabulary", l->vocabulary, "width",
+                         l->filters);
     case LAYER_FLATTEN:
+    case LAYER_ACTIVATION:
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+    case LAYER_IDENTITY:
     default:
         return json_pack("{s:s}", "type", type);
     }
+}
+
+/* "inputs" where they are not the layer before alone. */
+static json_t *layer_json(const struct layer *l, int index)
+{
+    json_t *o = kind_json(l);
+    if (l->act != ACT_NONE || l->kind == LAYER_DENSE || l->kind == LAYER_CONV ||
+        l->kind == LAYER_ACTIVATION) {
+        (void)json_object_set_new(o, "activation", json_string(activation_name(l->act)));
+    }
+    if (l->no_bias) {
+        (void)json_object_set_new(o, "bias", json_false());
+    }
+    if (l->n_inputs != 1 || l->inputs[0] != index - 1) {
+        json_t *inputs = json_array();
+        for (int i = 0; i < l->n_inputs; i++) {
+            (void)json_array_append_new(inputs, json_integer(l->inputs[i]));
+        }
+        (void)json_object_set_new(o, "inputs", inputs);
+    }
+    return o;
 }
 
 static json_t *layers_json(const struct model *m)
 {
     json_t *list = json_array();
     for (int i = 0; i < m->n; i++) {
-        (void)json_array_append_new(list, layer_json(&m->layers[i]));
+        (void)json_array_append_new(list, layer_json(&m->layers[i], i));
     }
     return list;
 }
@@ -149,7 +185,7 @@ static enum mag_status read_model(const json_t *object, struct description *d, c
                                   struct mag_err *err)
 {
     struct mjson_issues *is = xcalloc(1, sizeof(*is));
-    const struct recipe_context ctx = {0};
+    const struct recipe_context ctx = {.described = true};
     struct recipe recipe;
     json_t *trial = json_pack("{s:s, s:s, s:{s:O, s:O}}", "program", "builtin", "dataset",
                               "idx:none", "model", "input", json_object_get(object, "input"),
@@ -159,7 +195,7 @@ static enum mag_status read_model(const json_t *object, struct description *d, c
         d->model = recipe.model;
         recipe_fini(&recipe);
         int outputs = d->n_classes > 0 ? d->n_classes : 1;
-        good = model_shapes(&d->model, outputs, "/layers", is);
+        good = model_shapes(&d->model, outputs, "", is);
     }
     enum mag_status st =
         good ? MAG_OK

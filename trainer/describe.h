@@ -9,6 +9,9 @@
  *    "data": {"format": "csv", "label": "species", "columns": ["a", …], "mean": […], "factor": […],
  *             "classes": ["setosa", …], "separator": ","}}
  *
+ * A layer has "inputs", indices of earlier layers (-1: the model's input), where it is not fed by
+ * the one before alone.
+ *
  * An input is (raw - mean) * factor where these are given, else raw * scale. Where other stages
  * make the inputs, "preprocessing" lists them, fitted (trainer/prep.h), and "types" says what the
  * columns hold.

@@ -8,13 +8,16 @@
 
 const char *layer_kind_name(enum layer_kind k)
 {
-    static const char *const names[] = {"dense", "conv", "maxpool", "flatten", "dropout"};
+    static const char *const names[LAYER_KINDS] = {
+        "dense",     "conv",      "maxpool",   "flatten",    "dropout", "avgpool", "globalpool",
+        "batchnorm", "layernorm", "embedding", "activation", "add",     "concat",  "identity"};
     return names[k];
 }
 
 const char *activation_name(enum activation a)
 {
-    static const char *const names[] = {"none", "relu", "tanh", "sigmoid"};
+    static const char *const names[ACTIVATIONS] = {"none",    "relu", "tanh",
+                                                   "sigmoid", "gelu", "silu"};
     return names[a];
 }
 
@@ -29,10 +32,35 @@ void shape_text(const struct shape *s, char out[48])
 
 int64_t op_param_floats(const struct layer *l, enum op_param p)
 {
-    if (l->kind != LAYER_DENSE && l->kind != LAYER_CONV) {
+    switch (l->kind) {
+    case LAYER_DENSE:
+    case LAYER_CONV:
+        return p == OP_WEIGHTS               ? layer_fan_in(l) * l->filters
+               : p == OP_BIAS && !l->no_bias ? l->filters
+                                             : 0;
+    case LAYER_BATCHNORM:
+        return l->in.c;
+    case LAYER_LAYERNORM:
+        return p == OP_WEIGHTS || p == OP_BIAS ? shape_size(&l->in) : 0;
+    case LAYER_EMBEDDING:
+        return p == OP_WEIGHTS ? (int64_t)l->vocabulary * l->filters : 0;
+    case LAYER_MAXPOOL:
+    case LAYER_FLATTEN:
+    case LAYER_DROPOUT:
+    case LAYER_AVGPOOL:
+    case LAYER_GLOBALPOOL:
+    case LAYER_ACTIVATION:
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+    case LAYER_IDENTITY:
+    default:
         return 0;
     }
-    return p == OP_WEIGHTS ? layer_fan_in(l) * l->filters : p == OP_BIAS ? l->filters : 0;
+}
+
+bool op_param_decays(const struct layer *l, enum op_param p)
+{
+    return p == OP_WEIGHTS && l->kind != LAYER_BATCHNORM && l->kind != LAYER_LAYERNORM;
 }
 
 bool op_param_trained(enum op_param p)
@@ -50,7 +78,7 @@ int64_t layer_fan_in(const struct layer *l)
     if (l->kind == LAYER_DENSE) {
         return shape_size(&l->in);
     }
-    return l->kind == LAYER_CONV ? (int64_t)l->in.c * l->kernel * l->kernel : 0;
+    return l->kind == LAYER_CONV ? (int64_t)(l->in.c / l->groups) * l->kernel * l->kernel : 0;
 }
 
 int64_t model_weights(const struct model *m)
@@ -62,142 +90,59 @@ int64_t model_weights(const struct model *m)
     return n;
 }
 
-/* ---- shapes ---- */
-
-/* Output side of a window that moves over `side` values; below 1 when it does not fit once. */
-static int window_out(int side, int kernel, int stride, int pad)
+bool model_is_chain(const struct model *m)
 {
-    int room = side + 2 * pad - kernel;
-    return room < 0 ? 0 : room / stride + 1;
-}
-
-static bool conv_shape(struct layer *l, char *why, size_t why_size)
-{
-    char in[48];
-    shape_text(&l->in, in);
-    if (l->in.flat) {
-        (void)snprintf(
-            why, why_size,
-            "a conv layer needs an image, but gets %s flat values; put it before dense and "
-            "flatten layers, or give \"input\": [channels, height, width]",
-            in);
-        return false;
-    }
-    if (l->pad_same) {
-        if (l->kernel % 2 == 0) {
-            (void)snprintf(why, why_size, "padding \"same\" needs an odd kernel, not %d",
-                           l->kernel);
+    for (int i = 0; i < m->n; i++) {
+        if (m->layers[i].n_inputs != 1 || m->layers[i].inputs[0] != i - 1) {
             return false;
         }
-        l->pad = l->kernel / 2;
-    }
-    l->out = (struct shape){.c = l->filters,
-                            .h = window_out(l->in.h, l->kernel, l->stride, l->pad),
-                            .w = window_out(l->in.w, l->kernel, l->stride, l->pad)};
-    if (l->out.h < 1 || l->out.w < 1) {
-        (void)snprintf(
-            why, why_size,
-            "a %dx%d kernel does not fit into its input of %s (padding %d); use a smaller "
-            "kernel or \"padding\": \"same\"",
-            l->kernel, l->kernel, in, l->pad);
-        return false;
     }
     return true;
 }
 
-static bool pool_shape(struct layer *l, char *why, size_t why_size)
-{
-    char in[48];
-    shape_text(&l->in, in);
-    if (l->in.flat) {
-        (void)snprintf(why, why_size, "a maxpool layer needs an image, but gets %s flat values",
-                       in);
-        return false;
-    }
-    l->out = (struct shape){.c = l->in.c,
-                            .h = window_out(l->in.h, l->kernel, l->stride, 0),
-                            .w = window_out(l->in.w, l->kernel, l->stride, 0)};
-    if (l->out.h < 1 || l->out.w < 1) {
-        (void)snprintf(
-            why, why_size,
-            "a %dx%d pooling window does not fit into its input of %s; take out a pooling "
-            "layer or make earlier layers keep more of the image",
-            l->kernel, l->kernel, in);
-        return false;
-    }
-    return true;
-}
-
-static bool layer_shape(struct layer *l, char *why, size_t why_size)
+/* Numbers of a layer that tell its arrays and what it computes. */
+static void sign_layer(struct buf *b, const struct layer *l)
 {
     switch (l->kind) {
     case LAYER_CONV:
-        return conv_shape(l, why, why_size);
+        buf_addf(b, " %d of %dx%d stride %d pad %d", l->filters, l->kernel, l->kernel, l->stride,
+                 l->pad);
+        if (l->groups > 1) {
+            buf_addf(b, " groups %d", l->groups);
+        }
+        break;
+    case LAYER_DENSE:
+        buf_addf(b, " %d", l->filters);
+        break;
     case LAYER_MAXPOOL:
-        return pool_shape(l, why, why_size);
-    case LAYER_DENSE: /* takes the values of an image as one row */
-        l->out = (struct shape){.c = l->filters, .h = 1, .w = 1, .flat = true};
-        return true;
+    case LAYER_AVGPOOL:
+        buf_addf(b, " %d stride %d", l->kernel, l->stride);
+        break;
+    case LAYER_GLOBALPOOL:
+        buf_adds(b, l->max ? " max" : " avg");
+        break;
+    case LAYER_EMBEDDING:
+        buf_addf(b, " %d of %d", l->filters, l->vocabulary);
+        break;
+    case LAYER_BATCHNORM:
+    case LAYER_LAYERNORM:
+        buf_addf(b, " %g", (double)l->epsilon);
+        break;
     case LAYER_FLATTEN:
-        l->out = (struct shape){.c = (int)shape_size(&l->in), .h = 1, .w = 1, .flat = true};
-        return true;
     case LAYER_DROPOUT:
+    case LAYER_ACTIVATION:
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+    case LAYER_IDENTITY:
     default:
-        l->out = l->in;
-        return true;
+        break;
     }
-}
-
-static bool last_layer(const struct model *m, int outputs, char *why, size_t why_size)
-{
-    const struct layer *l = &m->layers[m->n - 1];
-    if (l->kind != LAYER_DENSE) {
-        (void)snprintf(why, why_size, "the last layer must be a dense one%s, not %s",
-                       outputs > 1 ? " with one unit a class" : "", layer_kind_name(l->kind));
-        return false;
+    if (l->no_bias) {
+        buf_adds(b, " no bias");
     }
-    if (outputs > 0 && l->filters != outputs) {
-        (void)snprintf(
-            why, why_size,
-            "the last layer has %d unit%s, but the data set has %d %s; write \"units\": %d",
-            l->filters, l->filters == 1 ? "" : "s", outputs, outputs == 1 ? "target" : "classes",
-            outputs);
-        return false;
+    if (l->act != ACT_NONE || l->kind == LAYER_CONV || l->kind == LAYER_DENSE) {
+        buf_addf(b, " %s", activation_name(l->act));
     }
-    return true;
-}
-
-bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjson_issues *is)
-{
-    char why[320];
-    int64_t values = shape_size(&m->input);
-    int64_t weights = 0;
-    int i = 0;
-    for (; i < m->n; i++) {
-        struct layer *l = &m->layers[i];
-        l->in = l->inputs[0] == MODEL_INPUT ? m->input : m->layers[l->inputs[0]].out;
-        if (!layer_shape(l, why, sizeof(why))) {
-            break;
-        }
-        values += shape_size(&l->out);
-        weights += op_param_floats(l, OP_WEIGHTS) + op_param_floats(l, OP_BIAS);
-        if (weights > MODEL_WEIGHTS_MAX || values > MODEL_ACTIVATIONS_MAX) {
-            (void)snprintf(why, sizeof(why), "the model is too large: over %d million %s",
-                           MODEL_WEIGHTS_MAX >> 20,
-                           weights > MODEL_WEIGHTS_MAX ? "weights" : "values");
-            break;
-        }
-    }
-    if (i == m->n) {
-        if (last_layer(m, outputs, why, sizeof(why))) {
-            return true;
-        }
-        i = m->n - 1;
-    }
-    char *at_layer = mjson_pointer_index(pointer, (size_t)m->layers[i].origin);
-    mjson_issue(is, at_layer, "%s", why);
-    free(at_layer);
-    return false;
 }
 
 char *model_signature(const struct model *m)
@@ -209,13 +154,9 @@ char *model_signature(const struct model *m)
     for (int i = 0; i < m->n; i++) {
         const struct layer *l = &m->layers[i];
         buf_addf(&b, "; %s", layer_kind_name(l->kind));
-        if (l->kind == LAYER_CONV) {
-            buf_addf(&b, " %d of %dx%d stride %d pad %d %s", l->filters, l->kernel, l->kernel,
-                     l->stride, l->pad, activation_name(l->act));
-        } else if (l->kind == LAYER_DENSE) {
-            buf_addf(&b, " %d %s", l->filters, activation_name(l->act));
-        } else if (l->kind == LAYER_MAXPOOL) {
-            buf_addf(&b, " %d stride %d", l->kernel, l->stride);
+        sign_layer(&b, l);
+        for (int k = 0; k < l->n_inputs && (l->n_inputs > 1 || l->inputs[0] != i - 1); k++) {
+            buf_addf(&b, "%s%d", k == 0 ? " from " : ",", l->inputs[k]);
         }
     }
     return buf_take(&b);

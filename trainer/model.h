@@ -16,6 +16,9 @@
 
 #define MODEL_LAYERS_MAX 512            /* layers after "repeat" */
 #define MODEL_INPUTS_MAX 8              /* layers that feed one */
+#define MODEL_DEPTH_MAX 8               /* blocks within blocks */
+#define MODEL_AT_MAX 128                /* bytes of a layer's pointer */
+#define MODEL_VOCABULARY_MAX 4000000    /* rows of an embedding */
 #define MODEL_INPUT (-1)                /* in `inputs`: the model's own input */
 #define MODEL_UNITS_MAX 65536           /* units of a dense layer */
 #define MODEL_FILTERS_MAX 4096          /* filters of a convolution */
@@ -31,6 +34,24 @@ enum layer_kind {
     LAYER_MAXPOOL = 2,
     LAYER_FLATTEN = 3,
     LAYER_DROPOUT = 4,
+    LAYER_AVGPOOL = 5,
+    LAYER_GLOBALPOOL = 6, /* an image becomes one value a channel */
+    LAYER_BATCHNORM = 7,  /* Ioffe and Szegedy 2015 */
+    LAYER_LAYERNORM = 8,  /* Ba et al. 2016, over all values of an example */
+    LAYER_EMBEDDING = 9,  /* whole numbers become rows of a table, [width][1][numbers] */
+    LAYER_ACTIVATION = 10,
+    LAYER_ADD = 11,
+    LAYER_CONCAT = 12,   /* of channels, or of flat values */
+    LAYER_IDENTITY = 13, /* what a shortcut comes to where shapes are equal */
+};
+#define LAYER_KINDS 14
+
+/* How a shortcut is resolved once the shapes are known (model_shapes). */
+enum shortcut {
+    SHORTCUT_NONE = 0,     /* the layer is no shortcut */
+    SHORTCUT_AUTO = 1,     /* the identity where shapes are equal, else a projection */
+    SHORTCUT_IDENTITY = 2, /* it is an error where they are not */
+    SHORTCUT_PROJECTION = 3,
 };
 
 /* The arrays of a layer that are saved with it. */
@@ -42,7 +63,21 @@ enum op_param {
 };
 #define OP_PARAMS 4
 
-enum activation { ACT_NONE = 0, ACT_RELU = 1, ACT_TANH = 2, ACT_SIGMOID = 3 };
+/* gelu: x P(X <= x), with the error function; silu: x sigmoid(x). */
+enum activation {
+    ACT_NONE = 0,
+    ACT_RELU = 1,
+    ACT_TANH = 2,
+    ACT_SIGMOID = 3,
+    ACT_GELU = 4,
+    ACT_SILU = 5,
+};
+#define ACTIVATIONS 6
+/* Is its slope a function of the output alone? */
+static inline bool act_by_output(enum activation a)
+{
+    return a < ACT_GELU;
+}
 
 /* One example's values: channels x height x width, or a flat row of c values. */
 struct shape {
@@ -52,17 +87,25 @@ struct shape {
 
 struct layer {
     enum layer_kind kind;
-    enum activation act; /* dense, conv */
-    int filters;         /* dense: units, conv: filters */
-    int kernel;          /* conv: side of the kernel, maxpool: side of the window */
-    int stride;          /* conv, maxpool */
-    int pad;             /* conv: zeros on each side */
-    bool pad_same;       /* conv: pad so that stride 1 keeps the size (resolved into `pad`) */
-    float rate;          /* dropout: part of the values that is set to 0 */
+    enum activation act; /* of the output: dense, conv, norms, activation, add */
+    int filters;    /* dense: units, conv: filters (0 = as many as channels), embedding: width */
+    int kernel;     /* conv: side of the kernel, pools: side of the window */
+    int stride;     /* conv, pools */
+    int pad;        /* conv: zeros on each side */
+    int groups;     /* conv: channels are split into so many; 0 = depthwise, until resolved */
+    bool pad_same;  /* conv: pad so that stride 1 keeps the size (resolved into `pad`) */
+    bool no_bias;   /* dense, conv */
+    bool max;       /* globalpool: the largest value, not the mean */
+    float rate;     /* dropout: part of the values that is set to 0 */
+    float momentum; /* batchnorm: the weight of a batch in the running statistics */
+    float epsilon;  /* norms */
+    int vocabulary; /* embedding: numbers are 0 to vocabulary - 1 */
+    enum shortcut shortcut;
+    int target; /* shortcut: the layer whose shape it must reach */
     int n_inputs;
     int inputs[MODEL_INPUTS_MAX]; /* indices of earlier layers, or MODEL_INPUT */
     struct shape in, out;         /* in: of the first input */
-    int origin;                   /* index in the file's "layers", for messages */
+    char at[MODEL_AT_MAX];        /* its pointer below the model's, for messages: "/layers/2" */
 };
 
 struct model {
@@ -81,13 +124,17 @@ void shape_text(const struct shape *s, char out[48]);
 
 /* Works out in and out of every layer from `model->input`, and checks the last layer against
  * `outputs` (classes or targets; 0 = not checked). The first shape that does not fit becomes one
- * issue at the layer's pointer below `pointer` ("…/layers"). True when all fit. */
+ * issue at the layer's pointer below `pointer`, the model's. Shortcuts become what they come to.
+ * True when all fit. */
 bool model_shapes(struct model *m, int outputs, const char *pointer, struct mjson_issues *is);
 
 /* Values in a parameter array of a layer; 0 for one that it has not. */
 int64_t op_param_floats(const struct layer *l, enum op_param p);
 /* Whether a gradient moves it, so that it has moments. */
 bool op_param_trained(enum op_param p);
+/* Does weight decay pull at it (and LAMB scale its step)? Weights of products do, biases and the
+ * scales of norms do not. */
+bool op_param_decays(const struct layer *l, enum op_param p);
 /* Does the layer have an array that is trained? */
 bool layer_learns(const struct layer *l);
 /* Values that feed one output value: the fan-in that the initialisation scales by. */
@@ -95,7 +142,10 @@ int64_t layer_fan_in(const struct layer *l);
 /* All trained values. */
 int64_t model_weights(const struct model *m);
 
-/* "dense 784 -> 256 relu", for descriptions and for telling checkpoints apart: two models with
+/* Is every layer fed by the one before it alone? */
+bool model_is_chain(const struct model *m);
+
+/* "784; dense 256 relu", for descriptions and for telling checkpoints apart: two models with
  * equal signatures have the same arrays. Malloc'ed. */
 char *model_signature(const struct model *m);
 

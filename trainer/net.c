@@ -131,6 +131,38 @@ static void fill_uniform(struct pcg64 *g, float bound, float *to, size_t n)
     }
 }
 
+/* Normal, of deviation 1: Box and Muller's pairs. */
+static void fill_normal(struct pcg64 *g, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i += 2) {
+        double r = sqrt(-2 * log(1 - pcg64_double(g)));
+        double angle = 2 * M_PI * pcg64_double(g);
+        to[i] = (float)(r * cos(angle));
+        if (i + 1 < n) {
+            to[i + 1] = (float)(r * sin(angle));
+        }
+    }
+}
+
+static void fill(float *to, size_t n, float v)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = v;
+    }
+}
+
+static void fill_values(struct pcg64 *g, const struct layer *l, enum op_param p, float *to,
+                        size_t n)
+{
+    if (l->kind == LAYER_EMBEDDING) {
+        fill_normal(g, to, n);
+    } else if (l->kind == LAYER_BATCHNORM || l->kind == LAYER_LAYERNORM) {
+        fill(to, n, p == OP_WEIGHTS || p == OP_VAR ? 1 : 0);
+    } else {
+        fill_uniform(g, 1.0f / sqrtf((float)layer_fan_in(l)), to, n);
+    }
+}
+
 struct init_ctx {
     struct pcg64 g;
     float *room; /* of the values last made, which the average copies */
@@ -140,7 +172,7 @@ static enum mag_status init_array(void *ctx, struct net *net, const struct net_a
 {
     struct init_ctx *c = ctx;
     if (a->slot == SLOT_VALUE) {
-        fill_uniform(&c->g, 1.0f / sqrtf((float)layer_fan_in(&a->op->layer)), c->room, a->n);
+        fill_values(&c->g, &a->op->layer, a->p, c->room, a->n);
     }
     if (a->slot == SLOT_VALUE || a->slot == SLOT_AVERAGE) {
         net->ops->set(a->op, a->lane, a->p, a->slot, c->room);

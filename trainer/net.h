@@ -34,8 +34,9 @@ enum mag_status net_create(const struct backend_ops *ops, struct backend *backen
                            struct net **ret, struct mag_err *err) MAG_MUSTCHECK;
 void net_destroy(struct net *net);
 
-/* Weights and biases of a lane uniform in +-1 / sqrt(fan-in), from the stream (seed, "init",
- * trial). Optimizer state is cleared, averages start from the weights. */
+/* Weights and biases of a lane uniform in +-1 / sqrt(fan-in), norms as the identity, embeddings
+ * normal, from the stream (seed, "init", trial). Optimizer state is cleared, averages start from
+ * the weights. */
 void net_init_weights(struct net *net, int lane, uint64_t seed, uint64_t trial);
 
 /* ---- one training step, whole or in its parts ---- */

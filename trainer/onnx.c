@@ -15,12 +15,14 @@
 #include <string.h>
 
 #define IR_VERSION 8
-#define OPSET 13
+#define OPSET 17 /* the first with LayerNormalization */
 #define TYPE_FLOAT 1
+#define TYPE_INT64 7
+#define VALUE_MAX 48
 
 /* AttributeProto */
-enum { ATTR_NAME = 1, ATTR_I = 3, ATTR_INTS = 8, ATTR_TYPE = 20 };
-enum { ATTR_TYPE_INT = 2, ATTR_TYPE_INTS = 7 };
+enum { ATTR_NAME = 1, ATTR_F = 2, ATTR_I = 3, ATTR_INTS = 8, ATTR_TYPE = 20 };
+enum { ATTR_TYPE_FLOAT = 1, ATTR_TYPE_INT = 2, ATTR_TYPE_INTS = 7 };
 /* NodeProto */
 enum { NODE_INPUT = 1, NODE_OUTPUT = 2, NODE_NAME = 3, NODE_OP = 4, NODE_ATTR = 5 };
 /* TensorProto */
@@ -33,9 +35,11 @@ enum { MODEL_OPSET = 8, MODEL_METADATA = 14 };
 
 struct graph {
     struct saved *s;
-    struct buf out; /* GraphProto */
-    char at[32];    /* name of the value that the next node takes */
-    int n;          /* nodes so far, for names */
+    struct buf out;     /* GraphProto */
+    char at[VALUE_MAX]; /* name of the value that the next node takes */
+    int n;              /* nodes so far, for names */
+    char input[VALUE_MAX];
+    char (*values)[VALUE_MAX]; /* of each layer: its output */
 };
 
 /* ---- parts ---- */
@@ -49,32 +53,44 @@ static void attr_int(struct buf *node, const char *name, int64_t v)
     pb_message(node, NODE_ATTR, &a);
 }
 
-/* The number n times: kernels, strides and paddings are square. */
-static void attr_ints(struct buf *node, const char *name, int64_t v, int n)
+static void attr_float(struct buf *node, const char *name, float v)
+{
+    struct buf a = {0};
+    pb_text(&a, ATTR_NAME, name);
+    pb_float(&a, ATTR_F, v);
+    pb_int(&a, ATTR_TYPE, ATTR_TYPE_FLOAT);
+    pb_message(node, NODE_ATTR, &a);
+}
+
+static void attr_list(struct buf *node, const char *name, const int64_t *v, int n)
 {
     struct buf a = {0};
     pb_text(&a, ATTR_NAME, name);
     for (int i = 0; i < n; i++) {
-        pb_int(&a, ATTR_INTS, v);
+        pb_int(&a, ATTR_INTS, v[i]);
     }
     pb_int(&a, ATTR_TYPE, ATTR_TYPE_INTS);
     pb_message(node, NODE_ATTR, &a);
 }
 
-/* A node from the present value (and up to two constants) to the next one, which becomes the
- * present one. `attributes` is taken. */
-static void node(struct graph *g, const char *op, const char *second, const char *third,
-                 struct buf *attributes, const char *output)
+/* The number n times: kernels, strides and paddings are square. */
+static void attr_ints(struct buf *node, const char *name, int64_t v, int n)
+{
+    const int64_t all[4] = {v, v, v, v};
+    attr_list(node, name, all, n);
+}
+
+/* A node from the present value and `n` more to the next one, which becomes the present one.
+ * `attributes` is taken. */
+static void node_of(struct graph *g, const char *op, const char *const more[], int n,
+                    struct buf *attributes, const char *output)
 {
     struct buf b = {0};
-    char name[32];
+    char name[VALUE_MAX];
     (void)snprintf(name, sizeof(name), "%s_%d", op, g->n++);
     pb_text(&b, NODE_INPUT, g->at);
-    if (second != NULL) {
-        pb_text(&b, NODE_INPUT, second);
-    }
-    if (third != NULL) {
-        pb_text(&b, NODE_INPUT, third);
+    for (int i = 0; i < n; i++) {
+        pb_text(&b, NODE_INPUT, more[i]);
     }
     (void)snprintf(g->at, sizeof(g->at), "%s", output != NULL ? output : name);
     pb_text(&b, NODE_OUTPUT, g->at);
@@ -85,6 +101,14 @@ static void node(struct graph *g, const char *op, const char *second, const char
         buf_fini(attributes);
     }
     pb_message(&g->out, GRAPH_NODE, &b);
+}
+
+/* The same with at most two more; NULL = fewer. */
+static void node(struct graph *g, const char *op, const char *second, const char *third,
+                 struct buf *attributes, const char *output)
+{
+    const char *const more[] = {second, third};
+    node_of(g, op, more, (second != NULL) + (third != NULL), attributes, output);
 }
 
 /* A constant array of floats; large ones are copied once. */
@@ -102,6 +126,17 @@ static void constant(struct graph *g, const char *name, const int64_t *dims, int
     buf_add(&g->out, head.data, head.len);
     buf_add(&g->out, v, n * sizeof(float));
     buf_fini(&head);
+}
+
+/* One whole number in a list. */
+static void constant_int(struct graph *g, const char *name, int64_t v)
+{
+    struct buf t = {0};
+    pb_int(&t, TENSOR_DIMS, 1);
+    pb_int(&t, TENSOR_TYPE, TYPE_INT64);
+    pb_text(&t, TENSOR_NAME, name);
+    pb_bytes(&t, TENSOR_RAW, &v, sizeof(v));
+    pb_message(&g->out, GRAPH_INITIALIZER, &t);
 }
 
 /* ValueInfoProto: a float tensor [N, …]. */
@@ -157,30 +192,70 @@ static void preprocess(struct graph *g)
     }
 }
 
-static void parameters(struct graph *g, int i, char weight[32], char bias[32])
+/* The layer's arrays as constants; their names in the order of enum op_param. Returns how many. */
+static int parameters(struct graph *g, int i, char names[OP_PARAMS][VALUE_MAX])
 {
     struct net *net = g->s->net;
     const struct layer *l = &net->layers[i]->layer;
-    int module = saved_module(&g->s->description.model, i);
-    char *const names[] = {weight, bias};
-    (void)snprintf(weight, 32, "%d.weight", module);
-    (void)snprintf(bias, 32, "%d.bias", module);
-    for (int p = OP_WEIGHTS; p <= OP_BIAS; p++) {
+    int n_names = 0;
+    for (int p = 0; p < OP_PARAMS; p++) {
         int64_t dims[4];
         int n_dims = saved_dims(l, (enum op_param)p, dims);
         size_t n = (size_t)op_param_floats(l, (enum op_param)p);
+        if (n == 0) {
+            continue;
+        }
         float *room = xmalloc(n * sizeof(float));
+        saved_name(&g->s->description.model, i, (enum op_param)p, names[n_names]);
         net->ops->get(net->layers[i], 0, (enum op_param)p, SLOT_VALUE, room);
-        constant(g, names[p], dims, n_dims, room, n);
+        constant(g, names[n_names++], dims, n_dims, room, n);
         free(room);
     }
+    return n_names;
+}
+
+/* A number as a constant of the layer's own. */
+static void scalar(struct graph *g, float v, char name[VALUE_MAX])
+{
+    (void)snprintf(name, VALUE_MAX, "number_%d", g->n++);
+    constant(g, name, NULL, 0, &v, 1);
+}
+
+/* x/2 (1 + erf(x / sqrt 2)) */
+static void gelu(struct graph *g, const char *output)
+{
+    char x[VALUE_MAX];
+    char factor[VALUE_MAX];
+    char one[VALUE_MAX];
+    char half[VALUE_MAX];
+    memcpy(x, g->at, sizeof(x));
+    scalar(g, 0.70710678f, factor);
+    scalar(g, 1, one);
+    scalar(g, 0.5f, half);
+    node(g, "Mul", factor, NULL, NULL, NULL);
+    node(g, "Erf", NULL, NULL, NULL, NULL);
+    node(g, "Add", one, NULL, NULL, NULL);
+    node(g, "Mul", half, NULL, NULL, NULL);
+    node(g, "Mul", x, NULL, NULL, output);
+}
+
+static void silu(struct graph *g, const char *output)
+{
+    char x[VALUE_MAX];
+    memcpy(x, g->at, sizeof(x));
+    node(g, "Sigmoid", NULL, NULL, NULL, NULL);
+    node(g, "Mul", x, NULL, NULL, output);
 }
 
 static void activation(struct graph *g, enum activation act, const char *output)
 {
-    static const char *const ops[] = {NULL, "Relu", "Tanh", "Sigmoid"};
+    static const char *const ops[ACTIVATIONS] = {NULL, "Relu", "Tanh", "Sigmoid", NULL, NULL};
     if (ops[act] != NULL) {
         node(g, ops[act], NULL, NULL, NULL, output);
+    } else if (act == ACT_GELU) {
+        gelu(g, output);
+    } else if (act == ACT_SILU) {
+        silu(g, output);
     }
 }
 
@@ -191,44 +266,138 @@ static void flatten(struct graph *g)
     node(g, "Flatten", NULL, NULL, &a, NULL);
 }
 
+static void dense(struct graph *g, int i, const char *output)
+{
+    const struct layer *l = &g->s->description.model.layers[i];
+    char names[OP_PARAMS][VALUE_MAX];
+    struct buf a = {0};
+    if (saved_flattens(&g->s->description.model, i)) {
+        flatten(g);
+    }
+    int n = parameters(g, i, names);
+    attr_int(&a, "transB", 1);
+    node(g, "Gemm", names[0], n > 1 ? names[1] : NULL, &a, l->act == ACT_NONE ? output : NULL);
+    activation(g, l->act, output);
+}
+
+static void conv(struct graph *g, int i)
+{
+    const struct layer *l = &g->s->description.model.layers[i];
+    char names[OP_PARAMS][VALUE_MAX];
+    struct buf a = {0};
+    int n = parameters(g, i, names);
+    attr_ints(&a, "kernel_shape", l->kernel, 2);
+    attr_ints(&a, "strides", l->stride, 2);
+    attr_ints(&a, "pads", l->pad, 4);
+    attr_int(&a, "group", l->groups);
+    node(g, "Conv", names[0], n > 1 ? names[1] : NULL, &a, NULL);
+}
+
+static void pool(struct graph *g, const struct layer *l)
+{
+    struct buf a = {0};
+    attr_ints(&a, "kernel_shape", l->kernel, 2);
+    attr_ints(&a, "strides", l->stride, 2);
+    node(g, l->kind == LAYER_MAXPOOL ? "MaxPool" : "AveragePool", NULL, NULL, &a, NULL);
+}
+
+static void norm(struct graph *g, int i)
+{
+    const struct layer *l = &g->s->description.model.layers[i];
+    char names[OP_PARAMS][VALUE_MAX];
+    struct buf a = {0};
+    const bool batch = l->kind == LAYER_BATCHNORM;
+    int n = parameters(g, i, names);
+    const char *const more[OP_PARAMS] = {names[0], names[1], names[2], names[3]};
+    attr_float(&a, "epsilon", l->epsilon);
+    if (!batch) {
+        attr_int(&a, "axis", 1);
+    }
+    node_of(g, batch ? "BatchNormalization" : "LayerNormalization", more, n, &a, NULL);
+}
+
+/* [N][places] of numbers as floats -> [N][width][1][places] */
+static void embedding(struct graph *g, int i)
+{
+    static const int64_t perm[] = {0, 2, 1};
+    char names[OP_PARAMS][VALUE_MAX];
+    char numbers[VALUE_MAX];
+    struct buf a = {0};
+    (void)parameters(g, i, names);
+    attr_int(&a, "to", TYPE_INT64);
+    node(g, "Cast", NULL, NULL, &a, NULL);
+    memcpy(numbers, g->at, sizeof(numbers));
+    memcpy(g->at, names[0], sizeof(g->at));
+    node(g, "Gather", numbers, NULL, NULL, NULL);
+    attr_list(&a, "perm", perm, 3);
+    node(g, "Transpose", NULL, NULL, &a, NULL);
+    constant_int(g, "embedding_axis", 2);
+    node(g, "Unsqueeze", "embedding_axis", NULL, NULL, NULL);
+}
+
+static const char *value_of(const struct graph *g, int layer)
+{
+    return layer == MODEL_INPUT ? g->input : g->values[layer];
+}
+
+/* The sum of its inputs, or all of them along the channels. */
+static void join(struct graph *g, const struct layer *l)
+{
+    struct buf a = {0};
+    const char *more[MODEL_INPUTS_MAX];
+    for (int i = 1; i < l->n_inputs; i++) {
+        more[i - 1] = value_of(g, l->inputs[i]);
+    }
+    if (l->kind == LAYER_CONCAT) {
+        attr_int(&a, "axis", 1);
+    }
+    node_of(g, l->kind == LAYER_CONCAT ? "Concat" : "Sum", more, l->n_inputs - 1, &a, NULL);
+}
+
 static void layer(struct graph *g, int i)
 {
     const struct model *m = &g->s->description.model;
     const struct layer *l = &m->layers[i];
-    const char *output = i + 1 == m->n ? "output" : NULL;
-    struct buf a = {0};
-    char weight[32];
-    char bias[32];
+    (void)snprintf(g->at, sizeof(g->at), "%s", value_of(g, l->inputs[0]));
     switch (l->kind) {
     case LAYER_DENSE:
-        if (saved_flattens(m, i)) {
-            flatten(g);
-        }
-        parameters(g, i, weight, bias);
-        attr_int(&a, "transB", 1);
-        node(g, "Gemm", weight, bias, &a, l->act == ACT_NONE ? output : NULL);
-        activation(g, l->act, output);
+        dense(g, i, i + 1 == m->n ? "output" : NULL);
         break;
     case LAYER_CONV:
-        parameters(g, i, weight, bias);
-        attr_ints(&a, "kernel_shape", l->kernel, 2);
-        attr_ints(&a, "strides", l->stride, 2);
-        attr_ints(&a, "pads", l->pad, 4);
-        node(g, "Conv", weight, bias, &a, NULL);
-        activation(g, l->act, NULL);
+        conv(g, i);
         break;
     case LAYER_MAXPOOL:
-        attr_ints(&a, "kernel_shape", l->kernel, 2);
-        attr_ints(&a, "strides", l->stride, 2);
-        node(g, "MaxPool", NULL, NULL, &a, NULL);
+    case LAYER_AVGPOOL:
+        pool(g, l);
+        break;
+    case LAYER_GLOBALPOOL:
+        node(g, l->max ? "GlobalMaxPool" : "GlobalAveragePool", NULL, NULL, NULL, NULL);
+        flatten(g);
         break;
     case LAYER_FLATTEN:
         flatten(g);
         break;
+    case LAYER_BATCHNORM:
+    case LAYER_LAYERNORM:
+        norm(g, i);
+        break;
+    case LAYER_EMBEDDING:
+        embedding(g, i);
+        break;
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+        join(g, l);
+        break;
     case LAYER_DROPOUT: /* does nothing where nothing is learnt */
+    case LAYER_ACTIVATION:
+    case LAYER_IDENTITY:
     default:
         break;
     }
+    if (l->kind != LAYER_DENSE) {
+        activation(g, l->act, NULL);
+    }
+    memcpy(g->values[i], g->at, sizeof(g->at));
 }
 
 static void make_graph(struct graph *g)
@@ -239,6 +408,7 @@ static void make_graph(struct graph *g)
     value_info(g, GRAPH_INPUT, "input", &d->model.input);
     (void)snprintf(g->at, sizeof(g->at), "input");
     preprocess(g);
+    memcpy(g->input, g->at, sizeof(g->at));
     for (int i = 0; i < d->model.n; i++) {
         layer(g, i);
     }
@@ -273,11 +443,12 @@ static void make_frame(const struct graph *g, struct buf *before, struct buf *af
 
 enum mag_status onnx_write(struct saved *s, const char *path, struct mag_err *err)
 {
-    struct graph g = {.s = s};
+    struct graph g = {.s = s, .values = xcalloc((size_t)s->description.model.n, sizeof(*g.values))};
     struct buf before = {0};
     struct buf after = {0};
     struct outfile o;
     if (model_weights(&s->description.model) * (int64_t)sizeof(float) > ONNX_BYTES_MAX) {
+        free(g.values);
         return mag_fail(err, MAG_LIMIT,
                         "%s: the model is too large for one ONNX file (2 GB); "
                         "write it as .safetensors",
@@ -285,9 +456,11 @@ enum mag_status onnx_write(struct saved *s, const char *path, struct mag_err *er
     }
     enum mag_status st = outfile_begin(&o, path, err);
     if (st != MAG_OK) {
+        free(g.values);
         return st;
     }
     make_graph(&g);
+    free(g.values);
     make_frame(&g, &before, &after);
     const struct buf *const parts[] = {&before, &g.out, &after};
     for (int i = 0; i < 3 && st == MAG_OK; i++) {

@@ -47,6 +47,7 @@ struct recipe {
 struct recipe_context {
     const json_t *params;
     const json_t *declared;
+    bool described; /* the layers are a description's (describe.h), not a person's */
 };
 
 /* Parses the trial object that stands at `pointer`. False exactly when issues were added; then

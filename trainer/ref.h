@@ -24,7 +24,8 @@ struct ref_op {
     const struct ref_kind *kind;
     float *out; /* [lanes][rows][out] */
     float *grad;
-    float *kept; /* [lanes][rows][out] of what backward needs beside: masks, places of maxima */
+    float *kept; /* [lanes][rows][out] of what backward needs beside: masks, places of maxima, what
+                    went into gelu and silu */
     float *params[OP_PARAMS][OP_SLOTS]; /* [lanes][op_param_floats] */
 };
 
@@ -68,17 +69,32 @@ static inline float *ref_param(struct ref_op *r, int lane, enum op_param p, enum
     return r->params[p][s] + (size_t)lane * (size_t)op_param_floats(&r->op.layer, p);
 }
 
-/* ---- activations (ref_act.c) ---- */
-float ref_act(enum activation a, float z);
-/* dL/dy -> dL/dz of a layer's own activation, in place. */
+/* The bias of an output, 0 where the layer has none. */
+static inline double ref_bias(struct ref_op *r, int lane, size_t o)
+{
+    return r->op.layer.no_bias ? 0 : (double)ref_param(r, lane, OP_BIAS, SLOT_VALUE)[o];
+}
+
+/* ---- a layer's own activation, in place (ref_act.c) ---- */
+/* Outputs that hold z become act(z); `kept` gets z where backward needs it. */
+void ref_act_forward(struct ref_op *r, int lane, int n);
+/* dL/dy -> dL/dz. */
 void ref_act_backward(struct ref_op *r, int lane, int n);
 
 /* ---- kinds ---- */
 extern const struct ref_kind ref_dense;
 extern const struct ref_kind ref_conv;
 extern const struct ref_kind ref_maxpool;
+extern const struct ref_kind ref_avgpool;
+extern const struct ref_kind ref_globalpool;
 extern const struct ref_kind ref_flatten;
 extern const struct ref_kind ref_dropout;
+extern const struct ref_kind ref_batchnorm;
+extern const struct ref_kind ref_layernorm;
+extern const struct ref_kind ref_embedding;
+extern const struct ref_kind ref_activation;
+extern const struct ref_kind ref_add;
+extern const struct ref_kind ref_concat;
 
 /* ---- the optimizer's step on one lane (ref_update.c) ---- */
 void ref_update(struct op *op, const struct update *lanes);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Convolution: y[o][p][q] = act(b[o] + sum W[o][c][i][j] x[c][p s + i - pad][q s + j - pad]).
+ * Convolution, in groups: filter o sees the channels c of its group alone. y[o][p][q] =
+ * act(b[o] + sum W[o][c][i][j] x[c][p s + i - pad][q s + j - pad]).
  */
 #include "trainer/ref.h"
 
@@ -14,12 +15,14 @@ typedef void (*conv_visit)(void *ctx, size_t y, size_t x, size_t w);
 static void conv_each(const struct layer *l, size_t row, conv_visit visit, void *ctx)
 {
     const int k = l->kernel;
+    const int channels = l->in.c / l->groups; /* that feed one filter */
     for (int o = 0; o < l->out.c; o++) {
+        int group = o / (l->filters / l->groups);
         for (int p = 0; p < l->out.h * l->out.w; p++) {
             int top = p / l->out.w * l->stride - l->pad;
             int left = p % l->out.w * l->stride - l->pad;
-            for (int t = 0; t < l->in.c * k * k; t++) {
-                int c = t / (k * k);
+            for (int t = 0; t < channels * k * k; t++) {
+                int c = group * channels + t / (k * k);
                 int h = top + t / k % k;
                 int w = left + t % k;
                 if (h >= 0 && h < l->in.h && w >= 0 && w < l->in.w) {
@@ -28,7 +31,7 @@ static void conv_each(const struct layer *l, size_t row, conv_visit visit, void 
                               (size_t)p,
                           row * (size_t)shape_size(&l->in) +
                               (size_t)((c * l->in.h + h) * l->in.w + w),
-                          (size_t)o * (size_t)(l->in.c * k * k) + (size_t)t);
+                          (size_t)o * (size_t)(channels * k * k) + (size_t)t);
                 }
             }
         }
@@ -59,7 +62,6 @@ static void conv_forward(struct ref_op *r, int lane, int n, const struct pass *p
     const struct layer *l = &r->op.layer;
     size_t size = ref_size(&r->op) * (size_t)n;
     size_t area = (size_t)(l->out.h * l->out.w);
-    const float *b = ref_param(r, lane, OP_BIAS, SLOT_VALUE);
     struct conv_sums s = {.y = xcalloc(size, sizeof(double)),
                           .x = ref_in(r, 0, lane),
                           .w = ref_param(r, lane, OP_WEIGHTS, SLOT_VALUE)};
@@ -67,9 +69,9 @@ static void conv_forward(struct ref_op *r, int lane, int n, const struct pass *p
         conv_each(l, (size_t)i, visit_forward, &s);
     }
     for (size_t i = 0; i < size; i++) {
-        ref_out(r, lane)[i] =
-            ref_act(l->act, (float)(s.y[i] + (double)b[i / area % (size_t)l->out.c]));
+        ref_out(r, lane)[i] = (float)(s.y[i] + ref_bias(r, lane, i / area % (size_t)l->out.c));
     }
+    ref_act_forward(r, lane, n);
     free(s.y);
 }
 
@@ -102,7 +104,11 @@ static void conv_backward(struct ref_op *r, int lane, int n, float *const *dx)
     }
     to_float(s.dw, ref_param(r, lane, OP_WEIGHTS, SLOT_GRAD), nw);
     to_float(s.dx, dx[0], nx);
-    to_float(db, ref_param(r, lane, OP_BIAS, SLOT_GRAD), (size_t)l->filters);
+    if (l->no_bias) {
+        free(db);
+    } else {
+        to_float(db, ref_param(r, lane, OP_BIAS, SLOT_GRAD), (size_t)l->filters);
+    }
 }
 
 const struct ref_kind ref_conv = {.forward = conv_forward, .backward = conv_backward};

@@ -11,17 +11,17 @@ static void dense_forward(struct ref_op *r, int lane, int n, const struct pass *
     size_t out = ref_size(&r->op);
     const float *x = ref_in(r, 0, lane);
     const float *w = ref_param(r, lane, OP_WEIGHTS, SLOT_VALUE);
-    const float *b = ref_param(r, lane, OP_BIAS, SLOT_VALUE);
     float *y = ref_out(r, lane);
     for (size_t i = 0; i < (size_t)n; i++) {
         for (size_t o = 0; o < out; o++) {
-            double sum = (double)b[o];
+            double sum = ref_bias(r, lane, o);
             for (size_t k = 0; k < in; k++) {
                 sum += (double)w[o * in + k] * (double)x[i * in + k];
             }
-            y[i * out + o] = ref_act(r->op.layer.act, (float)sum);
+            y[i * out + o] = (float)sum;
         }
     }
+    ref_act_forward(r, lane, n);
 }
 
 static void dense_backward(struct ref_op *r, int lane, int n, float *const *dx)
@@ -38,7 +38,9 @@ static void dense_backward(struct ref_op *r, int lane, int n, float *const *dx)
         for (size_t i = 0; i < (size_t)n; i++) {
             db += (double)dy[i * out + o];
         }
-        ref_param(r, lane, OP_BIAS, SLOT_GRAD)[o] = (float)db;
+        if (!r->op.layer.no_bias) {
+            ref_param(r, lane, OP_BIAS, SLOT_GRAD)[o] = (float)db;
+        }
         for (size_t k = 0; k < in; k++) {
             double sum = 0;
             for (size_t i = 0; i < (size_t)n; i++) {

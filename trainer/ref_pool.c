@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Max pooling; of equal values the first in row order wins.
+ * Pooling. Of equal values the first in row order is the largest.
  */
 #include "trainer/ref.h"
 
@@ -44,3 +44,70 @@ static void maxpool_backward(struct ref_op *r, int lane, int n, float *const *dx
 }
 
 const struct ref_kind ref_maxpool = {.forward = maxpool_forward, .backward = maxpool_backward};
+
+/* ---- means of windows ---- */
+
+static void avgpool_forward(struct ref_op *r, int lane, int n, const struct pass *pass)
+{
+    (void)pass;
+    const struct layer *l = &r->op.layer;
+    const int window = l->kernel * l->kernel;
+    for (size_t i = 0; i < ref_size(&r->op) * (size_t)n; i++) {
+        double sum = 0;
+        for (int t = 0; t < window; t++) {
+            sum += (double)ref_in(r, 0, lane)[window_at(l, i, t)];
+        }
+        ref_out(r, lane)[i] = (float)(sum / window);
+    }
+}
+
+static void avgpool_backward(struct ref_op *r, int lane, int n, float *const *dx)
+{
+    const struct layer *l = &r->op.layer;
+    const int window = l->kernel * l->kernel;
+    for (size_t i = 0; i < ref_size(&r->op) * (size_t)n; i++) {
+        for (int t = 0; t < window; t++) {
+            dx[0][window_at(l, i, t)] += ref_grad(r, lane)[i] / (float)window;
+        }
+    }
+}
+
+const struct ref_kind ref_avgpool = {.forward = avgpool_forward, .backward = avgpool_backward};
+
+/* ---- one value a channel ---- */
+
+static void globalpool_forward(struct ref_op *r, int lane, int n, const struct pass *pass)
+{
+    (void)pass;
+    const struct layer *l = &r->op.layer;
+    const size_t area = (size_t)(l->in.h * l->in.w);
+    for (size_t i = 0; i < ref_size(&r->op) * (size_t)n; i++) {
+        const float *x = ref_in(r, 0, lane) + i * area;
+        double sum = 0;
+        size_t best = 0;
+        for (size_t k = 0; k < area; k++) {
+            sum += (double)x[k];
+            best = x[k] > x[best] ? k : best;
+        }
+        ref_kept(r, lane)[i] = (float)best;
+        ref_out(r, lane)[i] = l->max ? x[best] : (float)(sum / (double)area);
+    }
+}
+
+static void globalpool_backward(struct ref_op *r, int lane, int n, float *const *dx)
+{
+    const struct layer *l = &r->op.layer;
+    const size_t area = (size_t)(l->in.h * l->in.w);
+    for (size_t i = 0; i < ref_size(&r->op) * (size_t)n; i++) {
+        float g = ref_grad(r, lane)[i];
+        for (size_t k = 0; k < area && !l->max; k++) {
+            dx[0][i * area + k] = g / (float)area;
+        }
+        if (l->max) {
+            dx[0][i * area + (size_t)ref_kept(r, lane)[i]] = g;
+        }
+    }
+}
+
+const struct ref_kind ref_globalpool = {.forward = globalpool_forward,
+                                        .backward = globalpool_backward};

@@ -78,11 +78,15 @@ void ref_update(struct op *op, const struct update *lanes)
         const struct update *u = &lanes[lane];
         for (int p = OP_WEIGHTS; p <= OP_BIAS && !u->idle; p++) {
             float *slots[OP_SLOTS];
+            bool decays = op_param_decays(&op->layer, (enum op_param)p);
             size_t n = (size_t)op_param_floats(&op->layer, (enum op_param)p);
-            for (int s = 0; s <= SLOT_SECOND; s++) {
+            for (int s = 0; s <= SLOT_SECOND && n > 0; s++) {
                 slots[s] = r->params[p][s] + (size_t)lane * n;
             }
-            update_array(slots, n, u, p == OP_WEIGHTS ? u->weight_decay : 0, p == OP_WEIGHTS);
+            if (n == 0) {
+                continue;
+            }
+            update_array(slots, n, u, decays ? u->weight_decay : 0, decays);
         }
         if (!u->idle) {
             update_average(r, lane, u->average_keep);

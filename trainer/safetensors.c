@@ -37,8 +37,9 @@ static enum mag_status each(void *ctx, struct net *net, const struct net_array *
     }
     int64_t dims[4];
     int n_dims = saved_dims(&a->op->layer, a->p, dims);
-    buf_addf(&w->head, ",\"%d.%s\":{\"dtype\":\"F32\",\"shape\":[",
-             saved_module(w->model, a->op->index), a->p == OP_BIAS ? "bias" : "weight");
+    char name[SAVED_NAME_MAX];
+    saved_name(w->model, a->op->index, a->p, name);
+    buf_addf(&w->head, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
     for (int i = 0; i < n_dims; i++) {
         buf_addf(&w->head, "%s%lld", i > 0 ? "," : "", (long long)dims[i]);
     }

@@ -5,6 +5,7 @@
 #include "trainer/checkpoint.h"
 #include "trainer/safetensors.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,16 +14,38 @@
 int saved_dims(const struct layer *l, enum op_param p, int64_t dims[4])
 {
     dims[0] = l->filters;
-    if (p != OP_WEIGHTS) {
+    switch (l->kind) {
+    case LAYER_BATCHNORM:
+        dims[0] = l->in.c;
         return 1;
-    }
-    if (l->kind == LAYER_DENSE) {
-        dims[1] = shape_size(&l->in);
+    case LAYER_LAYERNORM:
+        dims[0] = l->in.c;
+        dims[1] = l->in.h;
+        dims[2] = l->in.w;
+        return l->in.flat ? 1 : 3;
+    case LAYER_EMBEDDING:
+        dims[0] = l->vocabulary;
+        dims[1] = l->filters;
         return 2;
+    case LAYER_DENSE:
+        dims[1] = shape_size(&l->in);
+        return p == OP_WEIGHTS ? 2 : 1;
+    case LAYER_CONV:
+        dims[1] = l->in.c / l->groups;
+        dims[2] = dims[3] = l->kernel;
+        return p == OP_WEIGHTS ? 4 : 1;
+    case LAYER_MAXPOOL:
+    case LAYER_FLATTEN:
+    case LAYER_DROPOUT:
+    case LAYER_AVGPOOL:
+    case LAYER_GLOBALPOOL:
+    case LAYER_ACTIVATION:
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+    case LAYER_IDENTITY:
+    default:
+        return 0; /* has no arrays */
     }
-    dims[1] = l->in.c;
-    dims[2] = dims[3] = l->kernel;
-    return 4;
 }
 
 bool saved_flattens(const struct model *m, int i)
@@ -31,13 +54,34 @@ bool saved_flattens(const struct model *m, int i)
     return l->kind == LAYER_DENSE && !l->in.flat;
 }
 
-int saved_module(const struct model *m, int layer)
+/* Would a torch.nn.Sequential compute it? */
+static bool is_sequential(const struct model *m)
+{
+    for (int i = 0; i < m->n; i++) {
+        if (m->layers[i].kind == LAYER_EMBEDDING) {
+            return false;
+        }
+    }
+    return model_is_chain(m);
+}
+
+static int module_of(const struct model *m, int layer)
 {
     int at = 0;
     for (int i = 0; i < layer; i++) {
-        at += 1 + (m->layers[i].act != ACT_NONE) + saved_flattens(m, i);
+        const struct layer *l = &m->layers[i];
+        at += 1 + (l->act != ACT_NONE && l->kind != LAYER_ACTIVATION) +
+              (l->kind == LAYER_GLOBALPOOL) + saved_flattens(m, i);
     }
     return at + saved_flattens(m, layer);
+}
+
+void saved_name(const struct model *m, int layer, enum op_param p, char out[SAVED_NAME_MAX])
+{
+    static const char *const names[OP_PARAMS] = {"weight", "bias", "running_mean", "running_var"};
+    bool sequential = is_sequential(m);
+    (void)snprintf(out, SAVED_NAME_MAX, "%s%d.%s", sequential ? "" : "layers.",
+                   sequential ? module_of(m, layer) : layer, names[p]);
 }
 
 /* ---- reading ---- */
@@ -83,8 +127,8 @@ struct taker {
 static enum mag_status take_array(void *ctx, struct net *net, const struct net_array *a)
 {
     struct taker *t = ctx;
-    char *name = xasprintf("%d.%s", saved_module(t->model, a->op->index),
-                           a->p == OP_BIAS ? "bias" : "weight");
+    char name[SAVED_NAME_MAX];
+    saved_name(t->model, a->op->index, a->p, name);
     float *room = xmalloc(a->n * sizeof(float));
     int64_t dims[4];
     int n_dims = saved_dims(&a->op->layer, a->p, dims);
@@ -93,7 +137,6 @@ static enum mag_status take_array(void *ctx, struct net *net, const struct net_a
         net->ops->set(a->op, 0, a->p, SLOT_VALUE, room);
     }
     free(room);
-    free(name);
     return st;
 }
 

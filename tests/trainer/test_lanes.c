@@ -27,6 +27,13 @@ static const char *const models[] = {
     "\"rate\":0.2},{\"type\":\"dense\",\"units\":32,\"activation\":\"relu\"}," END,
     "[{\"type\":\"maxpool\"},{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":20,"
     "\"activation\":\"sigmoid\"}," END,
+    "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3,\"bias\":false},{\"type\":\"batchnorm\","
+    "\"activation\":\"relu\"},{\"type\":\"residual\",\"activation\":\"relu\",\"layers\":[{\"type\":"
+    "\"conv\",\"filters\":16,\"kernel\":3,\"stride\":2},{\"type\":\"batchnorm\"}]},{\"type\":"
+    "\"concat\",\"branches\":[[{\"type\":\"globalpool\"}],[{\"type\":\"avgpool\"},{\"type\":"
+    "\"flatten\"}]]},{\"type\":\"dense\",\"units\":9},{\"type\":\"batchnorm\",\"activation\":"
+    "\"silu\"},{\"type\":\"residual\",\"layers\":[{\"type\":\"dense\",\"units\":9,\"activation\":"
+    "\"gelu\"},{\"type\":\"dropout\",\"rate\":0.2}]},{\"type\":\"layernorm\"}," END,
 };
 #define N_MODELS (sizeof(models) / sizeof(models[0]))
 
@@ -102,11 +109,15 @@ static void train(struct bed *b, int first, bool shared, struct score *scores)
 struct kept {
     float *values;
     size_t n;
+    bool trained; /* only what a gradient moves */
 };
 
 static enum mag_status keep_array(void *ctx, struct net *net, const struct net_array *a)
 {
     struct kept *k = ctx;
+    if (k->trained && !op_param_trained(a->p)) {
+        return MAG_OK;
+    }
     k->values = xreallocarray(k->values, k->n + a->n, sizeof(float));
     net->ops->get(a->op, a->lane, a->p, a->slot, k->values + k->n);
     k->n += a->n;
@@ -206,8 +217,8 @@ static struct kept moved(struct bed *b, float factor)
     for (int lane = 0; lane < LANES; lane++) {
         net_init_weights(b->net, lane, 1, (uint64_t)lane);
     }
-    struct kept before = {0};
-    struct kept after = {0};
+    struct kept before = {.trained = true};
+    struct kept after = {.trained = true};
     cr_assert_eq(net_each_array(b->net, 1, SLOT_BIT(SLOT_VALUE), keep_array, &before), MAG_OK);
     net_forward(b->net, batches, &pass);
     ops->score(b->net->layers[b->net->n - 1], batches, &pass, (struct loss){0}, true, add);

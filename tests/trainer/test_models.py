@@ -24,6 +24,18 @@ IMAGES = {"program": "builtin", "dataset": f"idx:{FASHION}?limit=1500",
                                {"type": "conv", "filters": 8, "kernel": 3, "stride": 2, "padding": 1, "activation": "tanh"},
                                {"type": "dense", "units": 24, "activation": "sigmoid"}, {"type": "dense", "units": 10}]},
           "training": {"lr": 0.1, "momentum": 0.9}}
+# Every layer that the two above have not, in blocks.
+BLOCKS = {"program": "builtin", "dataset": f"idx:{FASHION}?limit=600",
+          "model": {"layers": [
+              {"type": "conv", "filters": 8, "kernel": 3, "stride": 2, "bias": False}, {"type": "batchnorm", "activation": "relu"},
+              {"type": "residual", "activation": "relu", "layers": [
+                  {"type": "conv", "filters": 16, "kernel": 3, "stride": 2, "groups": 2, "activation": "gelu"}, {"type": "batchnorm"}]},
+              {"type": "residual", "layers": [{"type": "conv", "depthwise": True, "kernel": 3, "activation": "silu"}]},
+              {"type": "concat", "branches": [[{"type": "avgpool"}, {"type": "layernorm"}, {"type": "flatten"}],
+                                              [{"type": "globalpool"}], [{"type": "globalpool", "kind": "max"}]]},
+              {"type": "dense", "units": 12, "activation": "gelu", "bias": False}, {"type": "layernorm", "activation": "silu"},
+              {"type": "dropout"}, {"type": "activation", "activation": "tanh"}, {"type": "dense", "units": 10}]},
+          "training": {"lr": 0.05, "momentum": 0.9}}
 # What the real libraries say of a file; run by the environment's interpreter.
 READ = r"""
 import json, sys
@@ -86,8 +98,35 @@ class Models(harness.Case):
                 self.assertAlmostEqual(float(mine[name]), p, delta=1e-5)
 
     def test_onnxruntime_gives_our_probabilities_for_bytes_of_images(self):
+        self.compare_images(IMAGES)
+
+    def test_onnxruntime_gives_our_probabilities_of_blocks_and_norms(self):
+        said = self.compare_images(BLOCKS)
+        self.assertEqual(said["shapes"]["layers.1.running_var"], [8])
+        self.assertEqual(said["shapes"]["layers.2.weight"], [16, 4, 3, 3])
+        self.assertTrue(all(said["same"].values()), said["same"])
+
+    def test_onnxruntime_gives_our_probabilities_of_an_embedding(self):
         python = harness.python_env("models")
-        checkpoint = self.train(IMAGES, epochs=1)
+        rows = [[(i * i + j) % 7 for j in range(4)] for i in range(40)]
+        with open(self.path("words.csv"), "w") as f:
+            f.write("a,b,c,d,y\n" + "".join(",".join(map(str, r)) + f",{i % 2}\n" for i, r in enumerate(rows)))
+        layers = [{"type": "embedding", "vocabulary": 7, "width": 5}, {"type": "globalpool"}, {"type": "dense", "units": 2}]
+        trial = {"program": "builtin", "dataset": f"csv:{self.path('words.csv')}?label=y&standardize=false", "model": {"layers": layers}}
+        checkpoint = self.train(trial)
+        said = self.read_by_others(checkpoint, rows, python)
+        ours, _ = self.predictions(checkpoint, self.path("words.csv"), "--probabilities")
+        for mine, theirs in zip(ours, said["last"]):
+            self.assertAlmostEqual(float(mine["0"]), theirs[0], delta=1e-5)
+        trial["model"]["layers"][0]["vocabulary"] = 6
+        with open(self.path("small.json"), "w") as f:
+            json.dump(trial, f)
+        p = self.run_it(TRAINER, "--check", self.path("small.json"), status=1)
+        self.assertIn("whole numbers from 0 to 5", p.stderr + p.stdout)
+
+    def compare_images(self, trial):
+        python = harness.python_env("models")
+        checkpoint = self.train(trial, epochs=1)
         images = [[(7 * i + j * j) % 256 for j in range(784)] for i in range(20)]
         with open(self.path("some-idx3-ubyte"), "wb") as f:
             f.write(struct.pack(">4B3I", 0, 0, 8, 3, 20, 28, 28) + bytes(v for image in images for v in image))
@@ -97,6 +136,7 @@ class Models(harness.Case):
         for mine, theirs in zip(ours, said["last"]):
             for k, p in enumerate(theirs):
                 self.assertAlmostEqual(float(mine[str(k)]), p, delta=1e-5)
+        return said
 
     def test_predictions_are_the_same_from_checkpoint_and_safetensors_and_tell_the_accuracy(self):
         checkpoint = self.train(TABLE, epochs=20)

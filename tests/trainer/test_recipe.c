@@ -124,80 +124,104 @@ Test(recipe, repeat_copies_a_layer_and_zero_takes_it_out)
     }
 }
 
+static const struct {
+    const char *trial, *pointer, *says;
+} mistakes[] = {
+    {"{\"program\":\"built-in\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":[" DENSE10 "]}}",
+     "/trial/program", "must be \"builtin\""},
+    {"{\"program\":\"builtin\",\"model\":{\"layers\":[" DENSE10 "]}}", "/trial",
+     "\"dataset\" is missing"},
+    {HEAD "\"modell\":{},\"model\":{\"layers\":[" DENSE10 "]}}", "/trial/modell",
+     "did you mean \"model\""},
+    {HEAD "\"model\":[]}", "/trial/model", "must be {\"layers\""},
+    {HEAD "\"model\":{}}", "/trial/model/layers", "must be a list"},
+    {HEAD "\"model\":{\"layers\":[]}}", "/trial/model/layers", "an empty one"},
+    {HEAD "\"model\":{\"layers\":[\"dense\"]}}", "/trial/model/layers/0", "must be an object"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"lstm\"}]}}", "/trial/model/layers/0/type",
+     "not \"lstm\""},
+    {HEAD "\"model\":{\"layers\":[{\"units\":3}]}}", "/trial/model/layers/0",
+     "\"type\" is missing"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"unit\":3}]}}", "/trial/model/layers/0/unit",
+     "did you mean \"units\""},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\"}]}}", "/trial/model/layers/0",
+     "\"units\" is missing"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":0}]}}",
+     "/trial/model/layers/0/units", "between 1 and 65536"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":2.5}]}}",
+     "/trial/model/layers/0/units", "a fraction"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"8\"}]}}",
+     "/trial/model/layers/0/units", "not a string"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\"}]}}",
+     "/trial/model/layers/0/units", "needs the parameter ${u}"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"a${u}\"}]}}",
+     "/trial/model/layers/0/units", "a whole value"},
+    {HEAD "\"model\":{\"layers\":[[{\"type\":\"dense\",\"units\":-1}]]}}",
+     "/trial/model/layers/0/0/units", "between"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":0}]}}",
+     "/trial/model/layers", "no layer is left"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":512}," DENSE10 "]}}",
+     "/trial/model/layers/1", "over 512 layers"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"padding\":"
+          "\"full\"}]}}",
+     "/trial/model/layers/0/padding", "\"same\" or \"valid\""},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"activation\"}," DENSE10 "]}}",
+     "/trial/model/layers/0", "\"activation\" is missing"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"kernel\":3,\"depthwise\":true,"
+          "\"groups\":2}," DENSE10 "]}}",
+     "/trial/model/layers/0/groups", "one group a channel"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"residual\"}," DENSE10 "]}}",
+     "/trial/model/layers/0/layers", "must be a list"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"residual\",\"layers\":[{\"type\":\"dense\","
+          "\"units\":0}],\"repeat\":3}," DENSE10 "]}}",
+     "/trial/model/layers/0/layers/0/units", "between 1"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"residual\",\"shortcut\":\"none\",\"layers\":["
+          "{\"type\":\"flatten\"}]}," DENSE10 "]}}",
+     "/trial/model/layers/0/shortcut", "\"identity\" or \"projection\""},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"concat\",\"branches\":[{\"type\":\"flatten\"}]}"
+          "," DENSE10 "]}}",
+     "/trial/model/layers/0/branches/0", "a list of layers"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"concat\",\"branches\":[[],[],[],[],[],[],[],[],[]]"
+          "}," DENSE10 "]}}",
+     "/trial/model/layers/0/branches", "over 8 branches"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"residual\",\"repeat\":300,\"layers\":[{\"type\":"
+          "\"dense\",\"units\":3}]}," DENSE10 "]}}",
+     "/trial/model/layers/0", "over 512 layers"},
+    {HEAD "\"model\":{\"layers\":[{\"type\":\"add\"}," DENSE10 "]}}", "/trial/model/layers/0/type",
+     "not \"add\""},
+    {HEAD "\"model\":{\"input\":[1,2],\"layers\":[" DENSE10 "]}}", "/trial/model/input",
+     "[channels, height"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"lr\":-1}}", "/trial/training/lr",
+     "between 0"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimiser\":\"sgd\"}}",
+     "/trial/training/optimiser", "did you mean \"optimizer\""},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimizer\":\"lion\"}}",
+     "/trial/training/optimizer", "\"lamb\" or \"adamw\", not \"lion\""},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"nesterov\":\"yes\"}}",
+     "/trial/training/nesterov", "true or false"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"ema\":1}}", "/trial/training/ema",
+     "0.99999"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"label_smoothing\":0.95}}",
+     "/trial/training/label_smoothing", "0.9"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"batch_size\":16385}}",
+     "/trial/training/batch_size", "16384"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"schedule\":\"cosine\"}}",
+     "/trial/training/schedule", "\"epochs\" is missing"},
+    {HEAD "\"model\":{\"layers\":[" DENSE10
+          "]},\"training\":{\"schedule\":{\"type\":\"step\",\"evry\":2}}}",
+     "/trial/training/schedule/evry", "did you mean \"every\""},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}",
+     "/trial/training/backend", "\"cpu\""},
+    {"[]", "/trial", "must be an object"},
+};
+
 Test(recipe, each_mistake_is_named_at_its_place)
 {
-    const struct {
-        const char *trial, *pointer, *says;
-    } table[] = {
-        {"{\"program\":\"built-in\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":[" DENSE10 "]}}",
-         "/trial/program", "must be \"builtin\""},
-        {"{\"program\":\"builtin\",\"model\":{\"layers\":[" DENSE10 "]}}", "/trial",
-         "\"dataset\" is missing"},
-        {HEAD "\"modell\":{},\"model\":{\"layers\":[" DENSE10 "]}}", "/trial/modell",
-         "did you mean \"model\""},
-        {HEAD "\"model\":[]}", "/trial/model", "must be {\"layers\""},
-        {HEAD "\"model\":{}}", "/trial/model/layers", "must be a list"},
-        {HEAD "\"model\":{\"layers\":[]}}", "/trial/model/layers", "an empty one"},
-        {HEAD "\"model\":{\"layers\":[\"dense\"]}}", "/trial/model/layers/0", "must be an object"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"lstm\"}]}}", "/trial/model/layers/0/type",
-         "not \"lstm\""},
-        {HEAD "\"model\":{\"layers\":[{\"units\":3}]}}", "/trial/model/layers/0",
-         "\"type\" is missing"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"unit\":3}]}}",
-         "/trial/model/layers/0/unit", "did you mean \"units\""},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\"}]}}", "/trial/model/layers/0",
-         "\"units\" is missing"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":0}]}}",
-         "/trial/model/layers/0/units", "between 1 and 65536"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":2.5}]}}",
-         "/trial/model/layers/0/units", "a fraction"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"8\"}]}}",
-         "/trial/model/layers/0/units", "not a string"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"${u}\"}]}}",
-         "/trial/model/layers/0/units", "needs the parameter ${u}"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":\"a${u}\"}]}}",
-         "/trial/model/layers/0/units", "a whole value"},
-        {HEAD "\"model\":{\"layers\":[[{\"type\":\"dense\",\"units\":-1}]]}}",
-         "/trial/model/layers/0/0/units", "between"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":0}]}}",
-         "/trial/model/layers", "no layer is left"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"dense\",\"units\":3,\"repeat\":512}," DENSE10
-              "]}}",
-         "/trial/model/layers/1", "over 512 layers"},
-        {HEAD "\"model\":{\"layers\":[{\"type\":\"conv\",\"filters\":3,\"kernel\":3,\"padding\":"
-              "\"full\"}]}}",
-         "/trial/model/layers/0/padding", "\"same\" or \"valid\""},
-        {HEAD "\"model\":{\"input\":[1,2],\"layers\":[" DENSE10 "]}}", "/trial/model/input",
-         "[channels, height"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"lr\":-1}}",
-         "/trial/training/lr", "between 0"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimiser\":\"sgd\"}}",
-         "/trial/training/optimiser", "did you mean \"optimizer\""},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"optimizer\":\"lion\"}}",
-         "/trial/training/optimizer", "\"lamb\" or \"adamw\", not \"lion\""},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"nesterov\":\"yes\"}}",
-         "/trial/training/nesterov", "true or false"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"ema\":1}}",
-         "/trial/training/ema", "0.99999"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"label_smoothing\":0.95}}",
-         "/trial/training/label_smoothing", "0.9"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"batch_size\":16385}}",
-         "/trial/training/batch_size", "16384"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"schedule\":\"cosine\"}}",
-         "/trial/training/schedule", "\"epochs\" is missing"},
-        {HEAD "\"model\":{\"layers\":[" DENSE10
-              "]},\"training\":{\"schedule\":{\"type\":\"step\",\"evry\":2}}}",
-         "/trial/training/schedule/evry", "did you mean \"every\""},
-        {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}",
-         "/trial/training/backend", "\"cpu\""},
-        {"[]", "/trial", "must be an object"},
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        struct parsed p = parse(table[i].trial, "{}", NULL);
+    for (size_t i = 0; i < sizeof(mistakes) / sizeof(mistakes[0]); i++) {
+        struct parsed p = parse(mistakes[i].trial, "{}", NULL);
         cr_expect_not(p.good, "row %zu", i);
-        cr_expect(p.issues->n > 0 && strcmp(p.issues->items[0].pointer, table[i].pointer) == 0,
+        cr_expect(p.issues->n > 0 && strcmp(p.issues->items[0].pointer, mistakes[i].pointer) == 0,
                   "row %zu: at %s", i, p.issues->n > 0 ? p.issues->items[0].pointer : "nothing");
-        cr_expect(p.issues->n > 0 && strstr(p.issues->items[0].text, table[i].says) != NULL,
+        cr_expect(p.issues->n > 0 && strstr(p.issues->items[0].text, mistakes[i].says) != NULL,
                   "row %zu: %s", i, p.issues->n > 0 ? p.issues->items[0].text : "nothing");
         done(&p);
     }
@@ -226,69 +250,109 @@ Test(recipe, an_undeclared_parameter_names_the_nearest)
 
 /* ---- shapes ---- */
 
+static const struct {
+    struct shape input;
+    int outputs;
+    const char *layers, *pointer, *says;
+} misfits[] = {
+    {{1, 28, 28, false},
+     10,
+     "[{\"type\":\"dense\",\"units\":9}]",
+     "/layers/0",
+     "has 9 units, but the data set has 10 classes"},
+    {{4, 1, 1, true}, 1, "[{\"type\":\"dense\",\"units\":2}]", "/layers/0", "1 target"},
+    {{784, 1, 1, true},
+     10,
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3}," DENSE10 "]",
+     "/layers/0",
+     "needs an image"},
+    {{1, 8, 8, false},
+     10,
+     "[{\"type\":\"flatten\"},{\"type\":\"maxpool\"}," DENSE10 "]",
+     "/layers/1",
+     "needs an image"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":7,\"padding\":\"valid\"}," DENSE10 "]",
+     "/layers/0",
+     "7x7 kernel does not fit into its input of 1x6x6"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"conv\",\"filters\":8,\"kernel\":4}," DENSE10 "]",
+     "/layers/0",
+     "odd kernel"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"maxpool\"},{\"type\":\"maxpool\"},{\"type\":\"maxpool\"}," DENSE10 "]",
+     "/layers/2",
+     "2x2 pooling window does not fit into its input of 1x1x1"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"conv\",\"filters\":6,\"kernel\":3},{\"type\":\"conv\",\"filters\":8,"
+     "\"kernel\":3,\"groups\":3}," DENSE10 "]",
+     "/layers/1",
+     "3 groups do not divide 6 channels and 8 filters"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"residual\",\"shortcut\":\"identity\",\"layers\":[{\"type\":\"conv\","
+     "\"filters\":8,\"kernel\":3}]}," DENSE10 "]",
+     "/layers/0",
+     "1x6x6 and 8x6x6), so that the shortcut cannot be the identity"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"residual\",\"layers\":[{\"type\":\"flatten\"}]}," DENSE10 "]",
+     "/layers/0",
+     "no 1x1 convolution brings together"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"residual\",\"layers\":[{\"type\":\"dropout\"},{\"type\":\"conv\","
+     "\"filters\":8,\"kernel\":9,\"padding\":\"valid\"}]}," DENSE10 "]",
+     "/layers/0/layers/1",
+     "9x9 kernel does not fit"},
+    {{1, 6, 6, false},
+     10,
+     "[{\"type\":\"concat\",\"branches\":[[{\"type\":\"maxpool\"}],[]]}," DENSE10 "]",
+     "/layers/0",
+     "equal in height and width"},
+    {{4, 1, 1, true},
+     10,
+     "[{\"type\":\"dense\",\"units\":4},{\"type\":\"embedding\",\"vocabulary\":9,\"width\":3}"
+     "," DENSE10 "]",
+     "/layers/1",
+     "must be the first layer"},
+    {{4, 1, 1, true},
+     10,
+     "[{\"type\":\"globalpool\"}," DENSE10 "]",
+     "/layers/0",
+     "a globalpool layer needs an image"},
+    {{1, 6, 6, false},
+     10,
+     "[" DENSE10 ",{\"type\":\"dropout\"}]",
+     "/layers/1",
+     "the last layer must be a dense one"},
+    {{1, 4096, 4096, false},
+     10,
+     "[{\"type\":\"dense\",\"units\":65536}," DENSE10 "]",
+     "/layers/0",
+     "too large"},
+    {{1, 4096, 4096, false},
+     10,
+     "[{\"type\":\"conv\",\"filters\":4096,\"kernel\":1}," DENSE10 "]",
+     "/layers/0",
+     "too large"},
+};
+
 Test(recipe, a_model_that_does_not_fit_has_one_message_at_the_layer)
 {
-    const struct {
-        struct shape input;
-        int outputs;
-        const char *layers, *pointer, *says;
-    } table[] = {
-        {{1, 28, 28, false},
-         10,
-         "[{\"type\":\"dense\",\"units\":9}]",
-         "/0",
-         "has 9 units, but the data set has 10 classes"},
-        {{4, 1, 1, true}, 1, "[{\"type\":\"dense\",\"units\":2}]", "/0", "1 target"},
-        {{784, 1, 1, true},
-         10,
-         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3}," DENSE10 "]",
-         "/0",
-         "needs an image"},
-        {{1, 8, 8, false},
-         10,
-         "[{\"type\":\"flatten\"},{\"type\":\"maxpool\"}," DENSE10 "]",
-         "/1",
-         "needs an image"},
-        {{1, 6, 6, false},
-         10,
-         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":7,\"padding\":\"valid\"}," DENSE10 "]",
-         "/0",
-         "7x7 kernel does not fit into its input of 1x6x6"},
-        {{1, 6, 6, false},
-         10,
-         "[{\"type\":\"conv\",\"filters\":8,\"kernel\":4}," DENSE10 "]",
-         "/0",
-         "odd kernel"},
-        {{1, 6, 6, false},
-         10,
-         "[{\"type\":\"maxpool\"},{\"type\":\"maxpool\"},{\"type\":\"maxpool\"}," DENSE10 "]",
-         "/2",
-         "2x2 pooling window does not fit into its input of 1x1x1"},
-        {{1, 6, 6, false},
-         10,
-         "[" DENSE10 ",{\"type\":\"dropout\"}]",
-         "/1",
-         "the last layer must be a dense one"},
-        {{1, 4096, 4096, false},
-         10,
-         "[{\"type\":\"dense\",\"units\":65536}," DENSE10 "]",
-         "/0",
-         "too large"},
-        {{1, 4096, 4096, false},
-         10,
-         "[{\"type\":\"conv\",\"filters\":4096,\"kernel\":1}," DENSE10 "]",
-         "/0",
-         "too large"},
-    };
-    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
-        char *trial = xasprintf(HEAD "\"model\":{\"layers\":%s}}", table[i].layers);
+    for (size_t i = 0; i < sizeof(misfits) / sizeof(misfits[0]); i++) {
+        char *trial = xasprintf(HEAD "\"model\":{\"layers\":%s}}", misfits[i].layers);
         struct recipe r = recipe_of(trial);
         struct mjson_issues *is = xcalloc(1, sizeof(*is));
-        r.model.input = table[i].input;
-        cr_expect_not(model_shapes(&r.model, table[i].outputs, "", is), "row %zu", i);
+        r.model.input = misfits[i].input;
+        cr_expect_not(model_shapes(&r.model, misfits[i].outputs, "", is), "row %zu", i);
         cr_expect_eq(is->n, 1);
-        cr_expect_str_eq(is->items[0].pointer, table[i].pointer, "row %zu", i);
-        cr_expect_not_null(strstr(is->items[0].text, table[i].says), "row %zu: %s", i,
+        cr_expect_str_eq(is->items[0].pointer, misfits[i].pointer, "row %zu", i);
+        cr_expect_not_null(strstr(is->items[0].text, misfits[i].says), "row %zu: %s", i,
                            is->items[0].text);
         mjson_issues_fini(is);
         free(is);
@@ -309,6 +373,31 @@ Test(recipe, shapes_and_weights_of_the_known_cnn)
     cr_expect_eq(shape_size(&m.layers[4].out), 3136);
     cr_expect_eq(model_weights(&m),
                  32 * 25 + 32 + 64 * 32 * 25 + 64 + 3136 * 512 + 512 + 5120 + 10);
+}
+
+Test(recipe, blocks_become_layers_that_name_their_inputs)
+{
+    struct model m = model_of(
+        "[{\"type\":\"conv\",\"filters\":8,\"kernel\":3},{\"type\":\"residual\",\"repeat\":2,"
+        "\"layers\":[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"batchnorm\"}]},"
+        "{\"type\":\"concat\",\"branches\":[[],[{\"type\":\"conv\",\"filters\":4,\"kernel\":1}]]}"
+        "," DENSE10 "]",
+        (struct shape){1, 8, 8, false});
+    const enum layer_kind kinds[] = {
+        LAYER_CONV, LAYER_CONV, LAYER_BATCHNORM, LAYER_CONV,     LAYER_BATCHNORM,
+        LAYER_ADD,  LAYER_CONV, LAYER_BATCHNORM, LAYER_IDENTITY, LAYER_IDENTITY,
+        LAYER_ADD,  LAYER_CONV, LAYER_CONCAT,    LAYER_DENSE};
+    cr_assert_eq(m.n, 14);
+    for (int i = 0; i < m.n; i++) {
+        cr_expect_eq(m.layers[i].kind, kinds[i], "layer %d", i);
+    }
+    cr_expect(m.layers[5].inputs[0] == 2 && m.layers[5].inputs[1] == 4, "sum of both ways");
+    cr_expect_eq(m.layers[3].inputs[0], 0, "the shortcut begins where the block does");
+    cr_expect(m.layers[3].kernel == 1 && m.layers[3].no_bias && m.layers[3].filters == 16);
+    cr_expect(m.layers[10].inputs[0] == 7 && m.layers[10].inputs[1] == 9);
+    cr_expect(m.layers[12].inputs[0] == 10 && m.layers[12].inputs[1] == 11);
+    cr_expect_eq(m.layers[12].out.c, 20);
+    cr_expect_str_eq(m.layers[6].at, "/layers/1/layers/0");
 }
 
 /* ---- schedules ---- */
@@ -384,6 +473,9 @@ Test(recipe, check_tries_the_corners_of_the_searchspace)
          "[{\"type\":\"dense\",\"units\":\"${u}\"},{\"type\":\"dense\",\"units\":3}]",
          "val_accuracy", "no parameter \"u\" in the searchspace"},
         {"{}", "[{\"type\":\"dense\",\"units\":3}]", "accuracy", "did you mean \"val_accuracy\""},
+        {"{}",
+         "[{\"type\":\"embedding\",\"vocabulary\":9,\"width\":4},{\"type\":\"dense\",\"units\":3}]",
+         "val_loss", "of an input of at most 4096 whole numbers in a row"},
         {"{\"x\":3}", "[{\"type\":\"dense\",\"units\":3}]", "val_loss", "no range"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
