@@ -738,13 +738,14 @@ static void ended(void *self, int64_t trial, enum opt_outcome outcome)
     }
 }
 
+/* As a search of its own and as a sampler of others. */
+#define IDENTITY                                                                                   \
+    .name = "cmaes",                                                                               \
+    .summary = "CMA-ES: a normal distribution that learns the shape of the objective",             \
+    .paper = PAPER, .caps = OPT_CAP_OUTCOME, .options = cmaes_options, .version = 1
+
 const struct sampler_ops cmaes_sampler = {
-    .name = "cmaes",
-    .summary = "CMA-ES: a normal distribution that learns the shape of the objective",
-    .paper = PAPER,
-    .caps = OPT_CAP_OUTCOME,
-    .options = cmaes_options,
-    .version = 1,
+    IDENTITY,
     .state_size = sizeof(struct cmaes),
     .init = cmaes_start,
     .fini = cmaes_fini,
@@ -762,12 +763,7 @@ static enum mag_status cmaes_init(void *self, const struct opt_config *cfg,
 }
 
 const struct optimizer_ops cmaes_ops = {
-    .name = "cmaes",
-    .summary = "CMA-ES: a normal distribution that learns the shape of the objective",
-    .paper = PAPER,
-    .caps = OPT_CAP_OUTCOME,
-    .options = cmaes_options,
-    .version = 1,
+    IDENTITY,
     .init = cmaes_init,
     SEARCH_OPS,
 };

@@ -419,13 +419,13 @@ static void propose(const void *self, int64_t trial, uint32_t attempt, double *p
     }
 }
 
+/* As a search of its own and as a sampler of others. */
+#define IDENTITY                                                                                   \
+    .name = "gp", .summary = "Gaussian-process Bayesian optimization", .paper = PAPER,             \
+    .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME, .options = gp_options, .version = 3
+
 const struct sampler_ops gp_sampler = {
-    .name = "gp",
-    .summary = "Gaussian-process Bayesian optimization",
-    .paper = PAPER,
-    .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
-    .options = gp_options,
-    .version = 3,
+    IDENTITY,
     .state_size = sizeof(struct gp_sampler),
     .init = sampler_init,
     .fini = sampler_fini,
@@ -443,12 +443,7 @@ static enum mag_status gp_init(void *self, const struct opt_config *cfg, const c
 }
 
 const struct optimizer_ops gp_ops = {
-    .name = "gp",
-    .summary = "Gaussian-process Bayesian optimization",
-    .paper = PAPER,
-    .caps = OPT_CAP_SLOW | OPT_CAP_MULTI | OPT_CAP_OUTCOME,
-    .options = gp_options,
-    .version = 3,
+    IDENTITY,
     .init = gp_init,
     SEARCH_OPS,
 };

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "optimizers/gp_algebra.h"
+#include "optimizers/gp_rank.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -50,42 +51,9 @@ bool gp_basin_settled(const struct gp_results *r, int i)
     return n_far >= want && n_equal >= want;
 }
 
-struct ranked {
-    double y;
-    int i;
-};
-
-static int by_rank(const void *a, const void *b)
-{
-    const struct ranked *p = a;
-    const struct ranked *q = b;
-    if (p->y != q->y) {
-        return p->y < q->y ? -1 : 1;
-    }
-    return p->i < q->i ? -1 : p->i > q->i;
-}
-
-/* The values y[pick[i]] in order; without `pick` those of all. */
-static struct ranked *rank(const double *y, const int *pick, int m)
-{
-    struct ranked *order = xcalloc((size_t)m + 1, sizeof(*order));
-    for (int i = 0; i < m; i++) {
-        order[i] = (struct ranked){y[pick != NULL ? pick[i] : i], i};
-    }
-    qsort(order, (size_t)m, sizeof(*order), by_rank);
-    return order;
-}
-
-static int by_index(const void *a, const void *b)
-{
-    const int *p = a;
-    const int *q = b;
-    return (*p > *q) - (*p < *q);
-}
-
 int gp_basin_thin(const struct gp_results *r, int *pick)
 {
-    struct ranked *order = rank(r->y, NULL, r->n);
+    struct gp_rank *order = gp_rank(r->y, NULL, r->n);
     int m = 0;
     for (int k = 0; k < r->n; k++) {
         bool apart = true;
@@ -97,7 +65,7 @@ int gp_basin_thin(const struct gp_results *r, int *pick)
         }
     }
     free(order);
-    qsort(pick, (size_t)m, sizeof(*pick), by_index);
+    gp_rank_indices(pick, m);
     return m;
 }
 
@@ -150,7 +118,7 @@ static struct gp *model_of(const struct gp_results *r, const int *pick, int m, c
 void gp_basins_init(struct gp_basins *b, const struct gp_results *r, const int *pick, int m,
                     const double *z, const double *theta)
 {
-    struct ranked *order = rank(r->y, pick, m);
+    struct gp_rank *order = gp_rank(r->y, pick, m);
     *b = (struct gp_basins){.gp = model_of(r, pick, m, z, theta), .level = INFINITY};
     for (int k = 0; k < m && b->level == INFINITY; k++) {
         int i = order[k].i;

@@ -3,36 +3,12 @@
 
 #include "base/alloc.h"
 #include "base/pcg.h"
+#include "optimizers/gp_rank.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct ranked {
-    double y;
-    int i;
-};
-
-static int by_value(const void *a, const void *b)
-{
-    const struct ranked *p = a;
-    const struct ranked *q = b;
-    if (p->y != q->y) {
-        return p->y < q->y ? -1 : 1;
-    }
-    return p->i < q->i ? -1 : p->i > q->i;
-}
-
-static struct ranked *rank(const double *y, int n)
-{
-    struct ranked *r = xcalloc((size_t)n + 1, sizeof(*r));
-    for (int i = 0; i < n; i++) {
-        r[i] = (struct ranked){y[i], i};
-    }
-    qsort(r, (size_t)n, sizeof(*r), by_value);
-    return r;
-}
 
 int gp_data_pick(const double *y, int n, int cap, int *pick)
 {
@@ -41,7 +17,7 @@ int gp_data_pick(const double *y, int n, int cap, int *pick)
     if (n <= cap) {
         memset(in, true, (size_t)n * sizeof(*in));
     } else {
-        struct ranked *r = rank(y, n);
+        struct gp_rank *r = gp_rank(y, NULL, n);
         for (int k = 0; k < cap / 2; k++) {
             in[r[k].i] = true;
         }
@@ -72,7 +48,7 @@ int gp_data_pick(const double *y, int n, int cap, int *pick)
     return m;
 }
 
-static double quantile(const struct ranked *r, int n, double q)
+static double quantile(const struct gp_rank *r, int n, double q)
 {
     double at = q * (n - 1);
     int i = (int)at;
@@ -81,7 +57,7 @@ static double quantile(const struct ranked *r, int n, double q)
 
 double gp_data_targets(const double *y, int n, double reach, double *z)
 {
-    struct ranked *r = rank(y, n);
+    struct gp_rank *r = gp_rank(y, NULL, n);
     double median = n > 0 ? quantile(r, n, 0.5) : 0;
     double scale = n > 0 ? reach * (median - r[0].y) : 0;
     double mean = 0;

@@ -2,6 +2,7 @@
 #include "optimizers/gp_region.h"
 
 #include "base/alloc.h"
+#include "optimizers/gp_rank.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -51,44 +52,22 @@ void gp_region_box(const struct gp_domain *dom, const double *at, double side, c
     }
 }
 
-struct distance {
-    double d2;
-    int i;
-};
-
-static int by_distance(const void *a, const void *b)
-{
-    const struct distance *p = a;
-    const struct distance *q = b;
-    if (p->d2 != q->d2) {
-        return p->d2 < q->d2 ? -1 : 1;
-    }
-    return p->i < q->i ? -1 : p->i > q->i;
-}
-
-static int by_index(const void *a, const void *b)
-{
-    const int *p = a;
-    const int *q = b;
-    return *p < *q ? -1 : *p > *q;
-}
-
 int gp_region_nearest(const struct gp_domain *dom, const double *const *x, int n, int centre,
                       int want, int *pick)
 {
-    struct distance *all = xcalloc((size_t)n + 1, sizeof(*all));
+    double *d2 = xcalloc((size_t)n + 1, sizeof(*d2));
     int m = want < n ? want : n;
     for (int i = 0; i < n; i++) {
-        all[i].i = i;
         for (int j = 0; j < dom->n; j++) {
-            all[i].d2 += gp_kernel_share((enum gp_kind)dom->kind[j], x[i][j], x[centre][j]);
+            d2[i] += gp_kernel_share((enum gp_kind)dom->kind[j], x[i][j], x[centre][j]);
         }
     }
-    qsort(all, (size_t)n, sizeof(*all), by_distance);
+    struct gp_rank *order = gp_rank(d2, NULL, n);
     for (int i = 0; i < m; i++) {
-        pick[i] = all[i].i;
+        pick[i] = order[i].i;
     }
-    qsort(pick, (size_t)m, sizeof(*pick), by_index);
-    free(all);
+    gp_rank_indices(pick, m);
+    free(order);
+    free(d2);
     return m;
 }

@@ -166,13 +166,14 @@ static void others(void *self, const double *point, int64_t budget, const struct
     }
 }
 
+/* As a search of its own and as a sampler of others. */
+#define IDENTITY                                                                                   \
+    .name = "portfolio", .summary = "gp and cmaes in turns, more for the one that gains",          \
+    .paper = PAPER, .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME, .options = portfolio_options,          \
+    .version = 3
+
 static const struct sampler_ops portfolio_sampler = {
-    .name = "portfolio",
-    .summary = "gp and cmaes in turns, more for the one that gains",
-    .paper = PAPER,
-    .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
-    .options = portfolio_options,
-    .version = 3,
+    IDENTITY,
     .state_size = sizeof(struct portfolio),
     .init = portfolio_init,
     .fini = portfolio_fini,
@@ -190,12 +191,7 @@ static enum mag_status init(void *self, const struct opt_config *cfg, const char
 }
 
 const struct optimizer_ops portfolio_ops = {
-    .name = "portfolio",
-    .summary = "gp and cmaes in turns, more for the one that gains",
-    .paper = PAPER,
-    .caps = OPT_CAP_SLOW | OPT_CAP_OUTCOME,
-    .options = portfolio_options,
-    .version = 3,
+    IDENTITY,
     .init = init,
     SEARCH_OPS,
 };

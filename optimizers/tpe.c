@@ -16,10 +16,11 @@
 #include <string.h>
 
 #define PAPER "Bergstra et al., Algorithms for Hyper-Parameter Optimization, NIPS 2011"
-#define WIDE 0.2      /* share of the trials that look further away */
-#define MIN_POINTS 30 /* fewest results that a budget's model is made of, however few parameters   \
-                       */
-#define DRAWS 8       /* times candidates: draws to find as many that meet the constraints */
+#define WIDE 0.2 /* share of the trials that look further away */
+#define MIN_POINTS                                                                                 \
+    30          /* fewest results that a budget's model is made of, however few parameters         \
+                 */
+#define DRAWS 8 /* times candidates: draws to find as many that meet the constraints */
 
 enum tpe_option { OPT_STARTUP, OPT_CANDIDATES, OPT_LIAR, OPT_MIN_POINTS, OPT_RANDOM };
 
@@ -288,13 +289,13 @@ static void tpe_propose(const void *self, int64_t trial, uint32_t attempt, doubl
 
 #define CAPS (OPT_CAP_OUTCOME | OPT_CAP_MULTI)
 
+/* As a search of its own and as a sampler of others. */
+#define IDENTITY                                                                                   \
+    .name = "tpe", .summary = "tree-structured Parzen estimator", .paper = PAPER, .caps = CAPS,    \
+    .options = tpe_options, .version = 2
+
 const struct sampler_ops tpe_sampler = {
-    .name = "tpe",
-    .summary = "tree-structured Parzen estimator",
-    .paper = PAPER,
-    .caps = CAPS,
-    .options = tpe_options,
-    .version = 2,
+    IDENTITY,
     .state_size = sizeof(struct tpe),
     .init = tpe_init,
     .fini = tpe_fini,
@@ -312,12 +313,7 @@ static enum mag_status search_of_tpe(void *self, const struct opt_config *cfg,
 }
 
 const struct optimizer_ops tpe_ops = {
-    .name = "tpe",
-    .summary = "tree-structured Parzen estimator",
-    .paper = PAPER,
-    .caps = CAPS,
-    .options = tpe_options,
-    .version = 2,
+    IDENTITY,
     .init = search_of_tpe,
     SEARCH_OPS,
 };
