@@ -5,6 +5,7 @@
     python3 bench/quality run --suite named,bbob --solver magpie-auto --solver optuna-tpe [--split tune] [--only f01-d5]
     python3 bench/quality peers [--until 09:00]       every peer's rows, in the order of their worth
     python3 bench/quality report [--suite bbob] [--split report]
+    python3 bench/quality summary                      the tables of bench/results/quality/report.txt
     python3 bench/quality pack                         rows of the cache into bench/results/quality
 """
 import argparse
@@ -40,6 +41,19 @@ PEERS = (
     + [("mixed", "report", "optuna-tpe-group", ""), ("bbob", "report", "optuna-gp", "-d10-i6")]
     + [("bbob", "report", "optuna-" + s, "-d%d" % d) for d in (2, 10) for s in ("qmc", "nsga2", "tpe-uni")]
     + [("bbob", "report", "optuna-gp", "")]
+)
+
+OURS = ["magpie-auto", "magpie-tpe", "magpie-cmaes"]
+MAIN = ["optuna-tpe", "optuna-cmaes", "optuna-random"]
+# Solvers are compared on the pairs that all of them have, so a peer with few rows has a table of its own: (suite, part, solvers)
+SUMMARY = (
+    [("bbob", "-d%d-" % d, OURS + MAIN) for d in (2, 5, 10)]
+    + [("bbob", "-d5-", ["magpie-auto", "optuna-" + s]) for s in ("qmc", "nsga2", "tpe-uni")]
+    + [("bbob", "-d5-i6", ["magpie-auto", "magpie-gp", "optuna-gp"])]
+    + [("named", "", OURS + MAIN), ("parallel", "", ["magpie-auto", "optuna-tpe"])]
+    + [("mixed", "", ["magpie-auto", "optuna-tpe-group"]), ("mf", "", ["magpie-auto", "magpie-dehb", "dehb"])]
+    + [("curves", "", ["magpie-auto", "magpie-dehb", "dehb"]), ("curves", "", ["magpie-auto", "magpie-asha", "syne-asha"])]
+    + [("curves", "", ["magpie-bohb", s]) for s in ("dehb", "syne-asha", "syne-bohb")]
 )
 
 
@@ -81,6 +95,12 @@ def cmd_report(a):
     return 0
 
 
+def cmd_summary(a):
+    for suite, only, solvers in SUMMARY:
+        report.report(suite, "report", solvers, only)
+    return 0
+
+
 def cmd_pack(a):
     for suite in a.suite.split(","):
         for solver in rows.newest(suite, a.solver):
@@ -107,6 +127,7 @@ def main():
     for name in ("run", "report"):
         sub.choices[name].add_argument("--split", choices=("tune", "report"), default="report")
         sub.choices[name].add_argument("--only", default="", help="problems whose name contains this")
+    sub.add_parser("summary", help="the tables of bench/results/quality/report.txt")
     add_choice(sub.add_parser("pack", help="rows into bench/results/quality"), "repeatable; default: all")
     sub.add_parser("worker", help="used by the others")
     a = ap.parse_args()
@@ -114,7 +135,8 @@ def main():
         import worker
         return worker.main()
     a.deadline = when(getattr(a, "until", ""))
-    return {"run": cmd_run, "peers": cmd_peers, "report": cmd_report, "pack": cmd_pack}[a.command](a)
+    return {"run": cmd_run, "peers": cmd_peers, "report": cmd_report, "summary": cmd_summary,
+            "pack": cmd_pack}[a.command](a)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def print_medians(tab):
 
 
 def report(suite, split, solvers, only):
-    solvers = rows.newest(suite, solvers)
+    solvers = rows.newest(suite, solvers, {key for key in suites.jobs(suite, split) if only in key[0]})
     tab = table(suite, split, solvers, only)
     ours = [s for s in solvers if s.startswith("magpie")]
     theirs = [s for s in solvers if not s.startswith("magpie")]
@@ -124,8 +124,6 @@ def report(suite, split, solvers, only):
                 if tab[a]:
                     print_groups(tab, a, b)
         return
-    each = {s: {k: r for k, r in rows.load(suite, s).items() if k in set(suites.jobs(suite, split)) and only in k[0]}
-            for s in solvers}
-    print_medians(each)
+    print_medians(tab)
     print_ranks("all problems", tab)
     print_pairs(tab, ours, theirs)

@@ -58,14 +58,17 @@ def solvers(suite):
     return sorted(found, key=lambda s: (found[s], s))
 
 
-def newest(suite, wanted=None):
-    """The solvers named, or all; of one without "@build" the newest build that has rows."""
+def newest(suite, wanted=None, keys=()):
+    """The solvers named, or all; of one without "@build" the newest build that has rows, or of those with the most of `keys`."""
     last = {}
     for solver in solvers(suite):
-        last[solver.partition("@")[0]] = solver
+        n = len(load(suite, solver).keys() & keys)
+        name = solver.partition("@")[0]
+        if name not in last or n >= last[name][0]:
+            last[name] = (n, solver)
     if not wanted:
-        return sorted(last.values())
-    return [name if "@" in name else last.get(name, name) for name in wanted]
+        return sorted(solver for _, solver in last.values())
+    return [name if "@" in name or name not in last else last[name][1] for name in wanted]
 
 
 def mend(name):

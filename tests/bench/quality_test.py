@@ -99,6 +99,11 @@ class Functions(unittest.TestCase):
             point = dict(zip((p.name for p in problem.params), at[name]))
             self.assertAlmostEqual(problem.regret(point), 0, delta=1e-5, msg=name)
 
+    def test_no_two_problems_of_the_learning_curves_share_a_seed(self):
+        for split in ("tune", "report"):
+            seeds = [seed for _, seed in suites.jobs("curves", split)]
+            self.assertEqual(len(seeds), len(set(seeds)))
+
     def test_no_tuning_problem_or_seed_is_in_the_report(self):
         for suite in suites.SUITES:
             tune, report = suites.jobs(suite, "tune"), suites.jobs(suite, "report")
@@ -189,6 +194,17 @@ class Rows(unittest.TestCase):
             with open(rows.kept_path("named", "a"), "rb") as f:
                 self.assertEqual(f.read(), first)
             self.assertEqual(rows.solvers("named"), ["a"])
+
+    def test_the_build_with_the_most_rows_is_reported_and_the_newest_of_equals(self):
+        with tempfile.TemporaryDirectory() as folder:
+            rows.FOLDER, rows.KEPT = folder, os.path.join(folder, "kept")
+            for age, (build, seeds) in enumerate((("old", (1, 2)), ("new", (1, 2)), ("part", (1,)))):
+                for seed in seeds:
+                    rows.append({"suite": "named", "problem": "branin", "solver": "magpie-gp@" + build, "seed": seed, "final": 0})
+                os.utime(rows.path("named", "magpie-gp@" + build), (1000 + age, 1000 + age))
+            keys = {("branin", 1), ("branin", 2)}
+            self.assertEqual(rows.newest("named", ["magpie-gp", "magpie-gp@old", "x"], keys), ["magpie-gp@new", "magpie-gp@old", "x"])
+            self.assertEqual(rows.newest("named"), ["magpie-gp@part"])
 
     def test_a_solver_is_labelled_by_its_options(self):
         ours.BUILD = os.path.dirname(os.path.dirname(PIPE))
