@@ -92,8 +92,5 @@ bool distribution_parse(const json_t *o, const char *pointer, struct mjson_issue
     if (ret->min_ranks > ret->ranks) {
         mjson_issue_at(is, pointer, "min_ranks", "must not be above \"ranks\"");
     }
-    if (ret->strategy == STRATEGY_SERVER) {
-        mjson_issue_at(is, pointer, "strategy", "\"parameter_server\" is not in this build");
-    }
     return is->total == before;
 }

@@ -433,7 +433,7 @@ static void handle_start(struct executor *e, const json_t *m)
         e->trial = s.job.trial;
         s.job.ranks = e->ranks;
         s.job.plan = &s.plan;
-        if (e->ranks == NULL && s.plan.ranks > 1) {
+        if (e->ranks == NULL && (s.plan.ranks > 1 || s.plan.strategy == STRATEGY_SERVER)) {
             run_elastic(e, &s, m);
         } else {
             run_trial(e, &s);

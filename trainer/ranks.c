@@ -328,8 +328,9 @@ static void describe(const struct ranks *r, int i, int status, char *text, size_
     }
 }
 
-/* The one that ended for a reason of its own, where several have ended since. */
-bool ranks_death(struct ranks *r, char *text, size_t size)
+/* Reaps those that have ended; tells of the one that did for a reason of its own, where several have
+ * ended since. */
+static bool reap(struct ranks *r, char *text, size_t size)
 {
     bool any = false;
     bool own = false;
@@ -346,7 +347,13 @@ bool ranks_death(struct ranks *r, char *text, size_t size)
         any = true;
         own = own || !told;
     }
+    return any;
+}
+
+bool ranks_death(struct ranks *r, char *text, size_t size)
+{
     char why[512];
+    bool any = reap(r, text, size);
     if (any && r->region >= 0 && collective_shm_why(r->region, why, sizeof(why))) {
         (void)snprintf(text, size, "%s", why); /* a rank has said it itself */
     } else if (any && r->region >= 0) {
@@ -380,7 +387,7 @@ static void wait_gone(struct ranks *r, int64_t ms)
         if (left <= 0 || (poll(p, (nfds_t)r->n_pids, (int)left) < 0 && errno != EINTR)) {
             return;
         }
-        (void)ranks_death(r, text, sizeof(text));
+        (void)reap(r, text, sizeof(text));
     }
 }
 

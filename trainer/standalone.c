@@ -137,7 +137,7 @@ static json_t *distribution_of(const json_t *doc, const struct standalone *o,
         (void)json_object_set_new(own, "min_ranks", json_integer(1));
     }
     bool good = distribution_parse(own, "/distribution", is, plan);
-    if (!good || plan->ranks == 1) {
+    if (!good || (plan->ranks == 1 && plan->strategy == STRATEGY_ALLREDUCE)) {
         json_decref(own);
         return NULL;
     }

@@ -7,6 +7,7 @@
 #include "base/pcg.h"
 #include "trainer/checkpoint.h"
 #include "trainer/describe.h"
+#include "trainer/server.h"
 #include "trainer/tally.h"
 #include "trainer/team.h"
 
@@ -22,6 +23,7 @@ struct run {
     const struct trial_hooks *hooks;
     struct net *net;
     struct team *team; /* NULL = one process */
+    struct server *server; /* NULL = no parameter server */
     int batch_size;    /* of all ranks together */
     struct update update;
     char *signature;
@@ -156,6 +158,58 @@ static enum mag_status train_batch(struct run *r, const struct batch *batch,
     return st;
 }
 
+static int batch_rows(const struct run *r, uint32_t left)
+{
+    return left < (uint32_t)r->batch_size ? (int)left : r->batch_size;
+}
+
+/* This rank's part of the epoch, in mini-batches of its own; rank 0's orders reach the others by the
+ * server. */
+static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, bool *ended,
+                                         struct score *score)
+{
+    uint32_t from = 0;
+    uint32_t n_rows = 0;
+    team_share(r->team, r->d->n_train, &from, &n_rows);
+    lane->batch = (int64_t)(from / (uint32_t)r->batch_size) + r->job->ranks->rank;
+    for (uint32_t at = 0; at < n_rows; lane->batch++) {
+        server_order(r->server, (int)poll_order(r));
+        if (server_ordered(r->server) > (int)ORDER_PAUSE) {
+            break;
+        }
+        if (fault_hit("trainer.batch")) {
+            return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
+        }
+        const struct batch batch = {
+            .d = r->d, .rows = r->order + from + at, .n = batch_rows(r, n_rows - at)};
+        server_train(r->server, &batch, r->recipe->training.loss, lane, &r->update, score);
+        at += (uint32_t)batch.n;
+    }
+    server_flush(r->server, &r->update);
+    enum mag_status st = server_settle(r->server, &r->update.count, r->err);
+    *ended = st == MAG_OK && obey(r, (enum trial_order)server_ordered(r->server));
+    return st;
+}
+
+/* The epoch's batches; each is all ranks'. */
+static enum mag_status train_batches(struct run *r, struct pass_lane *lane, bool *ended,
+                                     struct score *score)
+{
+    for (uint32_t at = 0; at < r->d->n_train; lane->batch++) {
+        if (fault_hit("trainer.batch")) {
+            return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
+        }
+        const struct batch batch = {
+            .d = r->d, .rows = r->order + at, .n = batch_rows(r, r->d->n_train - at)};
+        enum mag_status st = train_batch(r, &batch, lane, ended, score);
+        if (st != MAG_OK || *ended) {
+            return st;
+        }
+        at += (uint32_t)batch.n;
+    }
+    return MAG_OK;
+}
+
 /* One epoch of training. *ended when an order ended the trial. */
 static enum mag_status train_epoch(struct run *r, bool *ended, struct score *score)
 {
@@ -169,18 +223,10 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     pcg64_shuffle(&g, r->order, r->d->n_train);
     r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
     int64_t start = clock_mono_ns();
-    for (uint32_t at = 0; at < r->d->n_train; lane.batch++) {
-        if (fault_hit("trainer.batch")) {
-            return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
-        }
-        uint32_t left = r->d->n_train - at;
-        int n = left < (uint32_t)r->batch_size ? (int)left : r->batch_size;
-        const struct batch batch = {.d = r->d, .rows = r->order + at, .n = n};
-        enum mag_status st = train_batch(r, &batch, &lane, ended, score);
-        if (st != MAG_OK || *ended) {
-            return st;
-        }
-        at += (uint32_t)n;
+    enum mag_status st = r->server != NULL ? train_with_server(r, &lane, ended, score)
+                                           : train_batches(r, &lane, ended, score);
+    if (st != MAG_OK || *ended) {
+        return st;
     }
     r->result->train_seconds += (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
     r->result->train_rows += r->d->n_train;
@@ -357,6 +403,13 @@ static enum mag_status load_and_spread(struct run *r)
     return team_spread(r->team, slots, r->err);
 }
 
+/* The most rows that this rank has in a batch. */
+static int rows_here(const struct run *r)
+{
+    bool shared = r->job->ranks != NULL && r->job->plan->strategy == STRATEGY_ALLREDUCE;
+    return shared ? team_rows(r->job->ranks, r->batch_size) : r->batch_size;
+}
+
 /* New weights, or those of the checkpoint. */
 static enum mag_status prepare(struct run *r, struct backend *backend)
 {
@@ -364,7 +417,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
     r->batch_size = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
     const struct net_options options = {
-        .rows = r->job->ranks != NULL ? team_rows(r->job->ranks, r->batch_size) : r->batch_size,
+        .rows = rows_here(r),
         .average = t->ema > 0,
         .learns = true};
     enum mag_status st =
@@ -385,9 +438,13 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     r->order = xcalloc(r->d->n_train, sizeof(*r->order));
     if (r->job->resume_path == NULL) {
         net_init_weights(r->net, 0, r->job->seed, (uint64_t)r->job->trial);
-        return MAG_OK;
+    } else {
+        st = r->team != NULL ? load_and_spread(r) : load(r);
     }
-    return r->team != NULL ? load_and_spread(r) : load(r);
+    if (st == MAG_OK && r->team != NULL && r->job->plan->strategy == STRATEGY_SERVER) {
+        st = server_create(r->job->ranks, r->job->plan, r->net, r->update.count, &r->server, r->err);
+    }
+    return st;
 }
 
 enum mag_status trial_run(const struct trial_job *job, const struct recipe *recipe,
@@ -416,6 +473,7 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
         st = run_epoch(&r, &ended);
     }
 out:
+    server_destroy(r.server);
     team_destroy(r.team);
     net_destroy(r.net);
     free(r.order);

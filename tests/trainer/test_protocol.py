@@ -329,7 +329,7 @@ class Protocol(Base):
 
     def test_it_links_no_transport_and_no_store(self):
         libs = subprocess.run(["ldd", TRAINER], capture_output=True, text=True, check=True).stdout
-        for name in ("libnng", "libsqlite3", "libevent", "libcurl"):
+        for name in ("libnng", "libsqlite3", "libevent", "libcurl", "libmpi"):
             self.assertNotIn(name, libs)
 
 

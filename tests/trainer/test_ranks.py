@@ -383,6 +383,76 @@ class Lives(Base):
         self.assertEqual(e.read()["type"], "ready")
 
 
+class ParameterServer(Base):
+    OPTIMIZERS = ({"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True}, {"optimizer": "adam", "lr": 0.01, "clip_norm": 0.5},
+                  {"optimizer": "rmsprop", "lr": 0.005, "momentum": 0.5}, {"optimizer": "adagrad", "lr": 0.05},
+                  {"optimizer": "lamb", "lr": 0.02, "weight_decay": 0.01})
+
+    def served(self, ranks, **kw):
+        return self.run_trial(ranks, strategy="parameter_server", **kw)
+
+    def test_one_rank_is_plain_training_whatever_the_optimizer(self):
+        e = self.executor()
+        for i, training in enumerate(self.OPTIMIZERS):
+            with self.subTest(training["optimizer"]):
+                spec = self.spec(**training)
+                alone, _ = self.run_trial(1, e, budget=2, folder=f"alone{i}", spec=spec)
+                got, _ = self.served(1, e=e, budget=2, folder=f"served{i}", spec=spec)
+                self.assert_same_curve(got, alone, 2e-4)
+
+    def test_several_ranks_learn_with_a_lock_and_without(self):
+        e = self.executor()
+        for lock in (False, True):
+            with self.subTest(lock=lock):
+                got, result = self.served(3, e=e, budget=8, folder=f"l{lock}", lock=lock)
+                self.assertEqual(result["status"], "completed")
+                self.assertLess(got[-1]["train_loss"], got[0]["train_loss"])
+                self.assertGreater(got[-1]["test_accuracy"], 0.8)
+
+    def test_gradients_of_several_batches_are_pushed_as_their_mean(self):
+        whole = self.spec(optimizer="sgd", batch_size=64, lr=0.5)
+        whole["model"]["layers"] = [{"type": "dense", "units": 2}]  # no dropout: masks are of batches
+        quarter = dict(whole, training=dict(whole["training"], batch_size=16))
+        e = self.executor()
+        want, _ = self.served(1, e=e, folder="a", spec=whole)
+        got, _ = self.served(1, e=e, folder="b", spec=quarter, push_every=4)
+        self.assertLess(abs(got[-1]["val_loss"] - want[-1]["val_loss"]), 5e-3)  # but for the last batch of an epoch
+
+    def test_its_state_goes_with_the_checkpoint(self):
+        e = self.executor()
+        whole, _ = self.served(1, e=e, budget=4, folder="a")
+        self.served(1, e=e, budget=2, folder="b")
+        rest, _ = self.served(1, e=e, budget=4, folder="c", resume={"step": 2, "path": os.path.join(self.dir, "b", "2")})
+        self.assert_same_curve(rest, whole[2:], 1e-6)
+
+    def test_a_killed_worker_costs_nothing_but_steps(self):
+        e = self.executor(faults=SLOW)
+        for victim, lock in ((0, True), (2, False)):
+            with self.subTest(victim=victim):
+                e.send(self.start(3, budget=4, folder=f"v{victim}", strategy="parameter_server", lock=lock))
+                got = e.until("checkpoint")
+                os.kill(e.ranks()[victim], signal.SIGKILL)
+                got += e.until("result", "error")
+                self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+                self.assertEqual([m["step"] for m in got if m["type"] == "report"], [1, 2, 3, 4])
+                self.assertEqual(e.read()["type"], "ready")
+
+    def test_stop_reaches_all_workers(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(3, budget=500, strategy="parameter_server"))
+        e.until("report")
+        e.send({"type": "stop", "trial": 1})
+        self.assertEqual(e.until("result", "error")[-1].get("status"), "stopped", self.said())
+        self.assertEqual(e.read()["type"], "ready")
+
+    def test_averages_of_weights_are_refused(self):
+        e = self.executor()
+        e.send(self.start(2, spec=self.spec(ema=0.9), strategy="parameter_server"))
+        got = e.until("result", "error")[-1]
+        self.assertEqual((got["type"], got["cause"]), ("error", "configuration"), got)
+        self.assertIn("ema", got["reason"])
+
+
 class ByHand(Base):
     def test_a_trial_by_hand_over_ranks(self):
         path = os.path.join(self.dir, "trial.json")
