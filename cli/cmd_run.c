@@ -328,14 +328,25 @@ static int with_file(struct run *r, const char *data)
     return status;
 }
 
+/* A worker runs one trial at a time, with a slot for each of its ranks. */
+static void choose_workers(struct run *r, int64_t given)
+{
+    int64_t slots = r->cs.spec->requires_.slots > 0 ? r->cs.spec->requires_.slots : 1;
+    int64_t n = given > 0 ? given : sysconf(_SC_NPROCESSORS_ONLN) / slots;
+    r->ecfg.slots = (int)slots;
+    r->ecfg.workers = (int)(n < 1 ? 1 : n > EMBED_WORKERS_MAX ? EMBED_WORKERS_MAX : n);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct run r = {0};
     const char *data = NULL;
-    int64_t workers = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t workers = 0;
     const struct flag flags[] = {
         FLAG(FLAG_INT, "workers", &workers, "N",
-             "worker processes, one trial at a time each [one for each core]", .min = 1,
+             "worker processes, one trial at a time each [one for each core, or for the cores "
+             "that the ranks of one trial take]",
+             .min = 1,
              .max = EMBED_WORKERS_MAX),
         FLAG(FLAG_TEXT, "data", &data, "DIR",
              "folder of record, checkpoints and logs [$XDG_DATA_HOME/magpie]"),
@@ -368,12 +379,10 @@ int cmd_run(int argc, char **argv)
     if (status != CMD_GO_ON) {
         return status;
     }
-    r.ecfg.workers = (int)(workers < 1                   ? 1
-                           : workers > EMBED_WORKERS_MAX ? EMBED_WORKERS_MAX
-                                                         : workers);
     r.ecfg.http = r.ecfg.http != NULL ? r.ecfg.http : default_http();
     status = cmd_spec_read(args.items[0], r.json, &r.cs);
     if (status == CMD_GO_ON) {
+        choose_workers(&r, workers);
         status = with_file(&r, data);
     }
     cmd_spec_fini(&r.cs);

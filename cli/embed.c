@@ -150,7 +150,9 @@ static enum mag_status start_worker(struct embed *e, int i, struct mag_err *err)
     char name[32];
     (void)snprintf(name, sizeof(name), "worker-%d", i + 1);
     char *log = xasprintf("%s/%s.log", e->cfg->data, name);
-    const char *argv[] = {e->self,  "worker", "--driver", e->nng,       "--slots", "1",
+    char slots[16];
+    (void)snprintf(slots, sizeof(slots), "%d", e->cfg->slots);
+    const char *argv[] = {e->self,  "worker", "--driver", e->nng,       "--slots", slots,
                           "--name", name,     "--data",   e->cfg->data, "--quiet", NULL};
     enum mag_status st = spawn_child(argv, log, -1, &e->workers[i], err);
     free(log);

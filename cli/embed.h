@@ -18,6 +18,7 @@ struct embed_config {
     const char *http;    /* "ADDR:PORT" */
     const char *storage; /* URL, or NULL */
     int workers;
+    int slots; /* of each worker */
 };
 
 struct embed {

@@ -55,7 +55,9 @@ int offer_cost(const struct worker *w, const struct spec_requires *want)
         return 0;
     }
     int64_t most = gpus > memory ? gpus : memory;
-    return (int)(most > cores ? most : cores);
+    most = most > cores ? most : cores;
+    most = most > want->slots ? most : want->slots;
+    return most <= slots ? (int)most : 0;
 }
 
 /* Workers speak up with every heartbeat: one that missed three gets nothing until it is heard
@@ -108,6 +110,11 @@ static int64_t get_cores(const struct worker *w)
     return w->cores;
 }
 
+static int64_t get_slots(const struct worker *w)
+{
+    return w->slots;
+}
+
 /* One sentence on what is missing; the buffer lives until the next call. */
 static const char *say_why(const struct pool *p, const struct spec_requires *want)
 {
@@ -125,6 +132,11 @@ static const char *say_why(const struct pool *p, const struct spec_requires *wan
                        want->memory_mb);
     } else if (want->cores > most_of(p, get_cores)) {
         (void)snprintf(text, sizeof(text), "no worker offers %" PRId64 " cores", want->cores);
+    } else if (want->slots > most_of(p, get_slots)) {
+        (void)snprintf(text, sizeof(text),
+                       "no worker offers %" PRId64 " slots, one for each rank of a trial (the most "
+                       "is %" PRId64 "): start one with --slots %" PRId64,
+                       want->slots, most_of(p, get_slots), want->slots);
     } else {
         const char *label = want->n_labels > 0 ? want->labels[0] : "";
         (void)snprintf(text, sizeof(text), "no worker offers all that is required together%s%s%s",
@@ -263,6 +275,7 @@ static void fill_grant(const struct experiment *x, const struct trial *t, const 
         .folds = spec->validation.present ? spec->validation.folds : 0,
         .fold = t->fold,
         .split = spec_split_json(spec),
+        .distribution = spec->distribution != NULL ? json_incref(spec->distribution) : NULL,
         .logs = json_incref(spec->logs),
         .board = grant_board(spec),
     };
@@ -356,7 +369,8 @@ static struct candidate *choose(const struct worker *w, struct candidate *list, 
     struct candidate *best = NULL;
     for (int i = 0; i < n; i++) {
         struct candidate *c = &list[i];
-        if (c->empty || (best != NULL && best->running <= c->running)) {
+        if (c->empty || (best != NULL && best->running <= c->running) ||
+            (w->saving_for != 0 && w->saving_for != c->x->id)) {
             continue;
         }
         int cost = offer_cost(w, &study_spec(c->x->study)->requires_);
@@ -365,6 +379,47 @@ static struct candidate *choose(const struct worker *w, struct candidate *list, 
         }
     }
     return best;
+}
+
+/* The worker whose free slots come nearest to what a trial of `c` takes; NULL where one can start it
+ * now, or none ever. */
+static struct worker *nearest(const struct pool *p, const struct candidate *c)
+{
+    const struct spec_requires *want = &study_spec(c->x->study)->requires_;
+    struct worker *best = NULL;
+    int best_lack = 0;
+    struct list_node *n, *tmp;
+    list_foreach(n, tmp, &p->workers)
+    {
+        struct worker *w = container_of(n, struct worker, node);
+        int cost = takes_work(w) ? offer_cost(w, want) : 0;
+        int lack = cost - (w->slots - worker_busy(w));
+        if (cost > 0 && lack <= 0) {
+            return NULL;
+        }
+        if (cost > 1 && w->saving_for == 0 && (best == NULL || lack < best_lack)) {
+            best = w;
+            best_lack = lack;
+        }
+    }
+    return best;
+}
+
+/* An experiment that runs nothing and whose trials take several slots would wait for ever beside one
+ * whose trials take each slot as it comes free: one worker saves its slots for it. */
+static void save_up(struct pool *p, const struct candidate *list, int n)
+{
+    struct list_node *node, *tmp;
+    list_foreach(node, tmp, &p->workers)
+    {
+        container_of(node, struct worker, node)->saving_for = 0;
+    }
+    for (int i = 0; i < n; i++) {
+        struct worker *w = list[i].running == 0 && !list[i].empty ? nearest(p, &list[i]) : NULL;
+        if (w != NULL) {
+            w->saving_for = list[i].x->id;
+        }
+    }
 }
 
 struct holding *offer_grant(struct worker *w, struct experiment *x, bool reserve, bool *ret_thinks)
@@ -398,6 +453,7 @@ struct holding *offer_grant(struct worker *w, struct experiment *x, bool reserve
         h->cost = offer_cost(w, &study_spec(x->study)->requires_);
         h->resume_uri = g->resume_uri != NULL ? xstrdup(g->resume_uri) : NULL;
         h->resume_step = g->resume_uri != NULL ? g->resume_step : 0;
+        w->saving_for = 0;
     }
     event_fini(&ev);
     return h;
@@ -522,7 +578,7 @@ static void reserve(struct pool *p, struct candidate *list, int n)
     list_foreach(node, tmp, &p->polls)
     {
         struct worker *w = container_of(node, struct worker, poll_node);
-        if (takes_work(w)) {
+        if (takes_work(w) && w->saving_for == 0) {
             reserve_for(w, list, n);
         }
     }
@@ -602,6 +658,7 @@ void offer_serve(struct pool *p)
         struct candidate *list = NULL;
         int k = find_candidates(p, &list);
         if (k > 0) {
+            save_up(p, list, k);
             share_out(p, list, k);
             reserve(p, list, k);
         }

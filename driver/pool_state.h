@@ -98,6 +98,7 @@ struct worker {
     struct wire_room *room; /* what fits into one program there, by experiment */
     size_t n_room;
     struct list_node holdings;
+    int64_t saving_for; /* experiment that its free slots are kept for, in this round; 0 = none */
     int64_t heard_ns;
     int64_t since_ms; /* wall, of the first hello */
 };

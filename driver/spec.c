@@ -227,15 +227,7 @@ static void check_top_keys(const json_t *doc, struct mjson_issues *is)
                                        "early_stopping", "points", "requires", "metrics", "project",
                                        "tags", "notes", "notify", "simulation", "objectives",
                                        "outcome_constraints", "constraints", "warm_start", "logs",
-                                       "validation", "ablation",
-                                       /* known, but not yet */
-                                       "distribution", NULL};
-    static const char *const later[] = {"distribution", NULL};
-    for (int i = 0; later[i] != NULL; i++) {
-        if (json_object_get(doc, later[i]) != NULL) {
-            mjson_issue_at(is, "", later[i], "\"%s\" is not in this build", later[i]);
-        }
-    }
+                                       "validation", "ablation", "distribution", NULL};
     if (json_object_get(doc, "combine") != NULL) {
         mjson_issue(is, "/combine", "\"combine\" belongs into \"early_stopping\"");
     }
@@ -320,6 +312,9 @@ static json_t *resolve(const struct spec *s, json_t *optimizer_take, json_t *rul
     if (s->ablation != NULL) {
         (void)json_object_set(o, "ablation", s->ablation);
     }
+    if (s->distribution != NULL) {
+        (void)json_object_set(o, "distribution", s->distribution);
+    }
     spec_write_extra(s, o);
     return o;
 }
@@ -361,6 +356,7 @@ static struct spec *parse(const json_t *doc, uint64_t seed_if_absent, int before
     spec_read_trial(s, doc, is);
     spec_read_ablation(s, doc, is);
     spec_read_extra(s, doc, is);
+    spec_read_distribution(s, doc, is);
     spec_check_goals(s, doc, is);
     if (is->total > before) {
         json_decref(optimizer);
@@ -405,6 +401,7 @@ void spec_destroy(struct spec *s)
     json_decref(s->logs);
     json_decref(s->warm_start);
     json_decref(s->ablation);
+    json_decref(s->distribution);
     json_t *const values[] = {s->trial,  s->metrics,        s->tags,      s->notify,
                               s->points, s->early_stopping, s->optimizer, s->resolved};
     for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {

@@ -37,6 +37,7 @@ struct spec_limits {
 
 struct spec_requires {
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
+    int64_t slots; /* of one worker, by "distribution": its ranks; 0 = as the others say */
     char **labels; /* n_labels strings */
     int n_labels;
 };
@@ -47,6 +48,7 @@ struct spec_requires {
 #define SPEC_MASKS_MAX 64  /* logs.mask: regular expressions */
 #define SPEC_MASK_MAX 1000 /* bytes of one */
 
+#define SPEC_RANKS_MAX 64    /* distribution.ranks: processes of one trial */
 #define SPEC_METRIC_MAX 256  /* bytes of a metric's name */
 #define SPEC_BOUNDS_MAX 64   /* outcome constraints */
 #define SPEC_MEASURES_MAX 64 /* metrics that are objectives or bounded */
@@ -98,6 +100,7 @@ struct spec {
     char *resource_unit; /* "epoch"; NULL without a resource */
     struct spec_limits limits;
     struct spec_validation validation;
+    json_t *distribution; /* of a trial over several processes, whole; NULL = one */
     json_t *ablation; /* as given, or NULL: the searchspace has its parameters */
     struct spec_requires requires_;
     uint64_t seed; /* 0 .. 2^53 */

@@ -57,6 +57,9 @@ void spec_write_validation(const struct spec *s, json_t *out);
 json_t *spec_expand_ablation(const json_t *doc, struct mjson_issues *is);
 void spec_read_ablation(struct spec *s, const json_t *doc, struct mjson_issues *is);
 
+/* spec_distribution.c: "distribution"; after trial and requires. */
+void spec_read_distribution(struct spec *s, const json_t *doc, struct mjson_issues *is);
+
 /* spec_trial.c: "trial"; s->space may be NULL when it had faults. */
 void spec_read_trial(struct spec *s, const json_t *doc, struct mjson_issues *is);
 

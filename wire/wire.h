@@ -105,6 +105,7 @@
     F(INT, folds, false, 0, 1000000, none) /* with "validation": folds of a point, … */             \
     F(INT, fold, false, 0, 1000000, none)  /* … this one, from 1; absent = the refit */             \
     F(OBJECT, split, false, 0, 0, none)    /* {"seed", "stratified", "train_ratio", "fold_column"} */\
+    F(OBJECT, distribution, false, 0, 0, none) /* of a trial over several processes */              \
     F(OBJECT, logs, false, 0, 0, none) /* {"limit": bytes, "mask": ["re"]} */ \
     F(OBJECT, board, false, 0, 0, none) /* for event files: {"name", "space", "metrics"} */
 

@@ -332,6 +332,11 @@ static void add_start_fields(const struct run *r, struct buf *b)
                  split);
         free(split);
     }
+    if (g->distribution != NULL) {
+        char *distribution = mjson_dump(g->distribution);
+        buf_addf(b, ",\"distribution\":%s", distribution);
+        free(distribution);
+    }
     free(spec);
     free(params);
 }

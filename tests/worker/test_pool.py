@@ -44,6 +44,15 @@ class Pool(harness.Case):
         d.post(f"/api/v1/experiments/{first}:cancel")
         harness.wait_until(lambda: self.running(d) == {second: 6}, what="all for the other")
 
+    def test_a_trial_of_several_slots_is_not_starved_by_trials_of_one(self):
+        d = self.start()
+        small = d.submit(sleeping(200, 100000))
+        self.worker(d, "--slots", "3")
+        harness.wait_until(lambda: self.running(d) == {small: 3}, what="every slot taken")
+        large = d.submit(sleeping(200, 2, requires={"cores": os.cpu_count()}))  # all of the slots
+        d.wait_state(large)
+        harness.wait_until(lambda: self.running(d) == {small: 3}, what="the slots given back")
+
     def test_what_no_worker_offers_is_said_until_one_does(self):
         d = self.start()
         x = d.submit(sleeping(1, 3, requires={"labels": ["ssd"]}))
