@@ -183,6 +183,18 @@ class SameCurve(Base):
                 del m[k]
         self.assert_same_curve(first + rest, alone, 2e-5)
 
+    def test_batch_norm_is_of_each_ranks_rows_and_its_statistics_are_their_mean(self):
+        spec = self.spec(batch_size=32)
+        spec["model"]["layers"] = [{"type": "dense", "units": 24}, {"type": "batchnorm"}, {"type": "activation", "activation": "relu"},
+                                   {"type": "dense", "units": 2}]
+        alone, _ = self.run_trial(1, budget=4, folder="alone", spec=spec)
+        e = self.executor()
+        whole, _ = self.run_trial(2, e, budget=4, folder="whole", spec=spec)
+        self.assertLess(abs(whole[-1]["val_loss"] - alone[-1]["val_loss"]), 0.1)
+        self.run_trial(2, e, budget=2, folder="half", spec=spec)
+        rest, _ = self.run_trial(2, e, budget=4, folder="rest", spec=spec, resume={"step": 2, "path": os.path.join(self.dir, "half", "2")})
+        self.assertEqual(rest, whole[2:], "the checkpoint holds what all ranks have")
+
     def test_checkpoints_of_ranks_are_those_of_one_process(self):
         self.run_trial(2, budget=1, folder="b")
         p = subprocess.run([TRAINER, "--predict", os.path.join(self.dir, "b", "1"), "--data", self.csv, "--json"], capture_output=True,
