@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "trainer/executor.h"
+#include "trainer/executor_impl.h"
 
 #include "base/alloc.h"
 #include "base/json.h"
@@ -15,35 +16,9 @@
 #include <string.h>
 #include <zlib.h>
 
-struct executor {
-    struct channel channel;
-    struct session session;
-    struct elastic elastic; /* the ranks of a trial over several */
-    struct collective *ranks; /* of which this process is one; NULL = it is none */
-    int64_t trial; /* that runs; 0 = none */
-    bool exit;
-    bool parted; /* the other ranks hear no more from us */
-    int status;  /* of the process */
-};
-
-/* One "start" message, checked. Borrows from the message. */
-struct start {
-    struct trial_job job;
-    struct dataset_part part;
-    struct distribution plan;
-    const json_t *params;
-    const json_t *spec;
-};
-
-/* Why a trial cannot begin. */
-struct refusal {
-    char cause[32];
-    char text[1024];
-};
-
 /* ---- to the worker ---- */
 
-static enum mag_status send_line(struct executor *e, struct buf *line)
+enum mag_status executor_send(struct executor *e, struct buf *line)
 {
     buf_addc(line, '\n');
     enum mag_status st = channel_write(&e->channel, line->data, line->len);
@@ -62,11 +37,11 @@ static void send_ready(struct executor *e)
         buf_adds(&b, ",\"backend\":");
         buf_add_json_string(&b, e->session.ops->describe(e->session.backend));
     }
-    buf_adds(&b, "}}");
-    e->exit = send_line(e, &b) != MAG_OK || e->exit;
+    buf_addf(&b, "},\"lanes\":%d}", e->ranks == NULL ? BACKEND_LANES_MAX : 1);
+    e->exit = executor_send(e, &b) != MAG_OK || e->exit;
 }
 
-static void send_error(struct executor *e, int64_t trial, const char *cause, const char *reason)
+void executor_error(struct executor *e, int64_t trial, const char *cause, const char *reason)
 {
     struct buf b = {0};
     buf_addf(&b,
@@ -74,51 +49,61 @@ static void send_error(struct executor *e, int64_t trial, const char *cause, con
              cause);
     buf_add_json_string(&b, reason);
     buf_addc(&b, '}');
-    e->exit = send_line(e, &b) != MAG_OK || e->exit;
+    e->exit = executor_send(e, &b) != MAG_OK || e->exit;
 }
 
-static void send_result(struct executor *e, const struct trial_result *r)
+void executor_result(struct executor *e, int64_t trial, const struct trial_result *r)
 {
     static const char *const names[] = {"completed", "stopped", "paused"};
     struct buf b = {0};
     buf_addf(&b, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"%s\",\"metrics\":",
-             (long long)e->trial, names[r->end]);
+             (long long)trial, names[r->end]);
     metrics_json(&r->metrics, &b);
     buf_addc(&b, '}');
-    e->exit = send_line(e, &b) != MAG_OK || e->exit;
+    e->exit = executor_send(e, &b) != MAG_OK || e->exit;
+}
+
+enum mag_status executor_report(struct executor *e, int64_t trial, int64_t step,
+                                const struct metrics *m, struct mag_err *err)
+{
+    struct buf b = {0};
+    buf_addf(&b, "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":",
+             (long long)trial, (long long)step);
+    metrics_json(m, &b);
+    buf_addc(&b, '}');
+    enum mag_status st = executor_send(e, &b);
+    return st == MAG_OK ? MAG_OK : mag_fail(err, st, "the worker has gone");
+}
+
+enum mag_status executor_checkpoint(struct executor *e, int64_t trial, int64_t step,
+                                    const char *path, struct mag_err *err)
+{
+    struct buf b = {0};
+    buf_addf(&b, "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":",
+             (long long)trial, (long long)step);
+    buf_add_json_string(&b, path);
+    buf_addc(&b, '}');
+    enum mag_status st = executor_send(e, &b);
+    return st == MAG_OK ? MAG_OK : mag_fail(err, st, "the worker has gone");
 }
 
 static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *m,
                                  struct mag_err *err)
 {
     struct executor *e = ctx;
-    struct buf b = {0};
-    buf_addf(&b,
-             "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":", (long long)e->trial,
-             (long long)step);
-    metrics_json(m, &b);
-    buf_addc(&b, '}');
-    enum mag_status st = send_line(e, &b);
-    return st == MAG_OK ? MAG_OK : mag_fail(err, st, "the worker has gone");
+    return executor_report(e, e->trial, step, m, err);
 }
 
 static enum mag_status on_checkpoint(void *ctx, int64_t step, const char *path, struct mag_err *err)
 {
     struct executor *e = ctx;
-    struct buf b = {0};
-    buf_addf(&b,
-             "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":", (long long)e->trial,
-             (long long)step);
-    buf_add_json_string(&b, path);
-    buf_addc(&b, '}');
-    enum mag_status st = send_line(e, &b);
-    return st == MAG_OK ? MAG_OK : mag_fail(err, st, "the worker has gone");
+    return executor_checkpoint(e, e->trial, step, path, err);
 }
 
 /* ---- from the worker ---- */
 
 /* The message as an object with a "type", or NULL: then it was logged and is ignored. */
-static json_t *parse_line(const char *line, size_t len, const char **type)
+json_t *executor_parse_line(const char *line, size_t len, const char **type)
 {
     struct mag_err err = {0};
     json_t *m = NULL;
@@ -143,7 +128,7 @@ static enum trial_order on_poll(void *ctx)
     size_t len = 0;
     for (char *line = NULL; (line = channel_next(&e->channel, false, &len)) != NULL;) {
         const char *type = NULL;
-        json_t *m = parse_line(line, len, &type);
+        json_t *m = executor_parse_line(line, len, &type);
         if (m == NULL) {
             continue;
         }
@@ -151,7 +136,7 @@ static enum trial_order on_poll(void *ctx)
         if (strcmp(type, "exit") == 0) {
             e->exit = true;
         } else if (strcmp(type, "start") == 0) {
-            send_error(e, trial, "program", "this program runs another trial");
+            executor_error(e, trial, "program", "this program runs another trial");
         } else if (trial == e->trial && strcmp(type, "stop") == 0) {
             order = ORDER_STOP;
         } else if (trial == e->trial && strcmp(type, "pause") == 0 && order == ORDER_NONE) {
@@ -169,7 +154,7 @@ static const char *text_of(const json_t *m, const char *key)
 }
 
 /* Reads a start message; the text in `err` says what it lacks. */
-static enum mag_status parse_start(const json_t *m, struct start *s, struct mag_err *err)
+enum mag_status executor_parse_start(const json_t *m, struct start *s, struct mag_err *err)
 {
     *s = (struct start){.params = json_object_get(m, "params"), .spec = json_object_get(m, "spec")};
     const json_t *resume = json_object_get(m, "resume_from");
@@ -213,7 +198,7 @@ static enum mag_status parse_start(const json_t *m, struct start *s, struct mag_
     return st;
 }
 
-static const char *cause_of(enum mag_status st)
+const char *executor_cause(enum mag_status st)
 {
     switch (st) {
     case MAG_INVALID:
@@ -250,7 +235,7 @@ static void refuse(struct refusal *why, const char *cause, const char *text)
 }
 
 /* Recipe, data set and backend; or what is wrong with the configuration. */
-static bool make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
+bool executor_make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
                        struct refusal *why)
 {
     struct mjson_issues is = {0};
@@ -267,7 +252,7 @@ static bool make_ready(struct executor *e, const struct start *s, struct recipe 
         buf_fini(&text);
     } else if (st != MAG_OK) {
         /* A damaged data set is the user's to mend, as a missing one is. */
-        refuse(why, st == MAG_CORRUPT ? "configuration" : cause_of(st), err.text);
+        refuse(why, st == MAG_CORRUPT ? "configuration" : executor_cause(st), err.text);
     }
     if (parsed && st != MAG_OK) {
         recipe_fini(recipe);
@@ -317,7 +302,7 @@ static void part(struct executor *e, enum mag_status st, const struct mag_err *e
         return;
     }
     if (e->ranks->rank == 0) {
-        send_error(e, e->trial, cause_of(st), err->text);
+        executor_error(e, e->trial, executor_cause(st), err->text);
     }
     char *why = xasprintf("rank %d: %s", e->ranks->rank, err->text);
     e->exit = e->parted = true;
@@ -372,14 +357,14 @@ static void run_trial(struct executor *e, const struct start *s)
     struct recipe recipe;
     struct refusal why = {0};
     const bool speaks = e->ranks == NULL || e->ranks->rank == 0;
-    bool ready = make_ready(e, s, &recipe, &why);
+    bool ready = executor_make_ready(e, s, &recipe, &why);
     bool all_ready = e->ranks != NULL ? agree(e, ready, &why) : ready;
     if (!all_ready) {
         if (ready) {
             recipe_fini(&recipe);
         }
         if (speaks && !e->exit) {
-            send_error(e, e->trial, why.cause, why.text);
+            executor_error(e, e->trial, why.cause, why.text);
         }
         return;
     }
@@ -393,11 +378,11 @@ static void run_trial(struct executor *e, const struct start *s)
     if (st != MAG_OK && e->ranks != NULL) {
         part(e, st, &err);
     } else if (st != MAG_OK) {
-        send_error(e, e->trial, cause_of(st), err.text);
+        executor_error(e, e->trial, executor_cause(st), err.text);
     } else if (result.end == TRIAL_EXITED) {
         e->exit = e->parted = true; /* all ranks have ended it, at the same batch */
     } else if (speaks) {
-        send_result(e, &result);
+        executor_result(e, e->trial, &result);
     }
     recipe_fini(&recipe);
 }
@@ -418,7 +403,7 @@ static void run_elastic(struct executor *e, const struct start *s, const json_t 
     enum mag_status st = elastic_run(&e->elastic, &s->plan, m, &hooks, &leave, &err);
     e->exit = e->exit || leave;
     if (st != MAG_OK) {
-        send_error(e, e->trial, cause_of(st), err.text);
+        executor_error(e, e->trial, executor_cause(st), err.text);
     }
 }
 
@@ -426,9 +411,12 @@ static void handle_start(struct executor *e, const json_t *m)
 {
     struct start s;
     struct mag_err err = {0};
-    if (parse_start(m, &s, &err) != MAG_OK) {
+    const json_t *trials = json_object_get(m, "trials");
+    if (trials != NULL && e->ranks == NULL) {
+        executor_run_group(e, trials);
+    } else if (executor_parse_start(m, &s, &err) != MAG_OK) {
         log_warn("trainer", "bad-start", "reason=%s", log_quote(err.text));
-        send_error(e, s.job.trial, "program", err.text);
+        executor_error(e, s.job.trial, "program", err.text);
     } else {
         e->trial = s.job.trial;
         s.job.ranks = e->ranks;
@@ -448,7 +436,7 @@ static void follow(struct executor *e)
     char *text = NULL;
     while (!e->exit && (text = hear_rank_0(e)) != NULL) {
         const char *type = NULL;
-        json_t *m = parse_line(text, strlen(text), &type);
+        json_t *m = executor_parse_line(text, strlen(text), &type);
         if (m != NULL) {
             handle_start(e, m);
         }
@@ -467,7 +455,7 @@ static void serve(struct executor *e)
             break;
         }
         const char *type = NULL;
-        json_t *m = parse_line(line, len, &type);
+        json_t *m = executor_parse_line(line, len, &type);
         if (m == NULL) {
             continue;
         }

@@ -6,6 +6,7 @@
 #include "trainer/parse.h"
 #include "trainer/prep.h"
 #include "trainer/recipe_training.h"
+#include "wire/fuse.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,6 +37,16 @@ static void parse_dataset(struct reader *r, const json_t *trial, const char *poi
     free(at);
 }
 
+/* Whoever gives trials out uses it; here it only has to be right. */
+static void check_fuse(const json_t *trial, const char *pointer, struct mjson_issues *is)
+{
+    struct mag_err err = {0};
+    int lanes = 0;
+    if (fuse_parse(json_object_get(trial, "fuse"), &lanes, &err) != MAG_OK) {
+        mjson_issue_at(is, pointer, "fuse", "%s", err.text);
+    }
+}
+
 bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
                   struct mjson_issues *is, struct recipe *ret)
 {
@@ -54,6 +65,7 @@ bool recipe_parse(const json_t *trial, const char *pointer, const struct recipe_
         mjson_issue_at(is, pointer, "program",
                        "\"program\" must be \"builtin\" for the built-in trainer");
     }
+    check_fuse(trial, pointer, is);
     parse_dataset(&r, trial, pointer, ret);
     char *at = mjson_pointer(pointer, "preprocessing");
     prep_parse_into(&r, json_object_get(trial, "preprocessing"), at, &ret->source);

@@ -22,6 +22,9 @@
 #include "trainer/model.h"
 #include "trainer/schedule.h"
 
+/* Whose order of examples an epoch has: the trial's own, or the same for all of an experiment. */
+enum data_order { ORDER_OF_TRIAL = 0, ORDER_OF_EXPERIMENT = 1 };
+
 struct training {
     struct update update; /* kind and its numbers; lr is the base rate, count 0 */
     struct loss loss;
@@ -31,6 +34,7 @@ struct training {
     double validation; /* part of the training examples kept for validation */
     int threads;
     float ema; /* how much of the weights' moving average each step keeps; 0 = there is none */
+    enum data_order order;
     struct schedule schedule;
     const struct backend_ops *backend;
 };

@@ -115,8 +115,9 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
                                        "weight_decay",    "beta1",      "beta2",      "epsilon",
                                        "clip_norm",       "batch_size", "epochs",     "loss",
                                        "label_smoothing", "schedule",   "validation", "threads",
-                                       "backend",         "ema",        NULL};
+                                       "backend",         "ema",        "order",      NULL};
     static const char *const losses[] = {"cross_entropy", "mse", NULL};
+    static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
                            .epochs = 10,
                            .threads = 1,
@@ -138,6 +139,9 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
     parse_numbers(&p, t);
     t->loss_given = value_choice(&p, "loss", false, losses, &k);
     t->loss.kind = (enum loss_kind)k;
+    k = 0;
+    (void)value_choice(&p, "order", false, orders, &k);
+    t->order = (enum data_order)k;
     parse_backend(&p, t);
     if (json_object_get(v, "schedule") != NULL) {
         char *at = mjson_pointer(pointer, "schedule");

@@ -36,80 +36,22 @@ struct run {
     struct mag_err *err;
 };
 
-/* ---- metrics ---- */
-
-static void add_metric(struct metrics *m, const char *name, double value)
-{
-    MAG_ASSERT(m->n < TRIAL_METRICS_MAX, "%s", name);
-    m->items[m->n++] = (struct metric){name, value};
-}
-
-double metrics_get(const struct metrics *m, const char *name)
-{
-    for (int i = 0; i < m->n; i++) {
-        if (strcmp(m->items[i].name, name) == 0) {
-            return m->items[i].value;
-        }
-    }
-    return NAN;
-}
-
-void metrics_json(const struct metrics *m, struct buf *out)
-{
-    buf_addc(out, '{');
-    for (int i = 0; i < m->n; i++) {
-        buf_adds(out, i > 0 ? "," : "");
-        buf_add_json_string(out, m->items[i].name);
-        buf_addc(out, ':');
-        buf_add_json_number(out, m->items[i].value);
-    }
-    buf_addc(out, '}');
-}
-
-enum measure { M_LOSS, M_ACCURACY, M_TOP5, M_F1, M_AUC, M_RMSE, M_R2, MEASURES };
-static const char *const part_names[3][MEASURES] = {
-    {"train_loss", "train_accuracy", NULL, NULL, NULL, NULL, NULL},
-    {"val_loss", "val_accuracy", "val_top5_accuracy", "val_f1", "val_auc", "val_rmse", "val_r2"},
-    {"test_loss", "test_accuracy", "test_top5_accuracy", "test_f1", "test_auc", "test_rmse",
-     "test_r2"}};
-
-static void add_class_measures(struct run *r, int part, const struct score *s)
-{
-    const struct tally *t = s->tally;
-    struct metrics *m = &r->result->metrics;
-    if (r->d->n_classes > 5) {
-        add_metric(m, part_names[part][M_TOP5], (double)t->top5 / (double)s->rows);
-    }
-    add_metric(m, part_names[part][M_F1], tally_f1(t, r->d->n_classes));
-    if (r->d->n_classes == 2) {
-        add_metric(m, part_names[part][M_AUC], tally_auc(t, s->rows));
-    }
-}
-
-static void add_number_measures(struct run *r, int part, const struct score *s)
-{
-    const struct tally *t = s->tally;
-    double spread = t->squares - t->targets * t->targets / (double)s->rows;
-    add_metric(&r->result->metrics, part_names[part][M_RMSE], sqrt(s->loss / (double)s->rows));
-    add_metric(&r->result->metrics, part_names[part][M_R2],
-               spread > 0 ? 1 - s->loss / spread : NAN);
-}
-
-static void add_part(struct run *r, int part, const struct score *s)
-{
-    struct metrics *m = &r->result->metrics;
-    add_metric(m, part_names[part][M_LOSS], s->loss / (double)s->rows);
-    if (r->d->n_classes > 0) {
-        add_metric(m, part_names[part][M_ACCURACY], (double)s->correct / (double)s->rows);
-    }
-    if (s->tally != NULL && r->d->n_classes > 0) {
-        add_class_measures(r, part, s);
-    } else if (s->tally != NULL) {
-        add_number_measures(r, part, s);
-    }
-}
-
 /* ---- batches ---- */
+
+void trial_draw_order(const struct trial_job *job, const struct training *t,
+                      const struct dataset *d, int64_t epoch, uint32_t *order)
+{
+    char purpose[64];
+    struct pcg64 g;
+    memcpy(order, d->train, d->n_train * sizeof(*order));
+    if (t->order == ORDER_OF_EXPERIMENT) {
+        (void)snprintf(purpose, sizeof(purpose), "shuffle");
+    } else {
+        (void)snprintf(purpose, sizeof(purpose), "shuffle:%lld", (long long)job->trial);
+    }
+    pcg_stream(&g, job->seed, purpose, (uint64_t)epoch);
+    pcg64_shuffle(&g, order, d->n_train);
+}
 
 static enum trial_order poll_order(const struct run *r)
 {
@@ -215,12 +157,7 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
 {
     const struct training *t = &r->recipe->training;
     struct pass_lane lane = {.seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
-    char purpose[64];
-    struct pcg64 g;
-    memcpy(r->order, r->d->train, r->d->n_train * sizeof(*r->order));
-    (void)snprintf(purpose, sizeof(purpose), "shuffle:%lld", (long long)r->job->trial);
-    pcg_stream(&g, r->job->seed, purpose, (uint64_t)r->epoch);
-    pcg64_shuffle(&g, r->order, r->d->n_train);
+    trial_draw_order(r->job, t, r->d, r->epoch, r->order);
     r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
     int64_t start = clock_mono_ns();
     enum mag_status st = r->server != NULL ? train_with_server(r, &lane, ended, score)
@@ -272,7 +209,7 @@ static enum mag_status score_part(struct run *r, int part, const uint32_t *rows,
         *ended = st == MAG_OK && obey(r, (enum trial_order)order);
     }
     if (st == MAG_OK && !*ended) {
-        add_part(r, part, &score);
+        metrics_add_part(&r->result->metrics, part, r->d->n_classes, &score);
     }
     tally_destroy(score.tally);
     return st;
@@ -346,7 +283,7 @@ static enum mag_status train_and_measure(struct run *r, bool *ended)
         st = share_epoch(r, &score, ended);
     }
     if (st == MAG_OK && !*ended) {
-        add_part(r, 0, &score);
+        metrics_add_part(&r->result->metrics, PART_TRAIN, r->d->n_classes, &score);
         st = measure(r, ended);
     }
     return st;

@@ -10,22 +10,11 @@
 #include "trainer/collective.h"
 #include "trainer/dataset.h"
 #include "trainer/distribution.h"
+#include "trainer/metrics.h"
 #include "trainer/net.h"
 #include "trainer/recipe.h"
 
 #include <stdint.h>
-
-#define TRIAL_METRICS_MAX 16
-
-struct metric {
-    const char *name;
-    double value;
-};
-
-struct metrics {
-    struct metric items[TRIAL_METRICS_MAX];
-    int n;
-};
 
 enum trial_order { ORDER_NONE = 0, ORDER_PAUSE = 1, ORDER_STOP = 2, ORDER_EXIT = 3 };
 enum trial_end { TRIAL_COMPLETED = 0, TRIAL_STOPPED = 1, TRIAL_PAUSED = 2, TRIAL_EXITED = 3 };
@@ -66,8 +55,8 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
                           const struct trial_hooks *hooks, struct trial_result *ret,
                           struct mag_err *err) MAG_MUSTCHECK;
 
-double metrics_get(const struct metrics *m, const char *name); /* NaN when absent */
-/* {"name": number, …} with null for what is not finite. */
-void metrics_json(const struct metrics *m, struct buf *out);
+/* The epoch's order of training rows: the trial's own, or the experiment's. */
+void trial_draw_order(const struct trial_job *job, const struct training *t,
+                      const struct dataset *d, int64_t epoch, uint32_t *order);
 
 #endif

@@ -26,7 +26,7 @@ static const char recipe[] =
     "                      [{'type': 'dense', 'units': 8}, {'type': 'dropout', 'rate': '${drop}'}],"
     "                      {'type': 'dense', 'units': 10, 'repeat': '${depth}'}]},"
     " 'training': {'optimizer': '${optimizer}', 'lr': '${lr}', 'momentum': '${momentum}', 'beta1': '${b1}',"
-    "              'batch_size': '${batch}', 'schedule': {'type': '${type}', 'epochs': '${epochs}'}}}";
+    "              'batch_size': '${batch}', 'label_smoothing': '${smooth}', 'schedule': {'type': '${type}', 'epochs': '${epochs}'}}}";
 
 static bool alike(const char *a, const char *b)
 {
@@ -59,6 +59,7 @@ Test(fuse, numbers_of_a_lane_may_differ_and_what_makes_the_model_may_not)
         {"{'act': 'relu'}", "{'act': 'tanh'}", false},
         {"{'depth': 1}", "{'depth': 2}", false},
         {"{'batch': 32}", "{'batch': 64}", false},
+        {"{'smooth': 0.1}", "{'smooth': 0.2}", false}, /* the loss is one for all */
         {"{'optimizer': 'sgd'}", "{'optimizer': 'adam'}", false},
         {"{'file': 'a'}", "{'file': 'b'}", true}, /* no reference: the trainer refuses it anyway */
         {"{'drop': 0.1}", "{}", false},           /* a list of layers that is left out */

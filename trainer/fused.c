@@ -1,0 +1,519 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "trainer/fused.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/fault.h"
+#include "trainer/checkpoint.h"
+#include "trainer/describe.h"
+#include "trainer/room.h"
+#include "trainer/tally.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One trial. Its place in run->lanes is its lane in the net. */
+struct lane {
+    struct trial_lane *t;
+    struct update update;
+    char *description; /* of the model, for checkpoints */
+    uint32_t *order;   /* this epoch's order of training rows; NULL = that of the run */
+    float *rates;      /* of dropout, by layer; NULL = those of the net */
+    int64_t epoch;     /* the one that runs, or the last done */
+    int64_t budget;
+    bool pause; /* asked for: at the end of the epoch */
+    bool ended;
+};
+
+struct run {
+    struct lane lanes[BACKEND_LANES_MAX];
+    int n;                           /* lanes of the net, of which some may have ended */
+    const struct training *training; /* what all have in common; each has its own numbers */
+    const struct model *model;
+    const struct dataset *d;
+    struct backend *backend;
+    struct net *net;
+    char *signature;
+    uint32_t *order; /* where all see the same batches */
+};
+
+/* ---- ends ---- */
+
+static void end_lane(struct lane *l, enum mag_status st, enum trial_end end)
+{
+    struct trial_lane *t = l->t;
+    l->ended = true;
+    t->status = st;
+    t->result->end = end;
+    if (t->end != NULL) {
+        t->end(t->hooks->ctx, t);
+    }
+}
+
+static void fail_lane(struct lane *l, enum mag_status st)
+{
+    end_lane(l, st, TRIAL_STOPPED);
+}
+
+/* What failed is the work of all. */
+static void fail_all(struct run *r, enum mag_status st, const struct mag_err *err)
+{
+    for (int i = 0; i < r->n; i++) {
+        if (!r->lanes[i].ended) {
+            r->lanes[i].t->err = *err;
+            fail_lane(&r->lanes[i], st);
+        }
+    }
+}
+
+static int count_live(const struct run *r)
+{
+    int live = 0;
+    for (int i = 0; i < r->n; i++) {
+        live += !r->lanes[i].ended;
+    }
+    return live;
+}
+
+/* Obeys orders; some lanes may end. */
+static void obey(struct run *r)
+{
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        const struct trial_hooks *h = l->t->hooks;
+        enum trial_order o = !l->ended && h->poll != NULL ? h->poll(h->ctx) : ORDER_NONE;
+        if (o == ORDER_STOP || o == ORDER_EXIT) {
+            end_lane(l, MAG_OK, o == ORDER_STOP ? TRIAL_STOPPED : TRIAL_EXITED);
+        }
+        l->pause = l->pause || o == ORDER_PAUSE;
+    }
+}
+
+static void check_backend(struct run *r)
+{
+    struct mag_err err = {0};
+    enum mag_status st = r->net->ops->check(r->net->backend, &err);
+    if (st != MAG_OK) {
+        fail_all(r, st, &err);
+    }
+}
+
+/* ---- training ---- */
+
+static void begin_epoch(struct run *r)
+{
+    bool drawn = false;
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        const struct training *t = &l->t->recipe->training;
+        if (l->ended) {
+            continue;
+        }
+        l->epoch++;
+        l->t->result->metrics.n = 0;
+        l->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, l->epoch));
+        if (l->order != NULL || !drawn) {
+            trial_draw_order(l->t->job, t, r->d, l->epoch, l->order != NULL ? l->order : r->order);
+            drawn = l->order == NULL;
+        }
+    }
+}
+
+/* One step of every lane on its next n rows. */
+static void train_batch(struct run *r, uint32_t at, int n, int64_t number, struct score *scores)
+{
+    struct batch batches[BACKEND_LANES_MAX];
+    struct pass_lane lanes[BACKEND_LANES_MAX];
+    struct update updates[BACKEND_LANES_MAX];
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        const uint32_t *order = l->order != NULL ? l->order : r->order;
+        if (!l->ended) {
+            training_next(&l->t->recipe->training, &l->update);
+        }
+        batches[i] = (struct batch){.d = r->d, .rows = order + at, .n = n};
+        lanes[i] = (struct pass_lane){.seed = l->t->job->seed,
+                                      .trial = l->t->job->trial,
+                                      .epoch = l->epoch,
+                                      .batch = number,
+                                      .rates = l->rates,
+                                      .idle = l->ended};
+        updates[i] = l->update;
+        updates[i].idle = l->ended;
+    }
+    const struct pass pass = {.training = true, .lanes = lanes};
+    net_train(r->net, batches, r->training->loss, &pass, updates, scores);
+}
+
+/* One epoch of training of all that have not ended. */
+static void train_epoch(struct run *r)
+{
+    struct score scores[BACKEND_LANES_MAX] = {0};
+    struct mag_err err = {0};
+    int64_t start = clock_mono_ns();
+    int64_t number = 0;
+    for (uint32_t at = 0; at < r->d->n_train; number++) {
+        obey(r);
+        if (count_live(r) == 0) {
+            return;
+        }
+        if (fault_hit("trainer.batch")) {
+            fail_all(r, mag_fail(&err, MAG_IO, "a fault was asked for at a batch"), &err);
+            return;
+        }
+        uint32_t left = r->d->n_train - at;
+        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        train_batch(r, at, n, number, scores);
+        at += (uint32_t)n;
+    }
+    check_backend(r);
+    double seconds = (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
+    for (int i = 0; i < r->n; i++) {
+        struct trial_result *result = r->lanes[i].t->result;
+        if (!r->lanes[i].ended) {
+            result->train_seconds += seconds;
+            result->train_rows += r->d->n_train;
+            metrics_add_part(&result->metrics, PART_TRAIN, r->d->n_classes, &scores[i]);
+        }
+    }
+}
+
+/* ---- measuring ---- */
+
+/* The lanes that take part in measuring this part of the data. */
+static bool measures(const struct lane *l, int part)
+{
+    return !l->ended && (part != PART_TEST || l->epoch >= l->budget);
+}
+
+static void score_batch(struct run *r, int part, const uint32_t *rows, int n, struct score *scores)
+{
+    /* Smoothing is for training. */
+    const struct loss loss = {.kind = r->training->loss.kind};
+    struct batch batches[BACKEND_LANES_MAX];
+    struct pass_lane lanes[BACKEND_LANES_MAX];
+    for (int i = 0; i < r->n; i++) {
+        batches[i] = (struct batch){.d = r->d, .rows = rows, .n = n};
+        lanes[i] = (struct pass_lane){.idle = !measures(&r->lanes[i], part)};
+    }
+    net_score(r->net, batches, lanes, loss, scores);
+}
+
+static void score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows)
+{
+    struct score scores[BACKEND_LANES_MAX] = {0};
+    int wanted = 0;
+    for (int i = 0; i < r->n; i++) {
+        bool mine = measures(&r->lanes[i], part);
+        scores[i].tally = mine ? tally_create(r->d->n_classes, n_rows) : NULL;
+        wanted += mine;
+    }
+    for (uint32_t at = 0; at < n_rows && wanted > 0;) {
+        obey(r);
+        if (count_live(r) == 0) {
+            break;
+        }
+        uint32_t left = n_rows - at;
+        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        score_batch(r, part, rows + at, n, scores);
+        at += (uint32_t)n;
+    }
+    check_backend(r);
+    for (int i = 0; i < r->n; i++) {
+        if (n_rows > 0 && scores[i].tally != NULL && !r->lanes[i].ended) {
+            metrics_add_part(&r->lanes[i].t->result->metrics, part, r->d->n_classes, &scores[i]);
+        }
+        tally_destroy(scores[i].tally);
+    }
+}
+
+/* The measures of this epoch, of the weights' averages where there are any: of the test part for
+ * those at their budget. */
+static void measure(struct run *r)
+{
+    net_swap_average(r->net);
+    score_part(r, PART_VALIDATION, r->d->val, r->d->n_val);
+    score_part(r, PART_TEST, r->d->test, r->d->n_test);
+    net_swap_average(r->net);
+}
+
+/* ---- the end of an epoch ---- */
+
+static enum mag_status save(struct run *r, struct lane *l)
+{
+    const struct trial_hooks *h = l->t->hooks;
+    const char *dir = l->t->job->checkpoint_dir;
+    if (dir == NULL) {
+        return MAG_OK;
+    }
+    struct checkpoint_info info = {.signature = r->signature,
+                                   .optimizer = l->update.kind,
+                                   .step = l->epoch,
+                                   .average = r->net->average,
+                                   .description = l->description,
+                                   .updates = l->update.count,
+                                   .lane = (int)(l - r->lanes)};
+    char *path = NULL;
+    enum mag_status st = checkpoint_save(dir, &info, r->net, &path, &l->t->err);
+    if (st == MAG_OK && h->checkpoint != NULL) {
+        st = h->checkpoint(h->ctx, l->epoch, path, &l->t->err);
+    }
+    free(path);
+    return st;
+}
+
+static enum mag_status report(struct lane *l)
+{
+    const struct trial_hooks *h = l->t->hooks;
+    struct trial_result *result = l->t->result;
+    if (fault_hit("trainer.report")) {
+        return mag_fail(&l->t->err, MAG_IO, "a fault was asked for at a report");
+    }
+    result->step = l->epoch;
+    return h->report != NULL ? h->report(h->ctx, l->epoch, &result->metrics, &l->t->err) : MAG_OK;
+}
+
+/* Reports and saves; perhaps the trial ends here. */
+static void end_epoch(struct run *r, struct lane *l)
+{
+    const int64_t every = l->t->job->checkpoint_every;
+    const bool last = l->epoch == l->budget;
+    const bool ends = last || l->pause;
+    enum mag_status st = report(l);
+    if (st == MAG_OK && (ends || (every > 0 && l->epoch % every == 0))) {
+        st = save(r, l);
+    }
+    if (st != MAG_OK) {
+        fail_lane(l, st);
+    } else if (ends) {
+        end_lane(l, MAG_OK, last ? TRIAL_COMPLETED : TRIAL_PAUSED);
+    }
+}
+
+/* ---- the net ---- */
+
+static enum mag_status make_net(const struct run *r, int lanes, struct net **ret,
+                                struct mag_err *err)
+{
+    uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
+    int batch = r->training->batch_size;
+    const struct net_options options = {.rows = (uint32_t)batch < most ? batch : (int)most,
+                                        .lanes = lanes,
+                                        .shared = r->order != NULL,
+                                        .average = r->training->ema > 0,
+                                        .learns = true};
+    return net_create(r->training->backend, r->backend, r->model, &options, ret, err);
+}
+
+struct mover {
+    struct net *to;
+    int lane;
+    float *room;
+};
+
+static enum mag_status move_array(void *ctx, struct net *from, const struct net_array *a)
+{
+    struct mover *m = ctx;
+    int layer = a->op->index;
+    from->ops->get(a->op, a->lane, a->p, a->slot, m->room);
+    m->to->ops->set(m->to->layers[layer], m->lane, a->p, a->slot, m->room);
+    return MAG_OK;
+}
+
+static void lane_fini(struct lane *l)
+{
+    free(l->description);
+    free(l->order);
+    free(l->rates);
+}
+
+/* With half of the lanes at an end the others move into a net of their own, which does not compute
+ * what nobody wants. */
+static void compact(struct run *r)
+{
+    int live = count_live(r);
+    struct net *to = NULL;
+    if (live == 0 || 2 * live > r->n || make_net(r, live, &to, NULL) != MAG_OK) {
+        return;
+    }
+    const unsigned slots = SLOT_BIT(SLOT_VALUE) | SLOT_BIT(SLOT_FIRST) | SLOT_BIT(SLOT_SECOND) |
+                           (to->average ? SLOT_BIT(SLOT_AVERAGE) : 0);
+    struct mover m = {
+        .to = to,
+        .room = xmalloc((net_array_floats(to, SLOT_BIT(SLOT_VALUE)) + 1) * sizeof(float))};
+    for (int i = 0; i < r->n; i++) {
+        if (r->lanes[i].ended) {
+            lane_fini(&r->lanes[i]);
+            continue;
+        }
+        enum mag_status st = net_each_array(r->net, i, slots, move_array, &m);
+        MAG_ASSERT(st == MAG_OK, "moving cannot fail");
+        r->lanes[m.lane++] = r->lanes[i];
+    }
+    free(m.room);
+    net_destroy(r->net);
+    r->net = to;
+    r->n = live;
+}
+
+/* ---- beginning ---- */
+
+/* New weights, or those of the checkpoint. */
+static enum mag_status fill_lane(struct run *r, struct lane *l)
+{
+    const struct trial_job *job = l->t->job;
+    const int lane = (int)(l - r->lanes);
+    if (job->resume_path == NULL) {
+        net_init_weights(r->net, lane, job->seed, (uint64_t)job->trial);
+        return MAG_OK;
+    }
+    struct checkpoint_info info = {
+        .signature = r->signature, .optimizer = l->update.kind, .lane = lane};
+    enum mag_status st = checkpoint_load(job->resume_path, &info, r->net, &l->t->err);
+    if (st == MAG_OK) {
+        l->epoch = info.step;
+        l->update.count = info.updates;
+    }
+    return st;
+}
+
+static void open_lane(struct run *r, struct lane *l)
+{
+    const struct recipe *recipe = l->t->recipe;
+    l->budget = l->t->job->budget > 0 ? l->t->job->budget : recipe->training.epochs;
+    l->update = recipe->training.update;
+    if (l->t->job->checkpoint_dir != NULL) {
+        json_t *description = description_make(recipe, r->d);
+        l->description = mjson_dump(description);
+        json_decref(description);
+    }
+    if (r->order == NULL) {
+        l->order = xcalloc(r->d->n_train + 1, sizeof(*l->order));
+    }
+    if (r->n > 1) {
+        l->rates = xcalloc((size_t)recipe->model.n + 1, sizeof(*l->rates));
+        for (int i = 0; i < recipe->model.n; i++) {
+            l->rates[i] = recipe->model.layers[i].rate;
+        }
+    }
+}
+
+/* Batches are shared where the order is the experiment's and all are at the same epoch. */
+static bool may_share(const struct trial_lane *lanes, int n)
+{
+    bool same = lanes[0].recipe->training.order == ORDER_OF_EXPERIMENT;
+    for (int i = 1; i < n && same; i++) {
+        same = (lanes[i].job->resume_path == NULL) == (lanes[0].job->resume_path == NULL) &&
+               lanes[i].resume_step == lanes[0].resume_step &&
+               lanes[i].job->seed == lanes[0].job->seed;
+    }
+    return same;
+}
+
+/* The net for as many as have room; the others are told so. */
+static enum mag_status open_net(struct run *r, struct trial_lane *lanes, int n, struct mag_err *err)
+{
+    int most = room_lanes(r->model, r->training->batch_size, n);
+    enum mag_status st = make_net(r, most, &r->net, err);
+    while (st == MAG_NOMEM && most > 1) {
+        most = (most + 1) / 2;
+        st = make_net(r, most, &r->net, err);
+    }
+    r->n = st == MAG_OK ? most : n;
+    for (int i = r->n; i < n; i++) {
+        lanes[i].status = MAG_LIMIT;
+        if (lanes[i].decline != NULL) {
+            lanes[i].decline(lanes[i].hooks->ctx, most);
+        }
+    }
+    return st;
+}
+
+static void open_run(struct run *r, struct trial_lane *lanes, int n)
+{
+    struct mag_err err = {0};
+    r->signature = model_signature(r->model);
+    if (may_share(lanes, n)) {
+        r->order = xcalloc(r->d->n_train + 1, sizeof(*r->order));
+    }
+    for (int i = 0; i < n; i++) {
+        *lanes[i].result = (struct trial_result){0};
+        r->lanes[i].t = &lanes[i];
+    }
+    enum mag_status st = open_net(r, lanes, n, &err);
+    if (st != MAG_OK) {
+        fail_all(r, st, &err);
+        return;
+    }
+    for (int i = 0; i < r->n; i++) {
+        open_lane(r, &r->lanes[i]);
+        st = fill_lane(r, &r->lanes[i]);
+        if (st == MAG_OK && r->order != NULL && r->lanes[i].epoch != r->lanes[0].epoch) {
+            st = mag_fail(&lanes[i].err, MAG_CORRUPT,
+                          "its checkpoint is of epoch %lld, that of trial %lld, which runs with "
+                          "it, of epoch %lld",
+                          (long long)r->lanes[i].epoch, (long long)lanes[0].job->trial,
+                          (long long)r->lanes[0].epoch);
+        }
+        if (st != MAG_OK) {
+            fail_lane(&r->lanes[i], st);
+        }
+    }
+}
+
+/* Resumed where they should end: nothing to train, but their measures are asked for. */
+static void end_those_at_budget(struct run *r)
+{
+    bool others[BACKEND_LANES_MAX];
+    int n = 0;
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        others[i] = l->ended || l->epoch < l->budget;
+        n += !others[i];
+        l->ended = l->ended || others[i];
+    }
+    if (n > 0) {
+        measure(r);
+    }
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        if (others[i]) {
+            l->ended = l->t->status != MAG_OK;
+        } else if (!l->ended) {
+            l->t->result->step = l->epoch;
+            end_lane(l, MAG_OK, TRIAL_COMPLETED);
+        }
+    }
+}
+
+void fused_run(struct trial_lane *lanes, int n, const struct dataset *d, struct backend *backend)
+{
+    struct run *r = xcalloc(1, sizeof(*r));
+    *r = (struct run){.n = n,
+                      .training = &lanes[0].recipe->training,
+                      .model = &lanes[0].recipe->model,
+                      .d = d,
+                      .backend = backend};
+    open_run(r, lanes, n);
+    if (r->net != NULL) {
+        end_those_at_budget(r);
+    }
+    while (count_live(r) > 0) {
+        begin_epoch(r);
+        train_epoch(r);
+        measure(r);
+        for (int i = 0; i < r->n; i++) {
+            if (!r->lanes[i].ended) {
+                end_epoch(r, &r->lanes[i]);
+            }
+        }
+        compact(r);
+    }
+    for (int i = 0; i < r->n; i++) {
+        lane_fini(&r->lanes[i]);
+    }
+    net_destroy(r->net);
+    free(r->order);
+    free(r->signature);
+    free(r);
+}
