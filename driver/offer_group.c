@@ -73,7 +73,8 @@ static int64_t room_there(const struct worker *w, int64_t experiment)
 static int64_t most_lanes(const struct worker *w, const struct experiment *x)
 {
     const struct spec *spec = study_spec(x->study);
-    if (spec->fuse == 0 || spec->fuse == 1 || w->fuse == 0) {
+    bool alone = spec->fuse == 0 || spec->fuse == 1 || spec->distribution != NULL;
+    if (alone || w->fuse == 0) {
         return 1;
     }
     int64_t lanes = spec->fuse == FUSE_AUTO ? w->fuse : spec->fuse;

@@ -76,7 +76,7 @@ struct worker {
     int64_t pid;
     int slots;
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
-    int fuse;          /* trials of the built-in trainer that it likes to run as one, 0 = cannot */
+    int fuse;          /* trials that are good to run as one there ("auto"), 0 = it knows no groups */
     json_t *labels;    /* array of strings, NULL = none */
     json_t *where;     /* host, worker, versions, git commit: stored with each trial */
     json_t *use;       /* last resource use, NULL = none */

@@ -4,8 +4,8 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "trainer/fused.h"
 #include "trainer/session.h"
-#include "trainer/trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +35,9 @@ static json_t *trial_object(const struct bench *b)
     double lr = b->batch >= 256 ? 0.05 : 0.02;
     json_t *training = json_pack("{s:f, s:f, s:i, s:f, s:i}", "lr", lr, "momentum", 0.9,
                                  "batch_size", b->batch, "validation", 0.0, "threads", b->threads);
+    if (b->lanes > 1) {
+        (void)json_object_set_new(training, "order", json_string("experiment"));
+    }
     if (b->backend != NULL) {
         (void)json_object_set_new(training, "backend", json_string(b->backend));
     }
@@ -60,6 +63,13 @@ static int64_t cpu_ns(void)
     return (int64_t)t.tv_sec * MAG_NS_PER_S + t.tv_nsec;
 }
 
+/* The other lanes end with the first. */
+static enum trial_order follow(void *ctx)
+{
+    const struct timing *t = ctx;
+    return t->last != 0 ? ORDER_STOP : ORDER_NONE;
+}
+
 static enum trial_order count_batch(void *ctx)
 {
     struct timing *t = ctx;
@@ -83,9 +93,9 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
     buf_addf(&out,
              "{\"bench\":\"trainer\",\"system\":\"magpie-trainer %s "
              "(%s)\",\"model\":\"%s\",\"batch\":%d,"
-             "\"threads\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,\"images_per_cpu_"
+             "\"threads\":%d,\"lanes\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,\"images_per_cpu_"
              "s\":%.0f,\"metrics\":",
-             MAG_VERSION, t->system, t->b->model, t->b->batch, t->b->threads,
+             MAG_VERSION, t->system, t->b->model, t->b->batch, t->b->threads, t->b->lanes,
              (unsigned long long)t->b->seed, (long long)epoch, rate, cpu_rate);
     metrics_json(m, &out);
     printf("%s}\n", out.data);
@@ -96,23 +106,38 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
 static int measure(struct session *s, const struct recipe *r, const struct bench *b)
 {
     struct timing t = {.b = b, .system = s->ops->describe(s->backend)};
-    const struct trial_job job = {.trial = 1, .seed = b->seed, .budget = b->epochs};
-    const struct trial_hooks hooks = {.ctx = &t, .poll = count_batch};
-    struct trial_result result;
-    struct mag_err err = {0};
-    if (trial_run(&job, r, s->dataset, s->backend, &hooks, &result, &err) != MAG_OK) {
-        fprintf(stderr, "magpie-trainer: %s\n", err.text);
+    const struct trial_hooks first = {.ctx = &t, .poll = count_batch};
+    const struct trial_hooks others = {.ctx = &t, .poll = follow};
+    struct trial_job jobs[BACKEND_LANES_MAX];
+    struct trial_result results[BACKEND_LANES_MAX];
+    struct trial_lane lanes[BACKEND_LANES_MAX];
+    for (int i = 0; i < b->lanes; i++) {
+        jobs[i] = (struct trial_job){.trial = i + 1, .seed = b->seed, .budget = b->epochs};
+        lanes[i] = (struct trial_lane){.job = &jobs[i],
+                                       .recipe = r,
+                                       .hooks = i == 0 ? &first : &others,
+                                       .result = &results[i]};
+    }
+    if (b->lanes > 1) {
+        fused_run(lanes, b->lanes, s->dataset, s->backend);
+    } else {
+        lanes[0].status = trial_run(&jobs[0], r, s->dataset, s->backend, &first, &results[0],
+                                    &lanes[0].err);
+    }
+    if (lanes[0].status != MAG_OK) {
+        fprintf(stderr, "magpie-trainer: %s\n", lanes[0].err.text);
         return 1;
     }
-    double rate = (double)result.train_rows / result.train_seconds;
-    double cpu_rate =
-        (double)result.train_rows / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
+    const struct trial_result *result = &results[0];
+    double images = (double)result->train_rows * b->lanes;
+    double rate = images / result->train_seconds;
+    double cpu_rate = images / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
     if (b->batches > 0) {
-        double images = (double)b->batches * b->batch;
+        images = (double)b->batches * b->batch * b->lanes;
         rate = images / ((double)(t.last - t.start) / (double)MAG_NS_PER_S);
         cpu_rate = images / ((double)(t.cpu_last - t.cpu_start) / (double)MAG_NS_PER_S);
     }
-    print_line(&t, result.step, rate, cpu_rate, &result.metrics);
+    print_line(&t, result->step, rate, cpu_rate, &result->metrics);
     return 0;
 }
 

@@ -14,6 +14,7 @@ struct bench {
     const char *backend; /* NULL = the best */
     int batch, epochs, threads;
     int batches; /* time only so many batches; 0 = whole epochs */
+    int lanes;   /* trials side by side, which see the same batches; their images count together */
     uint64_t seed;
 };
 

@@ -44,6 +44,7 @@ static void print_help(void)
         "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
         "  magpie-trainer --bench mlp|cnn [options] measure training on Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
+        "      --lanes N           so many trials side by side on the same batches (1)\n"
         "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
         "  magpie-trainer --export MODEL --output FILE.onnx|FILE.safetensors\n"
         "  magpie-trainer --version | --help\n"
@@ -200,6 +201,7 @@ enum {
     OPT_DATA,
     OPT_BATCH,
     OPT_BATCHES,
+    OPT_LANES,
     OPT_THREADS,
     OPT_BACKEND,
     OPT_PREDICT,
@@ -226,6 +228,7 @@ static const struct option long_options[] = {
     {"data", required_argument, NULL, OPT_DATA},
     {"batch", required_argument, NULL, OPT_BATCH},
     {"batches", required_argument, NULL, OPT_BATCHES},
+    {"lanes", required_argument, NULL, OPT_LANES},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"backend", required_argument, NULL, OPT_BACKEND},
     {"predict", required_argument, NULL, OPT_PREDICT},
@@ -266,6 +269,8 @@ static bool number_option(int opt, struct options *o)
         return number("batch", optarg, 1, BACKEND_ROWS_MAX, &v) && (o->bench.batch = (int)v, true);
     case OPT_BATCHES:
         return number("batches", optarg, 1, 1000000, &v) && (o->bench.batches = (int)v, true);
+    case OPT_LANES:
+        return number("lanes", optarg, 1, BACKEND_LANES_MAX, &v) && (o->bench.lanes = (int)v, true);
     case OPT_THREADS:
         return number("threads", optarg, 1, BACKEND_THREADS_MAX, &v) &&
                (o->bench.threads = (int)v, true);
@@ -371,6 +376,7 @@ int main(int argc, char **argv)
                                   .batch = 64,
                                   .epochs = 1,
                                   .threads = 1,
+                                  .lanes = 1,
                                   .seed = 1}};
     int opt = 0;
     while ((opt = getopt_long(argc, argv, "", long_options, NULL)) != -1) {

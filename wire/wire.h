@@ -141,7 +141,7 @@
     F(ARRAY, labels, false, 0, 0, none)                                                             \
     F(OBJECT, where, false, 0, 0, none) /* versions, git commit */                                  \
     F(BOOL, drain, false, 0, 0, none)                                                               \
-    F(INT, fuse, false, 0, WIRE_LANES_MAX, none) /* "auto" here: trials of the trainer at once */   \
+    F(INT, fuse, false, 0, WIRE_LANES_MAX, none) /* "auto" here: trainer's trials at once; 0: none */ \
     F(LIST, held, false, 0, WIRE_REFS_MAX, ref)
 
 #define WIRE_NEXT(F)                                                                                \

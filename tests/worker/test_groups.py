@@ -82,10 +82,16 @@ class Groups(harness.Case):
         self.ended(d, d.submit(spec(False, limits={"trials": 3})))
         self.assertEqual(self.sets(), [[1], [2], [3]])
 
-    def test_auto_is_as_many_as_the_worker_likes(self):
+    def test_auto_is_each_alone_where_there_is_no_gpu(self):
         d, _ = self.both()
-        self.ended(d, d.submit(spec("auto", limits={"trials": 10})))
-        self.assertEqual(self.sets(), [list(range(1, 9)), [9, 10]])
+        self.ended(d, d.submit(spec("auto", limits={"trials": 2})))
+        self.assertEqual(self.sets(), [[1], [2]])
+
+    def test_auto_is_many_where_there_is_one(self):
+        d = self.driver("--heartbeat", "200ms", "--lease", "3s")
+        self.worker(d, "--gpus", "0", env={"MAGPIE_TRAINER": TRAINER, "PROGRAM_NOTES": self.notes, "LANES": "64"})
+        self.ended(d, d.submit(spec("auto", limits={"trials": 40})))
+        self.assertEqual(self.sets(), [list(range(1, 33)), list(range(33, 41))])
 
     def test_another_architecture_ends_a_group(self):
         d, _ = self.both()
