@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch on the CPU, the peer of bench/trainer: the same models, data, batch, optimizer and threads.
 
-peer_torch.py --data DIR --model mlp|cnn [--compile] --batch 64 --threads 1 --epochs N --seed S [--batches N]
+peer_torch.py --data DIR --model mlp|cnn|resnet8 [--compile] --batch 64 --threads 1 --epochs N --seed S [--batches N]
 
-mlp: 784-256-256-10. cnn: conv 5x5x32, pool, conv 5x5x64, pool, 512, 10; padding 2. ReLU, fp32, SGD with momentum 0.9;
+mlp: 784-256-256-10. cnn: conv 5x5x32, pool, conv 5x5x64, pool, 512, 10; padding 2. resnet8: 3x3x16, three
+residual blocks of 16, 32 and 64 channels (stride 2 in the last two, projected shortcuts), batch norms, the mean, 10. ReLU, fp32, SGD with momentum 0.9;
 the whole set in memory as floats, reshuffled by index each epoch, so that no loader costs time. Prints one JSON line.
 With --compile the step (forward and backward) runs through torch.compile; its compilation is not timed.
 """
@@ -33,7 +34,22 @@ def load(folder, part, shape):
     return x, torch.from_numpy(idx(folder, part + "-labels-idx1-ubyte.gz").astype(np.int64))
 
 
+class Block(nn.Module):
+    def __init__(self, channels, filters, stride):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(channels, filters, 3, stride, 1, bias=False), nn.BatchNorm2d(filters), nn.ReLU(),
+                                  nn.Conv2d(filters, filters, 3, 1, 1, bias=False), nn.BatchNorm2d(filters))
+        self.shortcut = nn.Identity() if channels == filters else nn.Sequential(
+            nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters))
+
+    def forward(self, x):
+        return F.relu(self.body(x) + self.shortcut(x))
+
+
 def model_of(name):
+    if name == "resnet8":
+        return nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), Block(16, 16, 1),
+                             Block(16, 32, 2), Block(32, 64, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
     if name == "mlp":
         return nn.Sequential(nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10))
     return nn.Sequential(nn.Conv2d(1, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(32, 64, 5, padding=2),
@@ -51,7 +67,7 @@ def accuracy(net, x, y):
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--data", required=True)
-    ap.add_argument("--model", choices=("mlp", "cnn"), required=True)
+    ap.add_argument("--model", choices=("mlp", "cnn", "resnet8"), required=True)
     ap.add_argument("--compile", action="store_true")
     ap.add_argument("--batch", type=int, default=64)
     ap.add_argument("--threads", type=int, default=1)

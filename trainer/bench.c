@@ -12,6 +12,12 @@
 #include <string.h>
 #include <time.h>
 
+/* Two 3x3 convolutions with norms, and a shortcut around them. */
+#define RESIDUAL(filters, stride)                                                                  \
+    "{\"type\":\"residual\",\"activation\":\"relu\",\"layers\":[{\"type\":\"conv\","               \
+    "\"filters\":" filters ",\"kernel\":3,\"stride\":" stride                                      \
+    ",\"bias\":false},{\"type\":\"batchnorm\",\"activation\":\"relu\"},{\"type\":\"conv\","        \
+    "\"filters\":" filters ",\"kernel\":3,\"bias\":false},{\"type\":\"batchnorm\"}]},"
 static const char *const layers[][2] = {
     {"mlp", "[{\"type\":\"dense\",\"units\":256,\"activation\":\"relu\",\"repeat\":2},"
             "{\"type\":\"dense\",\"units\":10}]"},
@@ -20,15 +26,20 @@ static const char *const layers[][2] = {
             "{\"type\":\"conv\",\"filters\":64,\"kernel\":5,\"activation\":\"relu\"},{\"type\":"
             "\"maxpool\"},"
             "{\"type\":\"flatten\"},{\"type\":\"dense\",\"units\":512,\"activation\":\"relu\"},"
-            "{\"type\":\"dense\",\"units\":10}]"}};
+            "{\"type\":\"dense\",\"units\":10}]"},
+    {"resnet8",
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"bias\":false},{\"type\":"
+     "\"batchnorm\",\"activation\":\"relu\"}," RESIDUAL("16", "1") RESIDUAL("32", "2")
+         RESIDUAL("64", "2") "{\"type\":\"globalpool\"},{\"type\":\"dense\",\"units\":10}]"}};
+#define N_MODELS (sizeof(layers) / sizeof(layers[0]))
 
 static json_t *trial_object(const struct bench *b)
 {
-    int k = 0;
-    while (k < 2 && strcmp(layers[k][0], b->model) != 0) {
+    size_t k = 0;
+    while (k < N_MODELS && strcmp(layers[k][0], b->model) != 0) {
         k++;
     }
-    if (k == 2) {
+    if (k == N_MODELS) {
         return NULL;
     }
     json_t *list = json_loads(layers[k][1], 0, NULL);
@@ -145,7 +156,9 @@ int bench_run(const struct bench *b)
 {
     json_t *trial = trial_object(b);
     if (trial == NULL) {
-        fprintf(stderr, "magpie-trainer: --bench takes \"mlp\" or \"cnn\", not \"%s\"\n", b->model);
+        fprintf(stderr,
+                "magpie-trainer: --bench takes \"mlp\", \"cnn\" or \"resnet8\", not \"%s\"\n",
+                b->model);
         return 2;
     }
     struct mjson_issues *is = calloc(1, sizeof(*is));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Measures training of the two models that bench/trainer compares with PyTorch: an MLP
- * 784-256-256-10 and a CNN of two 5x5 convolutions. SGD, momentum 0.9, no validation part.
+ * Measures training of the models that bench/trainer compares with PyTorch: an MLP 784-256-256-10,
+ * a CNN of two 5x5 convolutions, and a residual net of 8 layers with weights in a row. SGD,
+ * momentum 0.9, no validation part.
  */
 #ifndef MAG_TRAINER_BENCH_H
 #define MAG_TRAINER_BENCH_H
@@ -9,7 +10,7 @@
 #include <stdint.h>
 
 struct bench {
-    const char *model;   /* "mlp" or "cnn" */
+    const char *model;   /* "mlp", "cnn" or "resnet8" */
     const char *data;    /* folder of IDX files */
     const char *backend; /* NULL = the best */
     int batch, epochs, threads;

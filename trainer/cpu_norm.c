@@ -54,6 +54,55 @@ INLINE void sums_blocked(const float *x, int pixels, size_t pixel, int B, const 
     }
 }
 
+/* Eight channels at once, four pixels side by side so that sums do not wait for each other. */
+typedef float eight __attribute__((vector_size(32), aligned(32), may_alias));
+#define SIDE 4
+
+INLINE const eight *eight_at(const float *x)
+{
+    return (const eight *)(const void *)x;
+}
+
+INLINE void fold(const eight v[SIDE], eight *to)
+{
+    *to = (v[0] + v[1]) + (v[2] + v[3]);
+}
+
+/* The sums of x over the pixels, and then of (x - mean)^2 around their mean. */
+INLINE void moments_eight(const float *x, int pixels, float *mean, float *square)
+{
+    eight s[SIDE] = {{0}};
+    eight q[SIDE] = {{0}};
+    int i = 0;
+    for (; i + SIDE <= pixels; i += SIDE) {
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++) {
+            s[k] += *eight_at(x + 8 * (i + k));
+        }
+    }
+    for (; i < pixels; i++) {
+        s[0] += *eight_at(x + 8 * i);
+    }
+    eight m;
+    fold(s, &m);
+    m /= (float)pixels;
+    for (i = 0; i + SIDE <= pixels; i += SIDE) {
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++) {
+            eight off = *eight_at(x + 8 * (i + k)) - m;
+            q[k] += off * off;
+        }
+    }
+    for (; i < pixels; i++) {
+        eight off = *eight_at(x + 8 * i) - m;
+        q[0] += off * off;
+    }
+    eight all;
+    fold(q, &all);
+    memcpy(mean, &m, sizeof(m));
+    memcpy(square, &all, sizeof(all));
+}
+
 /* The same of one plain channel. */
 INLINE void sums_plain(const float *x, int pixels, float shift, float *sum, float *square)
 {
@@ -78,22 +127,29 @@ INLINE void sums_plain(const float *x, int pixels, float shift, float *sum, floa
     }
 }
 
-/* sum and square are B floats, zeroed here. */
-FOR_CPUS static void plane_sums(const float *x, const struct planes *p, const float *shift,
-                                float *sum, float *square)
+/* Mean and sum of squared differences of the B channels of a plane. */
+FOR_CPUS static void plane_moments(const float *x, const struct planes *p, float *mean,
+                                   float *square, float *room)
 {
-    memset(sum, 0, (size_t)p->B * sizeof(float));
-    memset(square, 0, (size_t)p->B * sizeof(float));
-    if (p->B == 1) {
-        sums_plain(x, p->pixels, shift[0], sum, square);
-    } else if (p->B == 8 && p->pixel == 8) {
-        float s[8] = {0};
-        float q[8] = {0};
-        sums_blocked(x, p->pixels, 8, 8, shift, s, q);
-        memcpy(sum, s, sizeof(s));
-        memcpy(square, q, sizeof(q));
-    } else {
-        sums_blocked(x, p->pixels, p->pixel, p->B, shift, sum, square);
+    const size_t bytes = (size_t)p->B * sizeof(float);
+    if (p->B == 8 && p->pixel == 8) {
+        moments_eight(x, p->pixels, mean, square);
+        return;
+    }
+    memset(mean, 0, bytes);
+    for (int pass = 0; pass < 2; pass++) {
+        memset(room, 0, bytes);
+        memset(square, 0, bytes);
+        if (p->B == 1) {
+            sums_plain(x, p->pixels, mean[0], room, square);
+        } else {
+            sums_blocked(x, p->pixels, p->pixel, p->B, mean, room, square);
+        }
+        for (int b = 0; b < p->B; b++) { /* the second time by what rounding left over */
+            float rest = room[b] / (float)p->pixels;
+            mean[b] += rest;
+            square[b] -= pass == 1 ? rest * room[b] : 0;
+        }
     }
 }
 
@@ -101,27 +157,19 @@ FOR_CPUS static void plane_sums(const float *x, const struct planes *p, const fl
 static void lane_moments(const float *x, const struct planes *p, double *mean, double *m2,
                          float *room)
 {
-    float *shift = room;
-    float *sum = room + p->B;
-    float *square = room + 2 * p->B;
+    const double some = (double)p->pixels;
     for (int image = 0; image < p->images; image++) {
+        const double before = some * image;
         for (int block = 0; block < p->blocks; block++) {
-            const float *at = x + (size_t)image * p->image + (size_t)block * p->block;
-            memset(shift, 0, (size_t)p->B * sizeof(float));
-            plane_sums(at, p, shift, sum, square);
-            for (int b = 0; b < p->B; b++) {
-                shift[b] = sum[b] / (float)p->pixels;
-            }
-            plane_sums(at, p, shift, sum, square);
-            const double some = (double)p->pixels;
-            const double before = some * image;
+            float *own = room;
+            float *square = room + p->B;
+            plane_moments(x + (size_t)image * p->image + (size_t)block * p->block, p, own, square,
+                          room + 2 * p->B);
             for (int b = 0; b < p->B; b++) {
                 int c = block * p->B + b;
-                double own = (double)shift[b] + (double)sum[b] / some;
-                double own_m2 = (double)square[b] - (double)sum[b] * (double)sum[b] / some;
-                double off = own - mean[c];
+                double off = (double)own[b] - mean[c];
                 mean[c] += off * some / (before + some);
-                m2[c] += own_m2 + off * off * before * some / (before + some);
+                m2[c] += (double)square[b] + off * off * before * some / (before + some);
             }
         }
     }
@@ -188,44 +236,63 @@ static void take_running(struct cpu_op *c, int lane)
     }
 }
 
-/* y = x scale + shift, then the largest of that and `floor`. */
+/* y = x scale + shift, with relu the largest of that and 0. */
 INLINE void scale_blocked(const float *x, float *y, int pixels, size_t xp, size_t yp, int B,
-                          const float *scale, const float *shift, float floor)
+                          const float *scale, const float *shift, bool relu)
 {
     for (int i = 0; i < pixels; i++, x += xp, y += yp) {
         for (int b = 0; b < B; b++) {
             float v = x[b] * scale[b] + shift[b];
-            y[b] = v > floor ? v : floor;
+            y[b] = relu && !(v > 0) ? 0 : v;
         }
     }
 }
 
-INLINE void scale_plain(const float *x, float *y, int pixels, float scale, float shift, float floor)
+INLINE void scale_plain(const float *x, float *y, int pixels, float scale, float shift, bool relu)
 {
     for (int i = 0; i < pixels; i++) {
         float v = x[i] * scale + shift;
-        y[i] = v > floor ? v : floor;
+        y[i] = relu && !(v > 0) ? 0 : v;
     }
 }
 
-FOR_CPUS static void scale_lane(const float *x, float *y, const struct planes *px,
-                                const struct planes *py, const float *scale, const float *shift,
-                                bool relu)
+INLINE void scale_eight(const float *x, float *y, int pixels, const float *scale,
+                        const float *shift, bool relu)
 {
-    const float floor = relu ? 0 : -INFINITY;
+    typedef int32_t mask __attribute__((vector_size(32)));
+    eight sv;
+    eight tv;
+    memcpy(&sv, scale, sizeof(sv));
+    memcpy(&tv, shift, sizeof(tv));
+    for (int i = 0; i < pixels; i++) {
+        eight v = *eight_at(x + 8 * i) * sv + tv;
+        *(eight *)(void *)(y + 8 * i) = relu ? (eight)((mask)v & (mask)(v > 0)) : v;
+    }
+}
+
+FOR_CPUS static void scale_plane(const float *x, float *y, const struct planes *px,
+                                 const struct planes *py, const float *scale, const float *shift,
+                                 bool relu)
+{
+    if (px->B == 1) {
+        scale_plain(x, y, px->pixels, scale[0], shift[0], relu);
+    } else if (px->B == 8 && px->pixel == 8 && relu) {
+        scale_eight(x, y, px->pixels, scale, shift, true);
+    } else if (px->B == 8 && px->pixel == 8) {
+        scale_eight(x, y, px->pixels, scale, shift, false);
+    } else {
+        scale_blocked(x, y, px->pixels, px->pixel, py->pixel, px->B, scale, shift, relu);
+    }
+}
+
+static void scale_lane(const float *x, float *y, const struct planes *px, const struct planes *py,
+                       const float *scale, const float *shift, bool relu)
+{
     for (int image = 0; image < px->images; image++) {
         for (int block = 0; block < px->blocks; block++) {
-            const float *from = x + (size_t)image * px->image + (size_t)block * px->block;
-            float *to = y + (size_t)image * py->image + (size_t)block * py->block;
-            const int k = block * px->B;
-            if (px->B == 1) {
-                scale_plain(from, to, px->pixels, scale[k], shift[k], floor);
-            } else if (px->B == 8 && px->pixel == 8) {
-                scale_blocked(from, to, px->pixels, 8, 8, 8, scale + k, shift + k, floor);
-            } else {
-                scale_blocked(from, to, px->pixels, px->pixel, py->pixel, px->B, scale + k,
-                              shift + k, floor);
-            }
+            scale_plane(x + (size_t)image * px->image + (size_t)block * px->block,
+                        y + (size_t)image * py->image + (size_t)block * py->block, px, py,
+                        scale + block * px->B, shift + block * px->B, relu);
         }
     }
 }
@@ -314,24 +381,62 @@ INLINE void grads_plain(const float *dy, const float *y, const float *x, int pix
     }
 }
 
+/* The gradients at dy, zero where relu let nothing through. */
+INLINE void through(const float *dy, const float *y, eight *g)
+{
+    typedef int32_t mask __attribute__((vector_size(32)));
+    *g = *eight_at(dy);
+    if (y != NULL) {
+        *g = (eight)((mask)*g & (mask)(*eight_at(y) > 0));
+    }
+}
+
+INLINE void grads_eight(const float *dy, const float *y, const float *x, int pixels,
+                        const float *mean, float *sum, float *along)
+{
+    eight s[SIDE] = {{0}};
+    eight q[SIDE] = {{0}};
+    eight m;
+    int i = 0;
+    memcpy(&m, mean, sizeof(m));
+    for (; i + SIDE <= pixels; i += SIDE) {
+#pragma GCC unroll 4
+        for (int k = 0; k < SIDE; k++) {
+            const int at = 8 * (i + k);
+            eight g;
+            through(dy + at, y != NULL ? y + at : NULL, &g);
+            s[k] += g;
+            q[k] += g * (*eight_at(x + at) - m);
+        }
+    }
+    for (; i < pixels; i++) {
+        eight g;
+        through(dy + 8 * i, y != NULL ? y + 8 * i : NULL, &g);
+        s[0] += g;
+        q[0] += g * (*eight_at(x + 8 * i) - m);
+    }
+    fold(s, &m);
+    memcpy(sum, &m, sizeof(m));
+    fold(q, &m);
+    memcpy(along, &m, sizeof(m));
+}
+
 FOR_CPUS static void plane_grads(const float *dy, const float *y, const float *x,
                                  const struct planes *pd, const struct planes *px,
                                  const float *mean, float *sum, float *along)
 {
+    if (px->B == 8 && px->pixel == 8 && y != NULL) {
+        grads_eight(dy, y, x, px->pixels, mean, sum, along);
+        return;
+    }
+    if (px->B == 8 && px->pixel == 8) {
+        grads_eight(dy, NULL, x, px->pixels, mean, sum, along);
+        return;
+    }
     memset(sum, 0, (size_t)px->B * sizeof(float));
     memset(along, 0, (size_t)px->B * sizeof(float));
     if (px->B == 1) {
         grads_plain(dy, y, x, px->pixels, mean[0], sum, along);
-    } else if (px->B == 8 && px->pixel == 8) {
-        float s[8] = {0};
-        float q[8] = {0};
-        if (y != NULL) {
-            grads_blocked(dy, y, x, px->pixels, 8, 8, 8, mean, s, q);
-        } else {
-            grads_blocked(dy, NULL, x, px->pixels, 8, 8, 8, mean, s, q);
-        }
-        memcpy(sum, s, sizeof(s));
-        memcpy(along, q, sizeof(q));
     } else {
         grads_blocked(dy, y, x, px->pixels, pd->pixel, px->pixel, px->B, mean, sum, along);
     }
@@ -351,6 +456,22 @@ INLINE void spread_blocked(const float *dy, const float *y, const float *x, floa
     }
 }
 
+INLINE void spread_eight(const float *dy, const float *y, const float *x, float *dx, int pixels,
+                         const float *a, const float *b, const float *d)
+{
+    eight av;
+    eight bv;
+    eight dv;
+    memcpy(&av, a, sizeof(av));
+    memcpy(&bv, b, sizeof(bv));
+    memcpy(&dv, d, sizeof(dv));
+    for (int i = 0; i < pixels; i++) {
+        eight g;
+        through(dy + 8 * i, y != NULL ? y + 8 * i : NULL, &g);
+        *(eight *)(void *)(dx + 8 * i) = g * av + (*eight_at(x + 8 * i) * bv + dv);
+    }
+}
+
 FOR_CPUS static void spread_plane(const float *dy, const float *y, const float *x, float *dx,
                                   const struct planes *pd, const struct planes *px, const float *a,
                                   const float *b, const float *d)
@@ -361,9 +482,9 @@ FOR_CPUS static void spread_plane(const float *dy, const float *y, const float *
             dx[i] = g * a[0] + x[i] * b[0] + d[0];
         }
     } else if (px->B == 8 && px->pixel == 8 && y != NULL) {
-        spread_blocked(dy, y, x, dx, px->pixels, 8, 8, 8, a, b, d);
+        spread_eight(dy, y, x, dx, px->pixels, a, b, d);
     } else if (px->B == 8 && px->pixel == 8) {
-        spread_blocked(dy, NULL, x, dx, px->pixels, 8, 8, 8, a, b, d);
+        spread_eight(dy, NULL, x, dx, px->pixels, a, b, d);
     } else {
         spread_blocked(dy, y, x, dx, px->pixels, pd->pixel, px->pixel, px->B, a, b, d);
     }

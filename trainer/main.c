@@ -42,7 +42,7 @@ static void print_help(void)
         "      --checkpoints DIR   write a checkpoint after each epoch\n"
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
         "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
-        "  magpie-trainer --bench mlp|cnn [options] measure training on Fashion-MNIST\n"
+        "  magpie-trainer --bench mlp|cnn|resnet8 [options] measure training on Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
         "      --lanes N           so many trials side by side on the same batches (1)\n"
         "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
