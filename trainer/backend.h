@@ -145,7 +145,9 @@ struct score {
 /* How products are computed; master weights, sums and statistics are float32 in all of them. */
 enum precision {
     PRECISION_FLOAT32 = 0,
-    PRECISION_BF16 = 1, /* operands of matrix products and convolutions rounded to bfloat16 */
+    /* operands of dense layers and convolutions (inputs, weights, gradients of outputs before the
+     * activation) rounded to bfloat16, to the nearest, ties to even */
+    PRECISION_BF16 = 1,
     PRECISION_TF32 = 2, /* the same to TensorFloat-32; only where the hardware has it */
 };
 
@@ -168,6 +170,8 @@ struct backend_ops {
     int version; /* BACKEND_VERSION */
     const char *name;
     const char *summary; /* one line for --help */
+    /* Bits 1 << enum precision of those that open takes; 0 = it says so itself. */
+    unsigned precisions;
 
     /* UNSUPPORTED where the backend lacks the precision that is asked for. */
     enum mag_status (*open)(const struct backend_options *o, struct backend **ret,
@@ -229,6 +233,20 @@ extern const struct backend_ops backend_cpu;
 
 /* ---- shared by backends ---- */
 
+/* v rounded to bfloat16. */
+static inline float backend_bf16(float v)
+{
+    union {
+        float f;
+        uint32_t bits;
+    } u = {.f = v};
+    if (v != v) {
+        return v;
+    }
+    u.bits += 0x7fff + (u.bits >> 16 & 1);
+    u.bits &= 0xffff0000u;
+    return u.f;
+}
 /* Fills the head of a new op, its room for `rows` rows included. */
 void op_init(struct op *op, struct backend *b, const struct op_spec *spec);
 void op_init_input(struct op *op, struct backend *b, const struct shape *shape, int rows,
@@ -247,8 +265,8 @@ static inline int backend_index(float v, int vocabulary)
     int i = v >= 1 ? (v < (float)vocabulary ? (int)(v + 0.5f) : vocabulary - 1) : v >= 0.5f;
     return i < vocabulary ? i : vocabulary - 1;
 }
-/* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate); those of rows of `width` values from
- * lane->first_row on. */
+/* Fills n multipliers of inverted dropout: 0, or 1 / (1 - rate); those of rows of `width` values
+ * from lane->first_row on. */
 void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, int64_t width,
                           float *mask, int64_t n);
 /* Loss and, when `grad` is not NULL, its gradient for outputs of `width` that lie `stride` apart in

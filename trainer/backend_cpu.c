@@ -19,10 +19,11 @@
 static enum mag_status cpu_open(const struct backend_options *o, struct backend **ret,
                                 struct mag_err *err)
 {
-    if (o->precision != PRECISION_FLOAT32) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the CPU backend computes in float32 alone");
+    if (o->precision == PRECISION_TF32) {
+        return mag_fail(err, MAG_UNSUPPORTED, "the CPU backend has no tf32: float32 or bf16");
     }
     struct backend *b = xcalloc(1, sizeof(*b));
+    b->bf16 = o->precision == PRECISION_BF16;
     b->threads = o->threads > 0 ? o->threads : 1;
     enum mag_status st = onednn_open(b, err);
     if (st != MAG_OK) {
@@ -45,6 +46,8 @@ static void cpu_close(struct backend *b)
     if (b != NULL) {
         onednn_close(b);
         free(b->spare);
+        free(b->rounded[0]);
+        free(b->rounded[1]);
         free(b);
     }
 }
@@ -485,6 +488,7 @@ const struct backend_ops backend_cpu = {
     .version = BACKEND_VERSION,
     .name = "cpu",
     .summary = "oneDNN where the build has it, else OpenBLAS or portable loops",
+    .precisions = 1u << PRECISION_FLOAT32 | 1u << PRECISION_BF16,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

@@ -12,19 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct backend {
-    int unused;
-};
-
 /* ---- life ---- */
 
 static enum mag_status ref_open(const struct backend_options *o, struct backend **ret,
                                 struct mag_err *err)
 {
-    if (o->precision != PRECISION_FLOAT32) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the reference backend computes in float32 alone");
+    if (o->precision == PRECISION_TF32) {
+        return mag_fail(err, MAG_UNSUPPORTED, "the reference backend has no tf32");
     }
     *ret = xcalloc(1, sizeof(struct backend));
+    (*ret)->precision = o->precision;
     return MAG_OK;
 }
 
@@ -296,6 +293,7 @@ const struct backend_ops backend_ref = {
     .version = BACKEND_VERSION,
     .name = "ref",
     .summary = "plain loops, slow: the oracle of the tests",
+    .precisions = 1u << PRECISION_FLOAT32 | 1u << PRECISION_BF16,
     .open = ref_open,
     .close = ref_close,
     .describe = ref_describe,

@@ -78,6 +78,9 @@ struct cpu_op {
 
 struct backend {
     int threads;
+    bool bf16;         /* factors of products are rounded to bfloat16 */
+    float *rounded[2]; /* room for the factors of one product, rounded_size floats each */
+    size_t rounded_size[2];
     char text[96];
     bool onednn; /* engine below is live */
     void *engine, *stream;
@@ -150,6 +153,12 @@ float *cpu_alloc(size_t n);
 void cpu_fail(struct backend *b, enum mag_status code, const char *what);
 
 /* ---- kernels (cpu_math.c) ---- */
+
+/* A factor (0 or 1) of a product as the precision has it: itself, or a rounded copy that lasts
+ * until the next call for that factor. */
+const float *cpu_factor(struct backend *b, int which, const float *from, size_t n);
+/* dL/dz as the precision has it, in place. */
+void cpu_round_grad(const struct backend *b, float *g, size_t n);
 
 /* C[m][n] = op(A) op(B) + beta C; rows lie lda, ldb, ldc apart. */
 void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,

@@ -281,6 +281,18 @@ static void columns_dx(struct cpu_op *c, const struct lane *v, int n)
 
 /* ---- choosing ---- */
 
+/* What a convolution of whole batches takes, as the precision has it. */
+static const float *images_of(const struct cpu_op *c, const struct lane *v)
+{
+    size_t n = (size_t)shape_size(&c->op.layer.in) * (size_t)c->op.rows;
+    return cpu_factor(c->op.backend, 0, v->x, n);
+}
+
+static const float *weights_of(const struct cpu_op *c, const struct lane *v)
+{
+    return cpu_factor(c->op.backend, 1, v->w, (size_t)op_param_floats(&c->op.layer, OP_WEIGHTS));
+}
+
 static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
     enum activation act = c->op.layer.act;
@@ -288,7 +300,7 @@ static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
         columns_forward(c, v, n);
         return;
     }
-    onednn_conv_forward(c->onednn, v->x, v->w, v->b, v->y);
+    onednn_conv_forward(c->onednn, images_of(c, v), weights_of(c, v), v->b, v->y);
     if (act != ACT_RELU) {
         cpu_act_forward(v->y, v->pre, cpu_out_size(c) * (size_t)n, act);
     }
@@ -297,13 +309,14 @@ static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
 static void backward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
     cpu_act_backward(v->dy, v->y, v->pre, cpu_out_size(c) * (size_t)n, c->op.layer.act);
+    cpu_round_grad(c->op.backend, v->dy, cpu_out_size(c) * (size_t)n);
     if (c->onednn != NULL && onednn_conv_has_dw(c->onednn)) {
-        onednn_conv_dw(c->onednn, v->x, v->dy, v->dw, v->db);
+        onednn_conv_dw(c->onednn, images_of(c, v), v->dy, v->dw, v->db);
     } else {
         columns_dw(c, v, n);
     }
     if (v->dx != NULL && c->onednn != NULL && onednn_conv_has_dx(c->onednn)) {
-        onednn_conv_dx(c->onednn, v->dy, v->w, v->dx);
+        onednn_conv_dx(c->onednn, v->dy, weights_of(c, v), v->dx);
     } else if (v->dx != NULL) {
         columns_dx(c, v, n);
     }

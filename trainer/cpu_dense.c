@@ -58,6 +58,7 @@ static void dense_backward(struct cpu_op *c, int n, const struct pass *pass, flo
     const int row = (int)c->act.row;
     float *dy = c->act.grad;
     cpu_act_backward(dy, c->act.out, c->pre, (size_t)n * (size_t)row, c->op.layer.act);
+    cpu_round_grad(c->op.backend, dy, (size_t)n * (size_t)row);
     if (c->params[OP_BIAS][SLOT_GRAD] != NULL) {
         cpu_sum_rows(dy, n, row, c->params[OP_BIAS][SLOT_GRAD]);
     }
@@ -89,8 +90,8 @@ static bool fused_update(struct cpu_op *c, const struct update *lanes)
     const int step = x->lanes == 1 ? c->op.lanes : 1;
     const size_t weights = (size_t)op_param_floats(&c->op.layer, OP_WEIGHTS);
     /* The last layers are small: there two passes are as fast. */
-    if (c->pending == 0 || c->op.backend->threads > 1 || c->op.layer.filters < 32 ||
-        !cpu_can_fuse(lanes, c->op.lanes)) {
+    if (c->pending == 0 || c->op.backend->threads > 1 || c->op.backend->bf16 ||
+        c->op.layer.filters < 32 || !cpu_can_fuse(lanes, c->op.lanes)) {
         return false;
     }
     for (int lane = 0; lane < c->op.lanes; lane += step) {

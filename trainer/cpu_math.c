@@ -34,9 +34,43 @@ void cpu_fail(struct backend *b, enum mag_status code, const char *what)
     }
 }
 
+FOR_CPUS static void round_all(const float *from, float *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        to[i] = backend_bf16(from[i]);
+    }
+}
+
+const float *cpu_factor(struct backend *b, int which, const float *from, size_t n)
+{
+    if (!b->bf16) {
+        return from;
+    }
+    if (n > b->rounded_size[which]) {
+        free(b->rounded[which]);
+        b->rounded[which] = cpu_alloc(n);
+        b->rounded_size[which] = b->rounded[which] != NULL ? n : 0;
+    }
+    if (b->rounded[which] == NULL) {
+        cpu_fail(b, MAG_NOMEM, "rounding to bfloat16");
+        return from;
+    }
+    round_all(from, b->rounded[which], n);
+    return b->rounded[which];
+}
+
+void cpu_round_grad(const struct backend *b, float *g, size_t n)
+{
+    if (b->bf16) {
+        round_all(g, g, n);
+    }
+}
+
+/* C[m][n] = op(A) op(B) + beta C, in float32. */
 #if defined(MAG_ONEDNN)
-void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
-                int lda, const float *bb, int ldb, float beta, float *c, int ldc)
+static void product(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k,
+                    const float *a, int lda, const float *bb, int ldb, float beta, float *c,
+                    int ldc)
 {
     dnnl_status_t st = dnnl_sgemm(trans_a ? 'T' : 'N', trans_b ? 'T' : 'N', m, n, k, 1.0f, a, lda,
                                   bb, ldb, beta, c, ldc);
@@ -45,8 +79,9 @@ void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int
     }
 }
 #elif defined(MAG_OPENBLAS)
-void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
-                int lda, const float *bb, int ldb, float beta, float *c, int ldc)
+static void product(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k,
+                    const float *a, int lda, const float *bb, int ldb, float beta, float *c,
+                    int ldc)
 {
     (void)b;
     cblas_sgemm(CblasRowMajor, trans_a ? CblasTrans : CblasNoTrans,
@@ -54,9 +89,9 @@ void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int
 }
 #else
 /* Row by row, with the inner loop over columns, which the compiler vectorises. */
-FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k,
-                         const float *a, int lda, const float *bb, int ldb, float beta, float *c,
-                         int ldc)
+FOR_CPUS static void product(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k,
+                             const float *a, int lda, const float *bb, int ldb, float beta,
+                             float *c, int ldc)
 {
     (void)b;
     for (int i = 0; i < m; i++) {
@@ -75,6 +110,20 @@ FOR_CPUS void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, i
     }
 }
 #endif
+
+/* Floats from the first value of a matrix to its last. */
+static size_t span(int rows, int columns, int ld)
+{
+    return (size_t)(rows - 1) * (size_t)ld + (size_t)columns;
+}
+
+void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
+                int lda, const float *bb, int ldb, float beta, float *c, int ldc)
+{
+    a = cpu_factor(b, 0, a, trans_a ? span(k, m, lda) : span(m, k, lda));
+    bb = cpu_factor(b, 1, bb, trans_b ? span(n, k, ldb) : span(k, n, ldb));
+    product(b, trans_a, trans_b, m, n, k, a, lda, bb, ldb, beta, c, ldc);
+}
 
 FOR_CPUS void cpu_sum_rows(const float *from, int rows, int width, float *to)
 {

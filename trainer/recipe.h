@@ -33,6 +33,7 @@ struct training {
     int epochs;        /* where the experiment has no resource, so that no budget is given */
     double validation; /* part of the training examples kept for validation */
     int threads;
+    enum precision precision;
     float ema; /* how much of the weights' moving average each step keeps; 0 = there is none */
     enum data_order order;
     struct schedule schedule;

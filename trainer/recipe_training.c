@@ -89,6 +89,20 @@ static void parse_backend(const struct place *p, struct training *t)
     t->backend = backend_registry[k];
 }
 
+static void parse_precision(const struct place *p, struct training *t)
+{
+    static const char *const names[] = {"float32", "bf16", "tf32", NULL};
+    int k = 0;
+    (void)value_choice(p, "precision", false, names, &k);
+    t->precision = (enum precision)k;
+    unsigned all = t->backend->precisions;
+    if (all != 0 && (all >> k & 1) == 0) {
+        mjson_issue_at(p->reader->issues, p->pointer, "precision",
+                       "the backend \"%s\" has no %s; write \"float32\" or \"bf16\"",
+                       t->backend->name, names[k]);
+    }
+}
+
 /* The algorithm and its usual numbers, which the file's own replace. */
 static void parse_optimizer(const struct place *p, struct training *t)
 {
@@ -111,11 +125,11 @@ static void parse_optimizer(const struct place *p, struct training *t)
 
 void recipe_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
 {
-    static const char *const keys[] = {"optimizer",       "lr",         "momentum",   "nesterov",
-                                       "weight_decay",    "beta1",      "beta2",      "epsilon",
-                                       "clip_norm",       "batch_size", "epochs",     "loss",
-                                       "label_smoothing", "schedule",   "validation", "threads",
-                                       "backend",         "ema",        "order",      NULL};
+    static const char *const keys[] = {
+        "optimizer",       "lr",        "momentum",   "nesterov",   "weight_decay", "beta1",
+        "beta2",           "epsilon",   "clip_norm",  "batch_size", "epochs",       "loss",
+        "label_smoothing", "schedule",  "validation", "threads",    "backend",      "ema",
+        "order",           "precision", NULL};
     static const char *const losses[] = {"cross_entropy", "mse", NULL};
     static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
@@ -143,6 +157,7 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
     (void)value_choice(&p, "order", false, orders, &k);
     t->order = (enum data_order)k;
     parse_backend(&p, t);
+    parse_precision(&p, t);
     if (json_object_get(v, "schedule") != NULL) {
         char *at = mjson_pointer(pointer, "schedule");
         parse_schedule(r, json_object_get(v, "schedule"), at, &t->schedule);

@@ -10,6 +10,10 @@
 
 #include <stddef.h>
 
+struct backend {
+    enum precision precision;
+};
+
 struct ref_op;
 
 struct ref_kind {
@@ -67,6 +71,20 @@ static inline const float *ref_in(struct ref_op *r, int input, int lane)
 static inline float *ref_param(struct ref_op *r, int lane, enum op_param p, enum op_slot s)
 {
     return r->params[p][s] + (size_t)lane * (size_t)op_param_floats(&r->op.layer, p);
+}
+
+/* A factor of a product, as the precision has it. */
+static inline double ref_factor(const struct ref_op *r, float v)
+{
+    return (double)(r->op.backend->precision == PRECISION_BF16 ? backend_bf16(v) : v);
+}
+
+/* dL/dz of a layer of products, as the precision has it, in place. */
+static inline void ref_round_grad(struct ref_op *r, int lane, int n)
+{
+    for (size_t i = 0; i < ref_size(&r->op) * (size_t)n; i++) {
+        ref_grad(r, lane)[i] = (float)ref_factor(r, ref_grad(r, lane)[i]);
+    }
 }
 
 /* The bias of an output, 0 where the layer has none. */

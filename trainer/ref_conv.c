@@ -39,6 +39,7 @@ static void conv_each(const struct layer *l, size_t row, conv_visit visit, void 
 }
 
 struct conv_sums {
+    const struct ref_op *r;
     double *y, *dx, *dw;
     const float *x, *w, *dy;
 };
@@ -46,14 +47,14 @@ struct conv_sums {
 static void visit_forward(void *ctx, size_t y, size_t x, size_t w)
 {
     struct conv_sums *s = ctx;
-    s->y[y] += (double)s->x[x] * (double)s->w[w];
+    s->y[y] += ref_factor(s->r, s->x[x]) * ref_factor(s->r, s->w[w]);
 }
 
 static void visit_backward(void *ctx, size_t y, size_t x, size_t w)
 {
     struct conv_sums *s = ctx;
-    s->dw[w] += (double)s->dy[y] * (double)s->x[x];
-    s->dx[x] += (double)s->dy[y] * (double)s->w[w];
+    s->dw[w] += (double)s->dy[y] * ref_factor(s->r, s->x[x]);
+    s->dx[x] += (double)s->dy[y] * ref_factor(s->r, s->w[w]);
 }
 
 static void conv_forward(struct ref_op *r, int lane, int n, const struct pass *pass)
@@ -62,7 +63,8 @@ static void conv_forward(struct ref_op *r, int lane, int n, const struct pass *p
     const struct layer *l = &r->op.layer;
     size_t size = ref_size(&r->op) * (size_t)n;
     size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {.y = xcalloc(size, sizeof(double)),
+    struct conv_sums s = {.r = r,
+                          .y = xcalloc(size, sizeof(double)),
                           .x = ref_in(r, 0, lane),
                           .w = ref_param(r, lane, OP_WEIGHTS, SLOT_VALUE)};
     for (int i = 0; i < n; i++) {
@@ -89,13 +91,15 @@ static void conv_backward(struct ref_op *r, int lane, int n, float *const *dx)
     size_t nw = (size_t)op_param_floats(l, OP_WEIGHTS);
     size_t nx = (size_t)shape_size(&l->in) * (size_t)n;
     size_t area = (size_t)(l->out.h * l->out.w);
-    struct conv_sums s = {.dx = xcalloc(nx, sizeof(double)),
+    struct conv_sums s = {.r = r,
+                          .dx = xcalloc(nx, sizeof(double)),
                           .dw = xcalloc(nw, sizeof(double)),
                           .x = ref_in(r, 0, lane),
                           .w = ref_param(r, lane, OP_WEIGHTS, SLOT_VALUE),
                           .dy = ref_grad(r, lane)};
     double *db = xcalloc((size_t)l->filters, sizeof(double));
     ref_act_backward(r, lane, n);
+    ref_round_grad(r, lane, n);
     for (int i = 0; i < n; i++) {
         conv_each(l, (size_t)i, visit_backward, &s);
     }

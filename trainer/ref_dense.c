@@ -16,7 +16,7 @@ static void dense_forward(struct ref_op *r, int lane, int n, const struct pass *
         for (size_t o = 0; o < out; o++) {
             double sum = ref_bias(r, lane, o);
             for (size_t k = 0; k < in; k++) {
-                sum += (double)w[o * in + k] * (double)x[i * in + k];
+                sum += ref_factor(r, w[o * in + k]) * ref_factor(r, x[i * in + k]);
             }
             y[i * out + o] = (float)sum;
         }
@@ -33,6 +33,7 @@ static void dense_backward(struct ref_op *r, int lane, int n, float *const *dx)
     const float *dy = ref_grad(r, lane);
     float *dw = ref_param(r, lane, OP_WEIGHTS, SLOT_GRAD);
     ref_act_backward(r, lane, n);
+    ref_round_grad(r, lane, n);
     for (size_t o = 0; o < out; o++) {
         double db = 0;
         for (size_t i = 0; i < (size_t)n; i++) {
@@ -44,7 +45,7 @@ static void dense_backward(struct ref_op *r, int lane, int n, float *const *dx)
         for (size_t k = 0; k < in; k++) {
             double sum = 0;
             for (size_t i = 0; i < (size_t)n; i++) {
-                sum += (double)dy[i * out + o] * (double)x[i * in + k];
+                sum += (double)dy[i * out + o] * ref_factor(r, x[i * in + k]);
             }
             dw[o * in + k] = (float)sum;
         }
@@ -53,7 +54,7 @@ static void dense_backward(struct ref_op *r, int lane, int n, float *const *dx)
         for (size_t k = 0; k < in; k++) {
             double sum = 0;
             for (size_t o = 0; o < out; o++) {
-                sum += (double)dy[i * out + o] * (double)w[o * in + k];
+                sum += (double)dy[i * out + o] * ref_factor(r, w[o * in + k]);
             }
             dx[0][i * in + k] = (float)sum;
         }

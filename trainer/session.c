@@ -29,17 +29,19 @@ static enum mag_status use_dataset(struct session *s, const struct dataset_sourc
 
 static enum mag_status use_backend(struct session *s, const struct training *t, struct mag_err *err)
 {
-    if (s->backend != NULL && s->ops == t->backend && s->threads == t->threads) {
+    if (s->backend != NULL && s->ops == t->backend && s->threads == t->threads &&
+        s->precision == t->precision) {
         return MAG_OK;
     }
     if (s->backend != NULL) {
         s->ops->close(s->backend);
         s->backend = NULL;
     }
-    const struct backend_options o = {.threads = t->threads};
+    const struct backend_options o = {.threads = t->threads, .precision = t->precision};
     enum mag_status st = t->backend->open(&o, &s->backend, err);
     s->ops = t->backend;
     s->threads = t->threads;
+    s->precision = t->precision;
     return st;
 }
 

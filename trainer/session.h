@@ -14,15 +14,16 @@ struct session {
     const struct backend_ops *ops; /* of `backend` */
     struct backend *backend;
     int threads;
+    enum precision precision;
 };
 
 void session_fini(struct session *s);
 
 /* Makes data set and backend ready for the recipe, keeping those of the last trial where they fit,
- * splits the data (by `part`, where its folds are above 0) and works out the model's shapes. Adds issues below `pointer` (INVALID), or fills
- * `err`. */
+ * splits the data (by `part`, where its folds are above 0) and works out the model's shapes. Adds
+ * issues below `pointer` (INVALID), or fills `err`. */
 enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
-                                const struct dataset_part *part, const char *pointer, struct mjson_issues *is,
-                                struct mag_err *err) MAG_MUSTCHECK;
+                                const struct dataset_part *part, const char *pointer,
+                                struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

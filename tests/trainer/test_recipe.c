@@ -211,6 +211,8 @@ static const struct {
      "/trial/training/schedule/evry", "did you mean \"every\""},
     {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}",
      "/trial/training/backend", "\"cpu\""},
+    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"precision\":\"tf32\"}}",
+     "/trial/training/precision", "has no tf32"},
     {"[]", "/trial", "must be an object"},
 };
 
