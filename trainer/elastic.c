@@ -247,10 +247,9 @@ static void fall_back(struct course *c, const char *why)
     c->failures++;
     c->state = COURSE_STARTING;
     if (c->stopped) {
-        say(c,
-            json_pack("{s:s, s:I, s:s}", "type", "result", "trial", c->trial, "status", "stopped"));
-        c->state = COURSE_OVER;
-    } else if (c->failures >= ELASTIC_TRIES) {
+        return; /* run says so */
+    }
+    if (c->failures >= ELASTIC_TRIES) {
         say_failed(c, why);
     } else if (c->failures > 1 && c->n > c->plan->min_ranks) {
         c->n--;
@@ -307,9 +306,22 @@ static void on_event(struct course *c)
     }
 }
 
+static void say_stopped(struct course *c)
+{
+    say(c, json_pack("{s:s, s:I, s:s}", "type", "result", "trial", c->trial, "status", "stopped"));
+    c->state = COURSE_OVER;
+}
+
 static enum mag_status run(struct course *c, struct mag_err *err)
 {
+    if (c->hooks->orders != NULL) {
+        hear_orders(c); /* that came together with the start */
+    }
     while (c->state != COURSE_OVER && !c->exit) {
+        if (c->state == COURSE_STARTING && c->stopped) {
+            say_stopped(c);
+            break;
+        }
         enum mag_status st = have_ranks(c, err);
         if (st != MAG_OK) {
             return st;

@@ -340,6 +340,24 @@ class Lives(Base):
             self.assertEqual(e.read()["type"], "ready")
             self.assertEqual(e.ranks(), before, "the ranks agree and go on")
 
+    def test_an_order_that_comes_with_the_start_is_heard(self):
+        e = self.executor()
+        for order, status in (("stop", "stopped"), ("pause", "paused")):
+            lines = [self.start(2, budget=500, folder=order), {"type": order, "trial": 1}]
+            e.sock.sendall("".join(json.dumps(m) + "\n" for m in lines).encode())
+            self.assertEqual(e.until("result", "error")[-1].get("status"), status, self.said())
+            self.assertEqual(e.read()["type"], "ready")
+
+    def test_a_stop_survives_the_death_of_a_rank(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=500))
+        e.until("report")
+        os.kill(e.ranks()[1], signal.SIGSTOP)
+        e.send({"type": "stop", "trial": 1})
+        os.kill(e.ranks()[1], signal.SIGKILL)
+        self.assertEqual(e.until("result", "error")[-1].get("status"), "stopped", self.said())
+        self.assertEqual(e.read()["type"], "ready")
+
     def test_a_pause_survives_the_death_of_a_rank(self):
         e = self.executor(faults=SLOW)
         e.send(self.start(2, budget=500))
