@@ -389,6 +389,19 @@ static void check_objective(struct check *c, const json_t *doc, const struct rec
     }
 }
 
+/* What does not go with ranks; the object itself is the experiment file's to check. */
+static void check_distribution(struct check *c, const json_t *distribution)
+{
+    const char *strategy = json_string_value(json_object_get(distribution, "strategy"));
+    const json_t *ema = json_object_get(json_object_get(c->trial, "training"), "ema");
+    if (strategy != NULL && strcmp(strategy, "parameter_server") == 0 && ema != NULL &&
+        json_number_value(ema) != 0) {
+        mjson_issue(c->issues, "/trial/training/ema",
+                    "does not go with \"strategy\": \"parameter_server\": its ranks share one set of "
+                    "weights");
+    }
+}
+
 bool check_document(const json_t *doc, struct mjson_issues *is, struct check_summary *ret)
 {
     int before = is->total;
@@ -411,6 +424,7 @@ bool check_document(const json_t *doc, struct mjson_issues *is, struct check_sum
     collect(&c);
     if (is->total == before && try_all(&c, &r)) {
         check_objective(&c, doc, &r);
+        check_distribution(&c, trial != NULL ? json_object_get(doc, "distribution") : NULL);
         check_ablation(&c, trial != NULL ? json_object_get(doc, "ablation") : NULL);
     }
     if (is->total == before && c.dataset != NULL) {

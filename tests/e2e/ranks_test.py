@@ -62,6 +62,18 @@ class Ranks(harness.Case):
         points = d.get(f"/api/v1/experiments/{x}/trials/{trial['trial']}/metrics")["metrics"]
         self.assertEqual([p["step"] for p in points], [1, 2, 3, 4, 5, 6])
 
+    def test_a_killed_worker_takes_its_ranks_along_and_another_goes_on(self):
+        d = self.driver("--heartbeat", "200ms", "--lease", "2s")
+        w = self.worker(d, "--slots", "2", env=SLOW)
+        x = d.submit(self.spec(2))
+        ranks = harness.wait_until(lambda: (lambda r: r if len(r) == 2 and self.steps(d, x) > 0 else None)(ranks_below(w.pid)), what="a step")
+        w.kill()
+        harness.wait_until(lambda: not any(os.path.exists(f"/proc/{p}/exe") for p in ranks), what="the ranks' end")
+        self.worker(d, "--slots", "2")
+        d.wait_state(x)
+        trial, = d.trials(x)
+        self.assertEqual((trial["state"], trial["attempt"]), ("completed", 2))
+
     def steps(self, d, x):
         return max((t.get("step") or 0 for t in d.trials(x)), default=0)
 

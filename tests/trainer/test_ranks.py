@@ -476,6 +476,13 @@ class ParameterServer(Base):
         self.assertEqual(e.read()["type"], "ready")
 
     def test_averages_of_weights_are_refused(self):
+        path = os.path.join(self.dir, "experiment.json")
+        with open(path, "w") as f:
+            json.dump({"objective": {"metric": "val_loss", "direction": "min"}, "searchspace": {"x": ["DOUBLE", [0, 1]]},
+                       "trial": self.spec(ema=0.9), "distribution": {"ranks": 2, "strategy": "parameter_server"}}, f)
+        p = subprocess.run([TRAINER, "--check", path], capture_output=True, text=True, timeout=DEADLINE)
+        self.assertEqual(p.returncode, 1, p.stdout)
+        self.assertRegex(p.stderr, "/trial/training/ema: does not go with")
         e = self.executor()
         e.send(self.start(2, spec=self.spec(ema=0.9), strategy="parameter_server"))
         got = e.until("result", "error")[-1]
