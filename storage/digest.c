@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * SHA-256 by libcrypto, of bytes and of files (while they are copied).
+ * SHA-256 by libcrypto, of bytes and of files (while they are copied); MD5 of files, which is what
+ * many servers tell of an object.
  */
 #include "storage/scheme.h"
 
@@ -13,11 +14,16 @@
 
 #define CHUNK (256 * 1024)
 
-static void to_hex(const unsigned char *digest, char out[STORAGE_SHA256_HEX])
+static void bytes_to_hex(const unsigned char *digest, int n, char *out)
 {
-    for (int i = 0; i < 32; i++) {
+    for (int i = 0; i < n; i++) {
         (void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
     }
+}
+
+static void to_hex(const unsigned char *digest, char out[STORAGE_SHA256_HEX])
+{
+    bytes_to_hex(digest, 32, out);
 }
 
 void storage_sha256(const void *bytes, size_t len, char out[STORAGE_SHA256_HEX])
@@ -87,6 +93,26 @@ enum mag_status storage_digest_file(const char *path, int to, int64_t *ret_size,
         unsigned char digest[EVP_MAX_MD_SIZE];
         (void)EVP_DigestFinal_ex(ctx, digest, NULL);
         to_hex(digest, sha256);
+    }
+    EVP_MD_CTX_free(ctx);
+    (void)close(fd);
+    return st;
+}
+
+enum mag_status storage_md5_file(const char *path, char md5[33], struct mag_err *err)
+{
+    int64_t size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        return mag_fail(err, MAG_IO, "%s: %s", path, strerror(errno));
+    }
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    MAG_ASSERT(ctx != NULL && EVP_DigestInit_ex(ctx, EVP_md5(), NULL) == 1, "MD5 is not there");
+    enum mag_status st = digest_fd(fd, -1, path, ctx, &size, err);
+    if (st == MAG_OK) {
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        (void)EVP_DigestFinal_ex(ctx, digest, NULL);
+        bytes_to_hex(digest, 16, md5);
     }
     EVP_MD_CTX_free(ctx);
     (void)close(fd);

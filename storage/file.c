@@ -416,6 +416,22 @@ static char *file_local(void *self, const char *key)
 }
 
 /* A host that can only read would find out when its first checkpoint is lost. */
+static enum mag_status file_stat(void *self, const char *key, struct storage_stat *ret,
+                                 struct mag_err *err)
+{
+    char *path = path_of(self, key);
+    struct stat sb;
+    int failed = stat(path, &sb) != 0 ? errno : S_ISREG(sb.st_mode) ? 0 : ENOENT;
+    if (failed == 0) {
+        ret->size = sb.st_size;
+        (void)snprintf(ret->tag, sizeof(ret->tag), "%lld.%09ld-%lld", (long long)sb.st_mtim.tv_sec,
+                       sb.st_mtim.tv_nsec, (long long)sb.st_size);
+    }
+    enum mag_status st = failed == 0 ? MAG_OK : from_errno(failed, "cannot read", path, err);
+    free(path);
+    return st;
+}
+
 static enum mag_status file_ready(void *self, struct mag_err *err)
 {
     const struct file_store *f = self;
@@ -432,6 +448,7 @@ const struct storage_ops storage_file_ops = {
     .put_new = file_put_new,
     .get = file_get,
     .read = file_read,
+    .stat = file_stat,
     .remove = file_remove,
     .list = file_list,
     .put_file = file_put_file,

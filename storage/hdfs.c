@@ -423,6 +423,16 @@ static void aim_at(void *arg, int64_t offset, struct web_call *call)
     call->follow = true;
 }
 
+static enum mag_status hdfs_stat(void *self, const char *key, struct storage_stat *ret,
+                                 struct mag_err *err)
+{
+    struct hdfs *h = self;
+    char *file = hdfs_file(h, key);
+    enum mag_status st = hdfs_stat_file(h, file, ret, err);
+    free(file);
+    return st;
+}
+
 static enum mag_status hdfs_get_file(void *self, const char *key, const char *path,
                                      int64_t *ret_size, char sha256[STORAGE_SHA256_HEX],
                                      struct mag_err *err)
@@ -442,7 +452,7 @@ static enum mag_status hdfs_get_file(void *self, const char *key, const char *pa
         .scheme = (name), .state_size = sizeof(struct hdfs), .init = (start), .fini = hdfs_fini,   \
         .patience = hdfs_patience, .cancel = hdfs_cancel, .put = hdfs_put,                         \
         .put_new = hdfs_put_new, .get = hdfs_get, .read = hdfs_read, .remove = hdfs_remove,        \
-        .list = hdfs_list, .put_file = hdfs_put_file, .get_file = hdfs_get_file,                   \
+        .list = hdfs_list, .put_file = hdfs_put_file, .get_file = hdfs_get_file, .stat = hdfs_stat,                   \
     }
 
 const struct storage_ops storage_hdfs_ops = HDFS_OPS("hdfs", hdfs_init);

@@ -36,6 +36,8 @@ enum mag_status hdfs_ask(struct hdfs *h, const struct web_call *call, json_t **r
                          struct mag_err *err) MAG_MUSTCHECK;
 
 /* ---- hdfs_names.c ---- */
+enum mag_status hdfs_stat_file(struct hdfs *h, const char *file, struct storage_stat *ret,
+                               struct mag_err *err) MAG_MUSTCHECK;
 enum mag_status hdfs_status(struct hdfs *h, const char *file, int64_t *ret_size,
                             struct mag_err *err) MAG_MUSTCHECK;
 enum mag_status hdfs_delete(struct hdfs *h, const char *file, struct mag_err *err) MAG_MUSTCHECK;

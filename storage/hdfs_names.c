@@ -7,11 +7,21 @@
 #include "base/alloc.h"
 #include "base/json.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum mag_status hdfs_status(struct hdfs *h, const char *file, int64_t *ret_size,
                             struct mag_err *err)
+{
+    struct storage_stat stat = {0};
+    enum mag_status st = hdfs_stat_file(h, file, &stat, err);
+    *ret_size = st == MAG_OK ? stat.size : *ret_size;
+    return st;
+}
+
+enum mag_status hdfs_stat_file(struct hdfs *h, const char *file, struct storage_stat *ret,
+                               struct mag_err *err)
 {
     json_t *doc = NULL;
     char *path = hdfs_path(file, "GETFILESTATUS");
@@ -20,7 +30,10 @@ enum mag_status hdfs_status(struct hdfs *h, const char *file, int64_t *ret_size,
     if (st == MAG_OK) {
         const json_t *status = json_object_get(doc, "FileStatus");
         const char *type = json_string_value(json_object_get(status, "type"));
-        *ret_size = json_integer_value(json_object_get(status, "length"));
+        ret->size = json_integer_value(json_object_get(status, "length"));
+        (void)snprintf(ret->tag, sizeof(ret->tag), "%lld-%lld",
+                       (long long)json_integer_value(json_object_get(status, "modificationTime")),
+                       (long long)ret->size);
         if (type == NULL || strcmp(type, "FILE") != 0) {
             st = mag_fail(err, MAG_NOTFOUND, "%s is no file", file);
         }

@@ -198,6 +198,16 @@ static enum mag_status s3_get(void *self, const char *key, size_t max, char **re
     return st;
 }
 
+static enum mag_status s3_stat(void *self, const char *key, struct storage_stat *ret,
+                               struct mag_err *err)
+{
+    struct s3 *s = self;
+    char *path = s3_path(s, key);
+    enum mag_status st = web_stat(&s->web, path, ret, err);
+    free(path);
+    return st;
+}
+
 static enum mag_status s3_get_file(void *self, const char *key, const char *path, int64_t *ret_size,
                                    char sha256[STORAGE_SHA256_HEX], struct mag_err *err)
 {
@@ -223,5 +233,6 @@ const struct storage_ops storage_s3_ops = {
     .remove = s3_remove,
     .list = s3_list,
     .put_file = s3_put_file,
+    .stat = s3_stat,
     .get_file = s3_get_file,
 };

@@ -25,6 +25,8 @@ struct storage_ops {
                            struct mag_err *err);
     enum mag_status (*read)(void *self, const char *key, int64_t offset, size_t max,
                             struct storage_part *ret, struct mag_err *err);
+    enum mag_status (*stat)(void *self, const char *key, struct storage_stat *ret,
+                            struct mag_err *err);
     enum mag_status (*remove)(void *self, const char *key, struct mag_err *err);
     enum mag_status (*list)(void *self, const char *key, storage_name_fn fn, void *arg,
                             struct mag_err *err);
@@ -53,6 +55,8 @@ extern const struct storage_ops storage_hdfs_ops, storage_webhdfs_ops, storage_s
  */
 bool storage_split(const char *rest, char **ret_name, char **ret_prefix);
 
+/* MD5 of a local file, in hex. */
+enum mag_status storage_md5_file(const char *path, char md5[33], struct mag_err *err) MAG_MUSTCHECK;
 /* Size and SHA-256 of a local file; `to` >= 0 gets a copy of its bytes. */
 enum mag_status storage_digest_file(const char *path, int to, int64_t *ret_size,
                                     char sha256[STORAGE_SHA256_HEX],

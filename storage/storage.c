@@ -160,6 +160,43 @@ enum mag_status storage_read(struct storage *s, const char *key, int64_t offset,
     return st != MAG_OK ? st : s->ops->read(s->self, key, offset, max, ret, err);
 }
 
+enum mag_status storage_stat(struct storage *s, const char *key, struct storage_stat *ret,
+                             struct mag_err *err)
+{
+    enum mag_status st = check_key(key, err);
+    *ret = (struct storage_stat){0};
+    return st != MAG_OK ? st : s->ops->stat(s->self, key, ret, err);
+}
+
+static enum mag_status compare_fetched(const struct storage_stat *want, const char *key,
+                                       const char *path, int64_t size, struct mag_err *err)
+{
+    char md5[33];
+    if (size != want->size) {
+        return mag_fail(err, MAG_CONFLICT, "storage: %s is of %lld bytes, not of %lld", key,
+                        (long long)size, (long long)want->size);
+    }
+    enum mag_status st = want->md5[0] != '\0' ? storage_md5_file(path, md5, err) : MAG_OK;
+    if (st == MAG_OK && want->md5[0] != '\0' && strcmp(md5, want->md5) != 0) {
+        st = mag_fail(err, MAG_CONFLICT, "storage: %s arrived with another check sum", key);
+    }
+    return st;
+}
+
+enum mag_status storage_fetch(struct storage *s, const char *key, const struct storage_stat *want,
+                              const char *path, struct mag_err *err)
+{
+    char sha256[STORAGE_SHA256_HEX];
+    int64_t size = 0;
+    enum mag_status st = check_key(key, err);
+    if (st == MAG_OK) {
+        st = s->ops->get_file != NULL
+                 ? s->ops->get_file(s->self, key, path, &size, sha256, err)
+                 : mag_fail(err, MAG_UNSUPPORTED, "storage: %s lies in a local folder", key);
+    }
+    return st == MAG_OK ? compare_fetched(want, key, path, size, err) : st;
+}
+
 enum mag_status storage_remove(struct storage *s, const char *key, struct mag_err *err)
 {
     enum mag_status st = check_key(key, err);

@@ -53,6 +53,17 @@ struct storage_part {
 };
 enum mag_status storage_read(struct storage *s, const char *key, int64_t offset, size_t max,
                              struct storage_part *ret, struct mag_err *err) MAG_MUSTCHECK;
+/* What an object is now: another tag, another content. */
+struct storage_stat {
+    int64_t size;
+    char tag[80]; /* ETag, or time and size */
+    char md5[33]; /* of the content, in hex, where the storage tells it; else "" */
+};
+enum mag_status storage_stat(struct storage *s, const char *key, struct storage_stat *ret,
+                             struct mag_err *err) MAG_MUSTCHECK;
+/* Copies an object of any size to a new local file. CONFLICT: it is not what `want` tells. */
+enum mag_status storage_fetch(struct storage *s, const char *key, const struct storage_stat *want,
+                              const char *path, struct mag_err *err) MAG_MUSTCHECK;
 /* Removes the object, or everything below `key`. Nothing there is no error. */
 enum mag_status storage_remove(struct storage *s, const char *key,
                                struct mag_err *err) MAG_MUSTCHECK;

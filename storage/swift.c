@@ -205,6 +205,16 @@ static enum mag_status swift_read(void *self, const char *key, int64_t offset, s
     return st;
 }
 
+static enum mag_status swift_stat(void *self, const char *key, struct storage_stat *ret,
+                                  struct mag_err *err)
+{
+    struct swift *s = self;
+    char *path = path_of(s, key);
+    enum mag_status st = web_stat(&s->web, path, ret, err);
+    free(path);
+    return st;
+}
+
 static enum mag_status swift_get_file(void *self, const char *key, const char *path,
                                       int64_t *ret_size, char sha256[STORAGE_SHA256_HEX],
                                       struct mag_err *err)
@@ -346,5 +356,6 @@ const struct storage_ops storage_swift_ops = {
     .remove = swift_remove,
     .list = swift_list,
     .put_file = swift_put_file,
+    .stat = swift_stat,
     .get_file = swift_get_file,
 };

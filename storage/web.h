@@ -112,6 +112,10 @@ bool web_is_fine(const struct web_reply *r);
  * caller's to look into and to end. */
 enum mag_status web_get_whole(struct web *h, const char *path, size_t max, struct web_reply *r,
                               char **ret, size_t *ret_len, struct mag_err *err) MAG_MUSTCHECK;
+/* HEAD: size, ETag and MD5 of an object. */
+struct storage_stat;
+enum mag_status web_stat(struct web *h, const char *path, struct storage_stat *ret,
+                         struct mag_err *err) MAG_MUSTCHECK;
 /* GET of a part, by Range; see storage_read. */
 struct storage_part;
 enum mag_status web_read_part(struct web *h, const char *path, int64_t offset, size_t max,

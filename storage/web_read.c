@@ -102,6 +102,43 @@ enum mag_status web_read_part(struct web *h, const char *path, int64_t offset, s
     return MAG_OK;
 }
 
+/* An ETag is the MD5 of the content where it has its form and nothing says that it is something
+ * else: pieces, a key of one's own. */
+static bool tells_md5(const struct web_reply *r, const char *tag)
+{
+    char *large = web_header(r, "X-Static-Large-Object");
+    char *secret = web_header(r, "x-amz-server-side-encryption");
+    char *own = web_header(r, "x-amz-server-side-encryption-customer-algorithm");
+    bool plain = large == NULL && own == NULL && (secret == NULL || strcmp(secret, "AES256") == 0);
+    free(large);
+    free(secret);
+    free(own);
+    return plain && strlen(tag) == 32 && strspn(tag, "0123456789abcdef") == 32;
+}
+
+enum mag_status web_stat(struct web *h, const char *path, struct storage_stat *ret,
+                         struct mag_err *err)
+{
+    struct web_reply r = {0};
+    const struct web_call call = WEB_CALL(.method = "HEAD", .path = path);
+    enum mag_status st = web_expect(h, &call, &r, err);
+    char *tag = st == MAG_OK ? web_header(&r, "ETag") : NULL;
+    if (st == MAG_OK) {
+        const char *bare = tag != NULL ? tag + strspn(tag, "\"") : "";
+        ret->size = web_length(&r);
+        (void)snprintf(ret->tag, sizeof(ret->tag), "%.*s", (int)strcspn(bare, "\""), bare);
+        if (tells_md5(&r, ret->tag)) {
+            (void)snprintf(ret->md5, sizeof(ret->md5), "%.32s", ret->tag);
+        }
+        if (ret->size < 0 || ret->tag[0] == '\0') {
+            st = mag_fail(err, MAG_IO, "%s: the server tells no size or no ETag of it", path);
+        }
+    }
+    free(tag);
+    web_reply_fini(&r);
+    return st;
+}
+
 void web_aim_range(void *range, int64_t offset, struct web_call *call)
 {
     struct web_range *g = range;

@@ -6,6 +6,7 @@
 #include "trainer/format.h"
 #include "trainer/frame.h"
 #include "trainer/prep.h"
+#include "trainer/remote.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,14 +18,23 @@
 static enum mag_status read_how(const struct dataset_source *s, enum dataset_how how,
                                 struct dataset **ret, struct mag_err *err)
 {
-    struct dataset *d = xcalloc(1, sizeof(*d));
-    enum mag_status st = s->format->read(s, how, d, err);
+    struct remote remote;
+    enum mag_status st = remote_open(s, &remote, err);
     if (st != MAG_OK) {
-        dataset_destroy(d);
         return st;
     }
-    *ret = d;
-    return MAG_OK;
+    struct dataset *d = xcalloc(1, sizeof(*d));
+    struct mag_err why = {0};
+    st = s->format->read(&remote.local, how, d, &why);
+    if (st != MAG_OK) {
+        dataset_destroy(d);
+        st = remote.paths[0] != NULL ? mag_fail(err, st, "%s: %s", s->path, why.text)
+                                     : mag_fail(err, st, "%s", why.text);
+    } else {
+        *ret = d;
+    }
+    remote_close(&remote);
+    return st;
 }
 
 enum mag_status dataset_open(const struct dataset_source *s, struct dataset **ret,

@@ -55,6 +55,9 @@ struct dataset_source {
     char **missing; /* csv: n_missing texts that stand for no value; 0 = the usual ones */
     int n_missing;
     json_t *stages;                /* "preprocessing", every default filled in; NULL = as columns need */
+    int height, width;             /* images: what they are scaled to; 0 = all are of one size */
+    int channels;                  /* images: 1 or 3; 0 = as the first one has */
+    bool label_given;              /* of a model's examples: the source names the label itself */
     int64_t features;              /* libsvm: values of an example, 0 = as many as are seen */
     bool zero_based;               /* libsvm: the first index is 0 */
     char **ignore; /* csv: n_ignore columns left out */

@@ -7,7 +7,8 @@
 
 const struct dataset_format *const dataset_formats[] = {
     &dataset_idx,         &dataset_csv,    &dataset_npy, &dataset_npz,
-    &dataset_safetensors, &dataset_libsvm, NULL};
+    &dataset_safetensors, &dataset_libsvm, &dataset_images, &dataset_text,
+    &dataset_tfrecord,    NULL};
 
 const struct dataset_format *dataset_format_named(const char *name, size_t n)
 {

@@ -25,6 +25,7 @@ struct dataset_format {
     const char *const *suffixes;   /* files that are of this format, NULL-terminated; NULL = folders */
     const char *const *options;    /* beside format, path and limit, NULL-terminated */
     bool labelled;                 /* "label" must be given */
+    bool label_is_file;            /* and is, as those of the test part, a path */
     bool columns;                  /* examples have named columns */
     bool standardized;             /* "standardize" is true where it is not given */
     enum mag_status (*read)(const struct dataset_source *s, enum dataset_how how, struct dataset *d,
@@ -34,7 +35,7 @@ struct dataset_format {
 /* NULL-terminated. */
 extern const struct dataset_format *const dataset_formats[];
 extern const struct dataset_format dataset_idx, dataset_csv, dataset_npy, dataset_npz,
-    dataset_safetensors, dataset_libsvm;
+    dataset_safetensors, dataset_libsvm, dataset_images, dataset_text, dataset_tfrecord;
 
 /* By its name (of n bytes); NULL = there is none. */
 const struct dataset_format *dataset_format_named(const char *name, size_t n);

@@ -212,4 +212,5 @@ const struct dataset_format dataset_npy = {.name = "npy",
                                            .suffixes = suffixes,
                                            .options = options,
                                            .labelled = true,
+                                           .label_is_file = true,
                                            .read = npy_read};

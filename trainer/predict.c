@@ -54,9 +54,9 @@ static enum mag_status read_source(const struct job *j, struct dataset_source *r
         return st;
     }
     if (!whole) {
-        const struct dataset_format *format = m->source.format->columns ? m->source.format
-                                                                        : dataset_format_of(data);
-        *ret = (struct dataset_source){.format = format != NULL ? format : m->source.format,
+        const struct dataset_format *format = dataset_format_of(data);
+        bool other = format == NULL || format->columns != m->source.format->columns;
+        *ret = (struct dataset_source){.format = other ? m->source.format : format,
                                        .path = xstrdup(data),
                                        .separator = m->source.separator};
     }
@@ -92,6 +92,7 @@ static enum mag_status fit_source(const struct job *j, struct dataset_source *s,
                         m->source.format->columns ? "columns by their names, as in a CSV file"
                                                   : "examples without names, no columns");
     }
+    s->label_given = s->label != NULL;
     if (s->label == NULL && m->source.label != NULL && m->source.format->columns) {
         s->label = xstrdup(m->source.label);
     }
@@ -101,6 +102,11 @@ static enum mag_status fit_source(const struct job *j, struct dataset_source *s,
     s->n_only = m->source.n_only;
     s->regression = m->source.regression;
     s->features = shape_size(&m->model.input);
+    if (!m->model.input.flat && s->height == 0) {
+        s->height = m->model.input.h;
+        s->width = m->model.input.w;
+        s->channels = m->model.input.c;
+    }
     return MAG_OK;
 }
 

@@ -205,6 +205,41 @@ static void parse_features(const struct parse *p, const json_t *v)
     }
 }
 
+/* 64, "64x48" (height first) or [64, 48]. */
+static void parse_size(const struct parse *p, const json_t *v)
+{
+    const char *text = json_string_value(v);
+    long h = 0;
+    long w = 0;
+    if (json_is_integer(v)) {
+        h = w = (long)json_integer_value(v);
+    } else if (json_is_array(v) && json_array_size(v) == 2) {
+        h = (long)json_integer_value(json_array_get(v, 0));
+        w = (long)json_integer_value(json_array_get(v, 1));
+    } else if (text != NULL) {
+        char *end = NULL;
+        h = strtol(text, &end, 10);
+        w = *end == 'x' ? strtol(end + 1, &end, 10) : 0;
+        h = *end == '\0' ? h : 0;
+    }
+    if (h < 1 || w < 1 || h > MODEL_SIDE_MAX || w > MODEL_SIDE_MAX) {
+        mjson_issue_at(p->is, p->pointer, "size",
+                       "\"size\" is what images are scaled to: 64, or 48x64 (height first), at most %d",
+                       MODEL_SIDE_MAX);
+    } else {
+        p->s->height = (int)h;
+        p->s->width = (int)w;
+    }
+}
+
+static void parse_channels(const struct parse *p, const json_t *v)
+{
+    p->s->channels = (int)json_integer_value(v);
+    if (p->s->channels != 1 && p->s->channels != 3) {
+        mjson_issue_at(p->is, p->pointer, "channels", "\"channels\" is 1 (grey) or 3 (colour)");
+    }
+}
+
 #define TEXT(field) offsetof(struct dataset_source, field)
 static const struct option options[] = {
     {"label", TEXT(label), NULL},
@@ -221,6 +256,8 @@ static const struct option options[] = {
     {"limit", 0, parse_limit},
     {"layout", 0, parse_layout},
     {"features", 0, parse_features},
+    {"size", 0, parse_size},
+    {"channels", 0, parse_channels},
     {"zero_based", 0, parse_zero_based},
 };
 
@@ -410,8 +447,8 @@ char *dataset_source_key(const struct dataset_source *s)
         buf_add_json_string(&b, s->types[i].name);
         buf_addf(&b, "%d", s->types[i].type);
     }
-    buf_addf(&b, "%d|%d|%d|%lld|%d", s->regression, s->separator, s->layout,
-             (long long)s->features, s->zero_based);
+    buf_addf(&b, "%d|%d|%d|%lld|%d|%d|%d|%d", s->regression, s->separator, s->layout,
+             (long long)s->features, s->zero_based, s->height, s->width, s->channels);
     return buf_take(&b);
 }
 

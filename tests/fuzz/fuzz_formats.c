@@ -2,10 +2,11 @@
  *
  * Data sets of every format but those of fuzz_trainer: the first byte of the input chooses the
  * format by its letter in the table below, the rest is the file. After an f the rest is what a
- * model says of its stages, applied to a small table.
+ * model says of its stages, applied to a small table; after an i a picture.
  */
 #include "base/alloc.h"
 #include "trainer/format.h"
+#include "trainer/picture.h"
 #include "trainer/prep.h"
 
 #include <stdio.h>
@@ -25,6 +26,8 @@ static const struct {
     {'n', "d.npy", "npy:@/d.npy?label=@/d.npy&test=0"},
     {'z', "d.npz", "npz:@/d.npz?input=x&label=x"},
     {'t', "d.safetensors", "safetensors:@/d.safetensors?input=x&label=y&layout=nhwc"},
+    {'p', "d.txt", "text:@/d.txt?test=0"},
+    {'r', "d.tfrecord", "tfrecord:@/d.tfrecord?label=y&columns=t:text"},
     {'s', "d.svm", "libsvm:@/d.svm?test=0.3"},
     {'c', "d.csv", "csv:@/d.csv?label=y&columns=t:text,k:category&missing=?"},
 };
@@ -55,6 +58,23 @@ static void write_input(const char *name, const uint8_t *data, size_t n)
     (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
     FILE *f = fopen(path, "wbe");
     if (f == NULL || fwrite(data, 1, n, f) != n || fclose(f) != 0) {
+        abort();
+    }
+}
+
+/* A picture; every claim of size is looked at before memory is taken for it. */
+static void try_picture(const uint8_t *data, size_t n)
+{
+    struct picture p = {0};
+    struct mag_err err = {0};
+    uint8_t room[3 * 5 * 4];
+    bool small = n < 24 || data[0] != 0x89 || (data[16] == 0 && data[17] == 0 && data[20] == 0 && data[21] == 0);
+    if (small && picture_decode(data, n, 3, "d.png", &p, &err) == MAG_OK) {
+        if ((int64_t)p.width * p.height < 1 << 20) {
+            picture_scale(&p, 5, 4, room);
+        }
+        picture_fini(&p);
+    } else if (small && err.text[0] == '\0') {
         abort();
     }
 }
@@ -145,6 +165,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     }
     if (n > 0 && data[0] == 'f') {
         try_fitted(data + 1, n - 1);
+    }
+    if (n > 0 && data[0] == 'i') {
+        try_picture(data + 1, n - 1);
     }
     for (size_t i = 0; n > 0 && i < FORMATS; i++) {
         if (data[0] == (uint8_t)formats[i].letter) {

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Data sets as other libraries write them: what the trainer reads is what NumPy, safetensors and Pillow wrote."""
+import gzip
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 
@@ -50,7 +52,9 @@ print(json.dumps({"cases": cases, "x": x.tolist(), "t": t.tolist(), "nchw": (ima
 """
 
 
-class Formats(harness.Case):
+class Dumped(harness.Case):
+    """What all of them share."""
+
     def dump(self, source, status=0):
         p = subprocess.run([DUMP, source if isinstance(source, str) else json.dumps(source)], capture_output=True, text=True, timeout=60)
         self.assertEqual(p.returncode, status, p.stdout[-300:] + p.stderr[-1000:])
@@ -68,12 +72,14 @@ class Formats(harness.Case):
             for p, q in zip(u, v):
                 self.assertAlmostEqual(p, q, delta=1e-6, msg=f"{what}, example {i}")
 
+
+class Formats(Dumped):
     def test_the_documentation_has_a_row_for_each_format(self):
         help_text = subprocess.run([TRAINER, "--help"], capture_output=True, text=True, check=True).stdout
         listed = re.findall(r"^  ([a-z]+):", help_text.partition("Data sets")[2], re.M)
         with open(os.path.join(harness.ROOT, "docs", "TRAINER.md"), encoding="utf-8") as f:
             rows = re.findall(r"^\| `([a-z]+):", f.read(), re.M)
-        self.assertGreaterEqual(len(listed), 6)
+        self.assertGreaterEqual(len(listed), 9)
         self.assertEqual(rows, listed)
 
     def test_numpy_arrays_of_every_type_and_order_arrive_unchanged(self):
@@ -115,6 +121,159 @@ class Formats(harness.Case):
         p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", "csv:x.csv"], capture_output=True, text=True)
         self.assertEqual(p.returncode, 2)
         self.assertIn("the model takes examples without names", p.stderr)
+
+
+# Pictures of one size and of several; what Pillow itself makes of the large ones.
+PICTURES = r"""
+import json, os, sys
+import numpy as np
+from PIL import Image
+folder = sys.argv[1]
+g = np.random.default_rng(5)
+def put(path, image, **more):
+    os.makedirs(os.path.dirname(f"{folder}/{path}"), exist_ok=True)
+    image.save(f"{folder}/{path}", **more)
+    return image
+smooth = lambda h, w: Image.fromarray(g.integers(0, 255, (4, 4, 3), np.uint8)).resize((w, h), Image.BICUBIC)
+same = {}
+for i in range(6):
+    same[f"{'ab'[i % 2]}/{i}.png"] = put(f"same/{'ab'[i % 2]}/{i}.png", smooth(5, 7))
+put("same/a/notes.txt.d/x.png", smooth(5, 7))
+mixed = []
+for i, (h, w) in enumerate([(40, 30), (64, 64), (9, 200), (3, 3)]):
+    name = f"mixed/{'train' if i < 3 else 'test'}/{'ab'[i % 2]}/{i}." + ("jpg" if i % 2 else "png")
+    image = put(name, smooth(h, w), **({"quality": 95} if i % 2 else {}))
+    small = Image.open(f"{folder}/{name}").convert("RGB").resize((12, 8), Image.BILINEAR)
+    mixed.append((np.asarray(small).transpose(2, 0, 1).reshape(-1) / 255).tolist())
+put("mixed/test/a/5.png", Image.new("L", (12, 8), 100))
+put("clear/a/1.png", Image.new("RGBA", (2, 1), (200, 100, 50, 0)))
+put("clear/b/1.png", Image.new("LA", (2, 1), (200, 255)))
+order = sorted(same)
+print(json.dumps({"same": [(np.asarray(same[k]).transpose(2, 0, 1).reshape(-1) / 255).tolist() for k in order], "mixed": mixed}))
+"""
+
+
+class Files(Dumped):
+    """Pictures, texts and records."""
+
+    def test_pictures_of_one_size_come_as_they_are(self):
+        made = self.made(PICTURES)
+        d = self.dump(f"images:{self.tmp}/same")
+        self.assertEqual((d["shape"], d["labels"], d["names"]), ("3x5x7", [0, 0, 0, 1, 1, 1], ["a", "b"]))
+        self.near(d["values"], made["same"], "pictures")
+        self.assertEqual(self.dump(f"images:{self.tmp}/same?channels=1")["shape"], "1x5x7")
+
+    def test_pictures_of_several_sizes_are_scaled_as_pillow_scales_them(self):
+        made = self.made(PICTURES)
+        self.assertIn("say size=HEIGHTxWIDTH", self.dump(f"images:{self.tmp}/mixed", status=2))
+        d = self.dump(f"images:{self.tmp}/mixed?size=8x12")
+        self.assertEqual((d["shape"], d["test"], d["rows"]), ("3x8x12", 2, 5))
+        rows = d["values"][:2] + [d["values"][2]] + [d["values"][4]]  # files by name: 0, 2 of a, 1 of b; then the test part
+        want = [made["mixed"][0], made["mixed"][2], made["mixed"][1], made["mixed"][3]]
+        for a, b in zip(rows, want):
+            self.assertLess(max(abs(p - q) for p, q in zip(a, b)), 2.5 / 255)
+        self.assertAlmostEqual(d["values"][3][0], 100 / 255, delta=1e-6)
+
+    def test_transparency_lies_on_black(self):
+        self.made(PICTURES)
+        d = self.dump(f"images:{self.tmp}/clear")
+        self.assertEqual((d["shape"], d["values"][0]), ("3x1x2", [0] * 6))
+        self.near([d["values"][1]], [[200 / 255] * 6], "grey, opaque")
+
+    def test_a_broken_picture_is_named(self):
+        self.made(PICTURES)
+        path = os.path.join(self.tmp, "same", "b", "3.png")
+        with open(path, "rb") as f:
+            whole = f.read()
+        for bad in (whole[:60], b"", b"GIF89a", whole[:-30]):
+            with open(path, "wb") as f:
+                f.write(bad)
+            self.assertIn(path, self.dump(f"images:{self.tmp}/same", status=2))
+        os.remove(path)
+        jpeg = os.path.join(self.tmp, "mixed", "train", "b", "1.jpg")
+        with open(jpeg, "r+b") as f:
+            f.truncate(200)
+        self.assertIn(jpeg, self.dump(f"images:{self.tmp}/mixed?size=4", status=2))
+        self.assertIn("each folder below it is one", self.dump(f"images:{self.tmp}/same/a", status=2))
+
+    def test_a_model_of_pictures_predicts_pictures_of_any_size(self):
+        self.made(PICTURES)
+        trial = {"program": "builtin", "dataset": f"images:{self.tmp}/mixed?size=8x12", "training": {"validation": 0.34, "batch_size": 2},
+                 "model": {"layers": [{"type": "conv", "filters": 2, "kernel": 3}, {"type": "dense", "units": 2}]}}
+        subprocess.run([TRAINER, "--train", self.write("t.json", json.dumps(trial)), "--epochs", "1", "--checkpoints", self.tmp],
+                       check=True, capture_output=True)
+        for data, rows in ((f"{self.tmp}/mixed", 2), (f"{self.tmp}/same/b", 3), (f"{self.tmp}/mixed/train/a/0.png", 1)):
+            p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", data], capture_output=True, text=True)
+            self.assertEqual((p.returncode, p.stdout.count("\n")), (0, rows + 1), data + p.stdout + p.stderr)
+            self.assertRegex(p.stdout.splitlines()[1], "^1,[ab]$")
+
+    def test_lines_and_files_of_text_are_read(self):
+        lines = self.write("t.txt", "spam\tbuy now\nham\tsee you\n\nspam\tnow or never\n")
+        d = self.dump(f"text:{lines}")
+        self.assertEqual((d["shape"], d["labels"], d["names"]), ("4096", [1, 0, 1], ["ham", "spam"]))
+        self.assertIn(":2: no tab", self.dump(f"text:{self.write('u.txt', 'a' + chr(9) + 'b' + chr(10) + 'c' + chr(10))}", status=2))
+        for name in ("train/u/1", "train/v/2", "test/u/3"):
+            os.makedirs(os.path.dirname(self.path(name)), exist_ok=True)
+            self.write(name, "some words")
+        d = self.dump(f"text:{self.tmp}")
+        self.assertEqual((d["rows"], d["test"], d["labels"]), (3, 1, [0, 1, 0]))
+
+    def record(self, **features):
+        """A framed tf.train.Example, written here byte by byte."""
+        def varint(n):
+            out = b""
+            while n > 127:
+                out, n = out + bytes([n & 127 | 128]), n >> 7
+            return out + bytes([n])
+
+        def field(number, data):
+            return varint(number << 3 | 2) + varint(len(data)) + data
+
+        entries = b""
+        for name, v in features.items():
+            if isinstance(v, (str, bytes)):
+                inner = field(1, field(1, v.encode() if isinstance(v, str) else v))
+            elif isinstance(v[0], float):
+                inner = field(2, field(1, struct.pack(f"<{len(v)}f", *v)))
+            else:
+                inner = field(3, field(1, b"".join(varint(i & (1 << 64) - 1) for i in v)))
+            entries += field(1, field(1, name.encode()) + field(2, inner))
+        data = field(1, entries)
+
+        def crc(b):
+            c = 0xffffffff
+            for x in b:
+                c ^= x
+                for _ in range(8):
+                    c = c >> 1 ^ (0x82f63b78 if c & 1 else 0)
+            c ^= 0xffffffff
+            return struct.pack("<I", ((c >> 15 | c << 17) + 0xa282ead8) & 0xffffffff)
+
+        head = struct.pack("<Q", len(data))
+        return head + crc(head) + data + crc(data)
+
+    def test_records_of_tensorflow_are_read(self):
+        records = [self.record(x=[1.5, -2.0], n=[i, -i], city="Oslo" if i % 2 else "Rome", y=[i % 3], raw=b"\0\1") for i in range(4)]
+        path = self.path("d.tfrecord")
+        with open(path, "wb") as f:
+            f.write(b"".join(records))
+        self.assertIn('the feature "raw" holds bytes that are no text', self.dump(f"tfrecord:{path}?label=y", status=2))
+        source = f"tfrecord:{path}?label=y&ignore=raw&standardize=false&test=0"
+        d = self.dump(source)
+        self.assertEqual((d["labels"], d["names"]), ([0, 1, 2, 0], ["0", "1", "2"]))
+        self.assertEqual(d["values"][3], [1, 0, 3, -3, 1.5, -2])
+        with open(path, "wb") as f:
+            f.write(records[0] + records[1][:-1] + b"?")
+        self.assertIn("record 2 is damaged", self.dump(source, status=2))
+        with open(path, "wb") as f:
+            f.write(records[0] + self.record(x=[1.0], n=[1, 1], city="Rome", y=[1]))
+        self.assertIn('record 2: the feature "x" holds another number', self.dump(source, status=2))
+        with open(path, "wb") as f:
+            f.write(records[0] + records[1][:40])
+        self.assertIn("record 2 is torn", self.dump(source, status=2))
+        with gzip.open(path + ".gz", "wb") as f:
+            f.write(b"".join(records))
+        self.assertEqual(self.dump(source.replace(path, path + ".gz"))["rows"], 4)
 
 
 class Columns(harness.Case):

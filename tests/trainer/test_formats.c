@@ -6,6 +6,8 @@
 #include "support.h"
 
 #include "base/alloc.h"
+#include "base/crc32c.h"
+#include "base/tfrecord.h"
 #include "trainer/format.h"
 #include "trainer/zip.h"
 
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <zlib.h>
 
 /* Opens `query` with %s replaced by a folder that holds `file`. */
@@ -369,4 +372,90 @@ Test(formats, each_broken_libsvm_file_has_one_clear_message)
     struct mag_err err = {0};
     cr_expect_eq(open_svm("1 1048576:1\n-1 1:1\n", "", &d, &err), MAG_OK, "%s", err.text);
     dataset_destroy(d);
+}
+
+/* ---- texts, records, pictures: their limits ---- */
+
+Test(formats, a_text_may_be_as_long_as_its_limit_and_no_longer)
+{
+    for (int over = 0; over < 2; over++) {
+        char *dir = temp_folder();
+        char *source = xasprintf("text:%s", dir);
+        struct mjson_issues is = {0};
+        struct dataset_source s;
+        struct dataset *d = NULL;
+        struct mag_err err = {0};
+        for (int i = 0; i < 2; i++) {
+            char *folder = xasprintf("%s/%c", dir, 'a' + i);
+            char *path = xasprintf("%s/t", folder);
+            size_t n = i == 0 ? (size_t)DATASET_LINE_MAX + (size_t)over : 3;
+            char *text = xcalloc(n + 1, 1);
+            memset(text, 'w', n);
+            cr_assert_eq(mkdir(folder, 0700), 0);
+            write_file(path, text, n);
+            free(text);
+            free(path);
+            free(folder);
+        }
+        json_t *v = json_string(source);
+        cr_assert(dataset_source_parse(v, "", &is, &s));
+        enum mag_status st = dataset_open(&s, &d, &err);
+        cr_expect_eq(st == MAG_OK, over == 0, "%d: %s", (int)st, err.text);
+        cr_expect(over == 0 || strstr(err.text, "/a/t") != NULL, "%s", err.text);
+        dataset_destroy(d);
+        dataset_source_fini(&s);
+        json_decref(v);
+        free(source);
+        remove_tree(dir);
+        free(dir);
+    }
+}
+
+/* The head of a record of that length, with its check sum, and nothing behind it. */
+static void add_head(struct buf *b, uint64_t n)
+{
+    unsigned char head[8];
+    for (int i = 0; i < 8; i++) {
+        head[i] = (unsigned char)(n >> (8 * i));
+    }
+    uint32_t crc = crc32c(0, head, 8);
+    buf_add(b, head, 8);
+    add_number(b, (uint32_t)((crc >> 15 | crc << 17) + 0xa282ead8u), 4);
+}
+
+Test(formats, records_are_read_up_to_their_limit)
+{
+    static const struct {
+        uint64_t n;
+        const char *says;
+        enum mag_status status;
+    } table[] = {{256 << 20, "record 1 is torn", MAG_CORRUPT},
+                 {(256 << 20) + 1, "over 268435456 bytes", MAG_LIMIT},
+                 {UINT64_MAX, "over 268435456 bytes", MAG_LIMIT}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct buf b = {0};
+        struct dataset *d = NULL;
+        struct mag_err err = {0};
+        add_head(&b, table[i].n);
+        cr_expect_eq(open_as("tfrecord:@/d.tfrecord?label=y", "d.tfrecord", b.data, b.len, &d, &err),
+                     table[i].status, "%s", err.text);
+        cr_expect_not_null(strstr(err.text, table[i].says), "%s", err.text);
+        buf_fini(&b);
+    }
+}
+
+Test(formats, records_that_are_no_examples_are_refused)
+{
+    static const char *const records[] = {"", "\x0a", "\x0a\x05zz", "no message at all",
+                                          "\x0a\x04\x0a\x02\x0a\x00"};
+    for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+        struct buf b = {0};
+        struct dataset *d = NULL;
+        struct mag_err err = {0};
+        tfrecord_add(&b, records[i], strlen(records[i]));
+        cr_expect_neq(open_as("tfrecord:@/d.tfrecord?label=y", "d.tfrecord", b.data, b.len, &d, &err),
+                      MAG_OK, "record %zu", i);
+        cr_expect_not_null(strstr(err.text, "d.tfrecord"), "%s", err.text);
+        buf_fini(&b);
+    }
 }

@@ -395,3 +395,21 @@ Test(prep, a_damaged_model_is_refused)
     }
     close_table(&t);
 }
+
+Test(prep, stages_are_taken_up_to_their_limit)
+{
+    for (int n = PREP_STAGES_MAX; n <= PREP_STAGES_MAX + 1; n++) {
+        struct table t;
+        struct mag_err err = {0};
+        struct buf b = {0};
+        for (int i = 0; i < n; i++) {
+            buf_adds(&b, i == 0 ? "[{\"type\": \"normalize\"}" : ", {\"type\": \"normalize\"}");
+        }
+        buf_adds(&b, "]");
+        enum mag_status st = open_table(&t, "x,y\n1,0\n2,1\n", "label=y", b.data, &err);
+        cr_expect_eq(st == MAG_OK, n == PREP_STAGES_MAX, "%s", err.text);
+        cr_expect(st == MAG_OK || strstr(err.text, "over 32 stages") != NULL, "%s", err.text);
+        close_table(&t);
+        buf_fini(&b);
+    }
+}
