@@ -15,6 +15,7 @@ int cmd_worker(int argc, char **argv)
     const char *data = NULL;
     const char *on_term = NULL;
     int64_t slots = 0;
+    int64_t slots_per_gpu = 0;
     static const char *const on_terms[] = {"auto", "finish", "checkpoint", NULL};
     struct flag_list mask = {0};
     const struct flag flags[] = {
@@ -23,6 +24,9 @@ int cmd_worker(int argc, char **argv)
              .env = "MAGPIE_DRIVER"),
         FLAG(FLAG_INT, "slots", &slots, "N",
              "trials at a time [one for each GPU, else one for each core]", .min = 1, .max = 1024),
+        FLAG(FLAG_INT, "slots-per-gpu", &slots_per_gpu, "N",
+             "trials at a time on each GPU, where requires.gpu_memory of each fits beside the others",
+             .min = 1, .max = 64),
         FLAG(FLAG_TEXT, "gpus", &cfg.gpus, "LIST",
              "GPUs to use, such as 0,2, or none [$CUDA_VISIBLE_DEVICES, else all]"),
         FLAG(FLAG_TEXT, "labels", &cfg.labels, "LIST",
@@ -73,6 +77,7 @@ int cmd_worker(int argc, char **argv)
     char *url = cfg.driver_urls == NULL ? datadir_nng(dir) : NULL;
     char *token = getenv("MAGPIE_TOKEN") == NULL ? datadir_token(dir) : NULL;
     cfg.slots = (int)slots;
+    cfg.slots_per_gpu = (int)slots_per_gpu;
     cfg.mask = mask.items;
     cfg.n_mask = mask.n;
     cfg.token = token;

@@ -44,6 +44,13 @@ static const char *missing_label(const struct worker *w, const struct spec_requi
     return NULL;
 }
 
+/* Where several slots share a GPU, a trial takes as many as its part of the GPU's memory. */
+static int64_t gpu_memory_cost(const struct worker *w, const struct spec_requires *want)
+{
+    int64_t per_gpu = w->gpus > 0 ? w->slots / w->gpus : 0;
+    return per_gpu > 1 ? share_cost(want->gpu_memory_mb, w->gpu_memory_mb, per_gpu) : 1;
+}
+
 int offer_cost(const struct worker *w, const struct spec_requires *want)
 {
     int64_t slots = w->slots;
@@ -56,6 +63,8 @@ int offer_cost(const struct worker *w, const struct spec_requires *want)
     }
     int64_t most = gpus > memory ? gpus : memory;
     most = most > cores ? most : cores;
+    int64_t part = gpu_memory_cost(w, want);
+    most = most > part ? most : part;
     most = most > want->slots ? most : want->slots;
     return most <= slots ? (int)most : 0;
 }

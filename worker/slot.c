@@ -19,27 +19,48 @@
 #define MEMORY_WAIT_MAX_MS 300000 /* then it is tried, whatever is free */
 #define MEMORY_CHECK_MS 500
 
-static int count_free(const struct app *a)
+/* Slots [lo, hi). */
+struct range {
+    int lo, hi;
+};
+
+static int count_free(const struct app *a, struct range of)
 {
     int n = 0;
-    for (int i = 0; i < a->n_slots; i++) {
+    for (int i = of.lo; i < of.hi; i++) {
         n += a->slots[i].run == NULL;
     }
     return n;
 }
 
+/* The slots that share GPU `g`, where several do. */
+static bool gpu_slots(const struct app *a, int g, struct range *ret)
+{
+    int gpus = a->machine.n_gpus;
+    if (gpus == 0 || a->n_slots % gpus != 0 || a->n_slots == gpus || g >= gpus) {
+        return false;
+    }
+    int per = a->n_slots / gpus;
+    *ret = (struct range){g * per, (g + 1) * per};
+    return true;
+}
+
 /* The free slot that suits best: its executor can go on with this program; else it has none; else
- * any. */
-static struct slot *choose(struct app *a, const struct run *r)
+ * any. Of equal ones that on the GPU with the most room. */
+static struct slot *choose(struct app *a, const struct run *r, struct range of)
 {
     struct slot *best = NULL;
     int best_score = -1;
-    for (int i = 0; i < a->n_slots; i++) {
+    int per = a->machine.n_gpus > 0 ? a->n_slots / a->machine.n_gpus : 1;
+    for (int i = of.lo; i < of.hi; i++) {
         struct slot *s = &a->slots[i];
+        struct range gpu;
         if (s->run != NULL) {
             continue;
         }
+        int room = gpu_slots(a, i / (per > 0 ? per : 1), &gpu) ? count_free(a, gpu) : 0;
         int score = s->executor == NULL ? 1 : executor_suits(s->executor, r) ? 2 : 0;
+        score = score * (WIRE_SLOTS_MAX + 1) + room;
         if (score > best_score) {
             best = s;
             best_score = score;
@@ -48,21 +69,40 @@ static struct slot *choose(struct app *a, const struct run *r)
     return best;
 }
 
+/* Where `need` slots are taken from. Several slots of one GPU are a part of that GPU: they must all
+ * be its. */
+static bool find_range(const struct app *a, int need, struct range *ret)
+{
+    struct range gpu;
+    int most = 0;
+    *ret = (struct range){0, a->n_slots};
+    bool parts = gpu_slots(a, 0, &gpu) && need > 1 && need <= gpu.hi - gpu.lo;
+    for (int g = 0; parts && gpu_slots(a, g, &gpu); g++) {
+        int room = count_free(a, gpu);
+        if (room > most) {
+            most = room;
+            *ret = gpu;
+        }
+    }
+    return (parts ? most : count_free(a, *ret)) >= need;
+}
+
 static bool take_slots(struct run *r)
 {
     struct app *a = r->app;
+    struct range of;
     int need = (int)r->grant.slots < a->n_slots ? (int)r->grant.slots : a->n_slots;
-    if (count_free(a) < need) {
+    if (!find_range(a, need, &of)) {
         return false;
     }
     struct run *all[WIRE_LANES_MAX];
     int n = group_members(r, all);
-    struct slot *first = choose(a, r);
+    struct slot *first = choose(a, r, of);
     for (int i = 0; i < n; i++) {
         all[i]->slot = first;
     }
     first->run = r;
-    for (int i = 0, left = need - 1; i < a->n_slots && left > 0; i++) {
+    for (int i = of.lo, left = need - 1; i < of.hi && left > 0; i++) {
         if (a->slots[i].run == NULL) {
             a->slots[i].run = r;
             left--;

@@ -208,9 +208,15 @@ static enum mag_status take_labels(struct app *a, struct mag_err *err)
 
 static enum mag_status take_slots(struct app *a, struct mag_err *err)
 {
+    int per_gpu = a->cfg.slots_per_gpu > 0 ? a->cfg.slots_per_gpu : 1;
     int n = a->cfg.slots > 0        ? a->cfg.slots
-            : a->machine.n_gpus > 0 ? a->machine.n_gpus
+            : a->machine.n_gpus > 0 ? a->machine.n_gpus * per_gpu
                                     : a->machine.cores;
+    if (a->cfg.slots_per_gpu > 0 && (a->cfg.slots > 0 || a->machine.n_gpus == 0)) {
+        return mag_fail(err, MAG_INVALID, "--slots-per-gpu %d: %s", a->cfg.slots_per_gpu,
+                        a->cfg.slots > 0 ? "--slots says already how many there are"
+                                         : "this worker has no GPU; say --slots");
+    }
     if (a->cfg.slots < 0 || n > WIRE_SLOTS_MAX) {
         return mag_fail(err, MAG_INVALID, "--slots %d: expected 1 to %d", a->cfg.slots,
                         WIRE_SLOTS_MAX);

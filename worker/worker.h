@@ -18,6 +18,7 @@ enum worker_term {
 struct worker_config {
     const char *driver_urls; /* comma-separated nng URLs, tried in turn: one driver is active */
     int slots;               /* 0 = one for each GPU, else one for each core */
+    int slots_per_gpu;       /* instead of `slots`: so many for each GPU; 0 = not given */
     const char *gpus;    /* "0,2", "none", or NULL = what CUDA_VISIBLE_DEVICES or the machine has */
     const char *labels;  /* comma-separated, or NULL */
     const char *scratch; /* folder for trials' own files; NULL = below $TMPDIR */

@@ -94,6 +94,48 @@ class Pool(harness.Case):
                 self.assertLessEqual(set(f.read().split()), want)
             os.unlink(seen)
 
+    def gpu_worker(self, d, *flags):
+        """A worker of two GPUs of 80,000 MB each."""
+        folder = self.path("smi")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "nvidia-smi"), "w") as f:
+            f.write("#!/bin/sh\necho 80000\necho 80000\n")
+        os.chmod(os.path.join(folder, "nvidia-smi"), 0o755)
+        return self.worker(d, "--gpus", "0,1", *flags, env={"PATH": folder + ":" + os.environ["PATH"]})
+
+    def gpus_of_trials(self, d, n, memory):
+        """CUDA_VISIBLE_DEVICES of n trials that run at the same time."""
+        seen = self.path("seen-" + memory)
+        os.makedirs(seen)
+        code = (f"import os,time; open('{seen}/'+os.environ['MAGPIE_TRIAL'],'w').write(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+                f"while len(os.listdir('{seen}')) < {n}: time.sleep(.02)\n"
+                "print('::magpie {\"result\": {\"value\": 1}}')")
+        s = sleeping(1, n, requires={"gpu_memory": memory})
+        s["trial"] = {"command": [sys.executable, "-c", code]}
+        d.wait_state(d.submit(s))
+        out = []
+        for name in os.listdir(seen):
+            with open(os.path.join(seen, name)) as f:
+                out.append(f.read())
+        return sorted(out)
+
+    def test_trials_share_a_gpu_as_its_memory_allows(self):
+        d = self.start()
+        self.gpu_worker(d, "--slots-per-gpu", "4")
+        self.assertEqual(self.workers(d)[0]["slots"], 8)
+        self.assertEqual(self.gpus_of_trials(d, 8, "19GB"), ["0"] * 4 + ["1"] * 4)
+        self.assertEqual(self.gpus_of_trials(d, 4, "38GB"), ["0", "0", "1", "1"])
+        self.assertEqual(self.gpus_of_trials(d, 2, "60GB"), ["0", "1"])
+        x = d.submit(sleeping(1, 1, requires={"gpu_memory": "81GB"}))
+        harness.wait_until(lambda: "GPU with" in json.dumps(d.experiment(x)["why"]), what="the reason")
+
+    def test_slots_per_gpu_needs_gpus_and_no_slots(self):
+        d = self.start()
+        for flags, why in ((("--gpus", "none"), "has no GPU"), (("--gpus", "0", "--slots", "2"), "--slots says already")):
+            w = self.worker(d, "--slots-per-gpu", "2", *flags)
+            self.assertEqual(w.wait(), 2)
+            self.assertIn(why, w.stderr())
+
     def test_the_next_trial_is_reserved_before_the_slot_is_free(self):
         d = self.start()
         self.worker(d, "--slots", "2")
