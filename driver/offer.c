@@ -390,8 +390,8 @@ static struct candidate *choose(const struct worker *w, struct candidate *list, 
     return best;
 }
 
-/* The worker whose free slots come nearest to what a trial of `c` takes; NULL where one can start it
- * now, or none ever. */
+/* The worker whose free slots come nearest to what a trial of `c` takes, where that is several; NULL
+ * where none ever can. */
 static struct worker *nearest(const struct pool *p, const struct candidate *c)
 {
     const struct spec_requires *want = &study_spec(c->x->study)->requires_;
@@ -403,9 +403,6 @@ static struct worker *nearest(const struct pool *p, const struct candidate *c)
         struct worker *w = container_of(n, struct worker, node);
         int cost = takes_work(w) ? offer_cost(w, want) : 0;
         int lack = cost - (w->slots - worker_busy(w));
-        if (cost > 0 && lack <= 0) {
-            return NULL;
-        }
         if (cost > 1 && w->saving_for == 0 && (best == NULL || lack < best_lack)) {
             best = w;
             best_lack = lack;
