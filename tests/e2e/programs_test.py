@@ -81,7 +81,7 @@ class Examples(harness.Case):
                 self.magpie("plan", f)
 
     def test_the_quick_ones_run(self):
-        for name, best in (("quadratic", None), ("asha-command", 27), ("grid", None), ("flowers", None), ("two-objectives", None)):
+        for name, best in (("quadratic", None), ("asha-command", 27), ("grid", None), ("flowers", None), ("tickets", None), ("two-objectives", None)):
             with self.subTest(example=name):
                 p = self.magpie("run", f"examples/{name}.json", "--workers", "2", "--http", "127.0.0.1:0", "--data",
                                 self.path(name), "--json", cwd=harness.ROOT, timeout=90)
