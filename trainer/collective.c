@@ -179,6 +179,7 @@ static enum mag_status self_share(struct collective *c, size_t bytes, void **ret
                                   struct mag_err *err)
 {
     struct self *s = (struct self *)c;
+    free(s->shared);
     s->shared = mag_try_alloc(bytes, 1);
     if (s->shared == NULL) {
         return mag_fail(err, MAG_NOMEM, "no memory for %zu bytes", bytes);
