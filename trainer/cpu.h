@@ -192,7 +192,7 @@ struct cpu_fused {
 bool cpu_can_fuse(const struct update *lanes, int n);
 /* Does it in one pass. */
 void cpu_fused_update(const struct cpu_fused *f);
-size_t cpu_fused_room(int rows, int out, int lanes);
+size_t cpu_fused_room(int rows, int out, int in, int lanes);
 
 /* One image between plain [c][area] and blocked [c / block][area][block]. */
 void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);

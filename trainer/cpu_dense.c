@@ -16,7 +16,8 @@ static enum mag_status dense_init(struct cpu_op *c, struct mag_err *err)
     const int out = c->op.layer.filters;
     c->act.row = (size_t)out * (size_t)c->op.lanes;
     c->act.lane = (size_t)out;
-    c->scratch = cpu_alloc(cpu_fused_room(c->op.rows, out, c->op.lanes));
+    c->scratch =
+        cpu_alloc(cpu_fused_room(c->op.rows, out, (int)shape_size(&c->op.layer.in), c->op.lanes));
     return c->scratch != NULL && cpu_make_columns(c)
                ? MAG_OK
                : mag_fail(err, MAG_NOMEM, "no memory for a dense layer's tables");

@@ -163,39 +163,54 @@ AVX2_INLINE void fused_strip(const struct cpu_fused *f, const struct step *s, in
     }
 }
 
-/* Floats of one lane's packed outputs. */
+/* Floats of a lane's packed outputs. */
 static size_t packed_size(int rows, int out)
 {
     return (size_t)(out + TILE_ROWS) * (size_t)rows;
 }
 
-/* Strip by strip, so that each is packed once for all lanes. */
+/* Floats of one packed strip of columns. */
+static size_t strip_size(int rows)
+{
+    return (size_t)rows * TILE_COLUMNS;
+}
+
+static int strips_of(int in)
+{
+    return (in + TILE_COLUMNS - 1) / TILE_COLUMNS;
+}
+
+/* Lane by lane, since one lane's weights keep to the pages that the processor has at hand. Several
+ * lanes share the packed columns; one packs a strip when it comes to it. */
 AVX2 static void fused_avx2(const struct cpu_fused *f, const struct step *steps)
 {
-    const size_t packed = packed_size(f->n, f->out);
     const size_t weights = (size_t)f->out * (size_t)f->in;
-    float *columns = f->room + packed * (size_t)f->lanes;
-    for (int lane = 0; lane < f->lanes; lane++) {
-        pack_outputs(f->dy + (size_t)lane * f->dy_lane, f->dy_row, f->n, f->out,
-                     f->room + packed * (size_t)lane);
+    const size_t strip = f->lanes > 1 ? strip_size(f->n) : 0;
+    float *columns = f->room + packed_size(f->n, f->out);
+    for (int k = 0; k < strips_of(f->in) && f->lanes > 1; k++) {
+        pack_columns(f->x, f->x_row, f->n, f->in, k * TILE_COLUMNS, columns + (size_t)k * strip);
     }
-    for (int column = 0; column < f->in; column += TILE_COLUMNS) {
-        pack_columns(f->x, f->x_row, f->n, f->in, column, columns);
-        for (int lane = 0; lane < f->lanes; lane++) {
-            size_t at = weights * (size_t)lane;
-            float *const slots[] = {f->slots[SLOT_VALUE] + at, f->slots[SLOT_GRAD] + at,
-                                    f->slots[SLOT_FIRST] + at, f->slots[SLOT_SECOND] + at};
-            if (!f->u[lane].idle) {
-                fused_strip(f, &steps[lane], column, f->room + packed * (size_t)lane, columns,
-                            slots);
+    for (int lane = 0; lane < f->lanes; lane++) {
+        size_t at = weights * (size_t)lane;
+        float *const slots[] = {f->slots[SLOT_VALUE] + at, f->slots[SLOT_GRAD] + at,
+                                f->slots[SLOT_FIRST] + at, f->slots[SLOT_SECOND] + at};
+        if (f->u[lane].idle) {
+            continue;
+        }
+        pack_outputs(f->dy + (size_t)lane * f->dy_lane, f->dy_row, f->n, f->out, f->room);
+        for (int k = 0; k < strips_of(f->in); k++) {
+            if (f->lanes == 1) {
+                pack_columns(f->x, f->x_row, f->n, f->in, k * TILE_COLUMNS, columns);
             }
+            fused_strip(f, &steps[lane], k * TILE_COLUMNS, f->room, columns + (size_t)k * strip,
+                        slots);
         }
     }
 }
 
-size_t cpu_fused_room(int rows, int out, int lanes)
+size_t cpu_fused_room(int rows, int out, int in, int lanes)
 {
-    return packed_size(rows, out) * (size_t)lanes + (size_t)rows * TILE_COLUMNS;
+    return packed_size(rows, out) + strip_size(rows) * (size_t)(lanes > 1 ? strips_of(in) : 1);
 }
 
 bool cpu_can_fuse(const struct update *lanes, int n)
@@ -220,10 +235,11 @@ void cpu_fused_update(const struct cpu_fused *f)
 
 #else
 
-size_t cpu_fused_room(int rows, int out, int lanes)
+size_t cpu_fused_room(int rows, int out, int in, int lanes)
 {
     (void)rows;
     (void)out;
+    (void)in;
     (void)lanes;
     return 0;
 }
