@@ -31,7 +31,7 @@ char *program_find(const char *name)
     if (libexec != NULL) {
         return if_executable(xasprintf("%s/%s", libexec, name));
     }
-    static const char *const places[] = {"", "trainer/", "worker/", "../libexec/magpie/"};
+    static const char *const places[] = {"", "trainer/", "trainer/cuda/", "worker/", "../libexec/magpie/"};
     char *self = program_self();
     char *slash = self != NULL ? strrchr(self, '/') : NULL;
     char *found = NULL;

@@ -8,8 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-const struct backend_ops *const backend_registry[] = {&backend_cpu, &backend_ref, NULL};
-
 const struct backend_ops *backend_find(const char *name)
 {
     for (int i = 0; backend_registry[i] != NULL; i++) {

@@ -38,6 +38,7 @@
 #define BACKEND_LANES_MAX 64
 
 struct backend;
+struct net;
 
 /* The head of every op; a backend embeds it first in its own struct. */
 struct op {
@@ -179,7 +180,7 @@ struct backend_ops {
     void (*close)(struct backend *b); /* NULL allowed */
     /* "oneDNN 2.6.3, AVX2": what computes, for records. Borrowed until close. */
     const char *(*describe)(const struct backend *b);
-    /* The first failure since the last check, and forgets it. */
+    /* The first failure since the last check, and forgets it. Scores are complete after it. */
     enum mag_status (*check)(struct backend *b, struct mag_err *err);
 
     /* Ops; inputs are borrowed and must outlive the new op. NOMEM when the device has no room. */
@@ -203,6 +204,10 @@ struct backend_ops {
     void (*update)(struct op *op, const struct update *lanes);
     /* Of each lane, the sum of squares of the gradients of the op's parameters. */
     void (*grad_square)(struct op *op, double *lanes);
+    /* A whole training step of a net, as net_train (net.h) does it from the parts above; NULL: it
+     * does. What it adds to `add`, which must live until then, is there after `check`. */
+    void (*train)(struct net *net, const struct batch *batches, struct loss loss,
+                  const struct pass *pass, const struct update *lanes, struct score *add);
     /* Exchanges VALUE and AVERAGE of every array: before measuring with the averages, and after. */
     void (*swap_average)(struct op *op);
 

@@ -15,6 +15,12 @@
 
 /* ---- opening ---- */
 
+void dataset_stamp(struct dataset *d)
+{
+    static _Atomic uint64_t last;
+    d->serial = ++last;
+}
+
 static enum mag_status read_how(const struct dataset_source *s, enum dataset_how how,
                                 struct dataset **ret, struct mag_err *err)
 {
@@ -31,6 +37,7 @@ static enum mag_status read_how(const struct dataset_source *s, enum dataset_how
         st = remote.paths[0] != NULL ? mag_fail(err, st, "%s: %s", s->path, why.text)
                                      : mag_fail(err, st, "%s", why.text);
     } else {
+        dataset_stamp(d);
         *ret = d;
     }
     remote_close(&remote);

@@ -94,6 +94,7 @@ struct dataset_part {
 };
 
 struct dataset {
+    uint64_t serial; /* of its values, see dataset_stamp; 0 = they may change unnoticed */
     struct shape shape; /* of one example */
     int n_classes;      /* 0: regression */
     uint32_t n_rows;
@@ -145,6 +146,9 @@ enum mag_status dataset_open(const struct dataset_source *s, struct dataset **re
 enum mag_status dataset_probe(const struct dataset_source *s, struct dataset **ret,
                               struct mag_err *err) MAG_MUSTCHECK;
 void dataset_destroy(struct dataset *d);
+/* Gives the data set a number that no other of this process has or had: whoever made or changed its
+ * values, labels or targets calls it, so that copies elsewhere (a GPU's) are known to be old. */
+void dataset_stamp(struct dataset *d);
 
 /* Puts the examples `rows` into `to`, n rows of shape_size floats, however they are kept. */
 void dataset_gather(const struct dataset *d, const uint32_t *rows, int n, float *to);

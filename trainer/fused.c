@@ -155,9 +155,11 @@ static void train_epoch(struct run *r)
     for (uint32_t at = 0; at < r->d->n_train; number++) {
         obey(r);
         if (count_live(r) == 0) {
+            check_backend(r); /* nothing that is queued may come to these scores later */
             return;
         }
         if (fault_hit("trainer.batch")) {
+            check_backend(r);
             fail_all(r, mag_fail(&err, MAG_IO, "a fault was asked for at a batch"), &err);
             return;
         }

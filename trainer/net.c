@@ -270,6 +270,10 @@ void net_update(struct net *net, const struct update *lanes)
 void net_train(struct net *net, const struct batch *batches, struct loss loss,
                const struct pass *pass, const struct update *lanes, struct score *add)
 {
+    if (net->ops->train != NULL) {
+        net->ops->train(net, batches, loss, pass, lanes, add);
+        return;
+    }
     net_forward(net, batches, pass);
     net->ops->score(net->layers[net->n - 1], batches, pass, loss, true, add);
     net_backward(net, batches[0].n, pass, NULL, NULL);

@@ -49,7 +49,7 @@ void net_backward(struct net *net, int n, const struct pass *pass,
                   void (*done)(void *ctx, struct op *op), void *ctx);
 /* Clips where the lanes' updates ask for it, then takes the step. */
 void net_update(struct net *net, const struct update *lanes);
-/* All of that: forward, loss, backward, update. */
+/* All of that: forward, loss, backward, update. Scores are complete after ops->check. */
 void net_train(struct net *net, const struct batch *batches, struct loss loss,
                const struct pass *pass, const struct update *lanes, struct score *add);
 

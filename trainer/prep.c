@@ -385,6 +385,7 @@ static void drop_examples(struct dataset *d)
     d->sparse = NULL;
     json_decref(d->fitted);
     d->fitted = NULL;
+    dataset_stamp(d); /* what comes in their place is another */
 }
 
 /* Puts what was read aside, so that it can be made ready again for another split. */

@@ -162,12 +162,14 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     int64_t start = clock_mono_ns();
     enum mag_status st = r->server != NULL ? train_with_server(r, &lane, ended, score)
                                            : train_batches(r, &lane, ended, score);
-    if (st != MAG_OK || *ended) {
-        return st;
+    /* Waits for what is queued, and for the scores of it. */
+    enum mag_status queued = r->net->ops->check(r->net->backend, st == MAG_OK ? r->err : NULL);
+    if (st != MAG_OK || queued != MAG_OK || *ended) {
+        return st != MAG_OK ? st : queued;
     }
     r->result->train_seconds += (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
     r->result->train_rows += r->d->n_train;
-    return r->net->ops->check(r->net->backend, r->err);
+    return MAG_OK;
 }
 
 /* Rows of a part, this rank's share of them; the most urgent order that came meanwhile. */

@@ -178,11 +178,18 @@ static enum mag_status start_command(struct run *r, const struct spawn_program *
 
 /* ---- start ---- */
 
-/* The built-in trainer: beside this program, or where MAGPIE_TRAINER says. */
-static char **builtin_argv(struct mag_err *err)
+/* The built-in trainer: beside this program, or where MAGPIE_TRAINER says. On a worker with GPUs every
+ * slot has one, so that the one for GPUs is taken where it is there. */
+static char **builtin_argv(const struct run *r, struct mag_err *err)
 {
     const char *own = getenv("MAGPIE_TRAINER");
-    char *path = own != NULL ? xstrdup(own) : program_find("magpie-trainer");
+    char *path = own != NULL ? xstrdup(own) : NULL;
+    if (path == NULL && r->app->machine.n_gpus > 0) {
+        path = program_find("magpie-trainer-cuda");
+    }
+    if (path == NULL) {
+        path = program_find("magpie-trainer");
+    }
     if (path == NULL) {
         (void)mag_fail(err, MAG_INVALID,
                        "the built-in trainer (magpie-trainer) is not installed beside this "
@@ -230,7 +237,7 @@ static enum mag_status make_program(const struct run *r, int n, char ***ret_argv
     if (list != NULL) {
         st = argv_build(list, r->grant.params, ret_argv, err);
     } else {
-        *ret_argv = builtin_argv(err);
+        *ret_argv = builtin_argv(r, err);
         st = *ret_argv != NULL ? MAG_OK : MAG_INVALID;
     }
     if (st == MAG_OK) {

@@ -73,6 +73,7 @@ struct dataset *toy_dataset(struct shape shape, int classes, uint32_t rows)
     }
     free(centres);
     d->n_given_test = rows / 5;
+    dataset_stamp(d);
     struct dataset_source s = {.path = (char *)(uintptr_t) "toy"};
     cr_assert_eq(dataset_split(d, &s, 1, 0.2, NULL), MAG_OK);
     return d;

@@ -104,6 +104,7 @@ static void train(struct bed *b, int first, bool shared, struct score *scores)
         const struct pass pass = {.training = true, .lanes = lanes};
         net_train(b->net, batches, (struct loss){LOSS_CROSS_ENTROPY, 0}, &pass, u, scores);
     }
+    cr_assert_eq(b->net->ops->check(b->backend, NULL), MAG_OK); /* scores are complete */
 }
 
 struct kept {

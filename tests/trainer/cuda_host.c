@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CUDA backend's device (trainer/cuda/device.h) in host memory: its kernels compiled as C, with
+ * two threads a block, products and convolutions by the backend's own kernels. The backend's code
+ * above runs unchanged. What it leaves out is CUDA itself, cuBLASLt and cuDNN.
+ */
+#define MAG_HOST_KERNELS
+#include "trainer/cuda/device.h"
+
+#include "base/alloc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/cuda/elements.cu"
+#include "trainer/cuda/heads.cu"
+#include "trainer/cuda/norms.cu"
+#include "trainer/cuda/products.cu"
+#include "trainer/cuda/steps.cu"
+#include "trainer/cuda/windows.cu"
+
+#include "cuda_host.h"
+#include "trainer/cuda/cuda.h"
+
+const struct backend_ops *const backend_registry[] = {&backend_cuda, &backend_ref, NULL};
+
+int64_t cuda_host_memory = (int64_t)1 << 32;
+
+struct device {
+    struct mag_err err;
+    int64_t used;
+};
+
+/* In front of every allocation. */
+struct block {
+    int64_t bytes;
+    char pad[PAD_BYTES - sizeof(int64_t)];
+};
+
+struct device_conv {
+    struct device *device;
+    struct filter f;
+    int lanes;
+};
+
+enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err)
+{
+    (void)tf32;
+    (void)err;
+    *ret = xcalloc(1, sizeof(**ret));
+    return MAG_OK;
+}
+
+void device_close(struct device *d)
+{
+    MAG_ASSERT(d == NULL || d->used == 0, "%lld bytes of the device were not freed",
+               d != NULL ? (long long)d->used : 0);
+    free(d);
+}
+
+const char *device_describe(const struct device *d)
+{
+    (void)d;
+    return "host memory";
+}
+
+enum mag_status device_check(struct device *d, struct mag_err *err)
+{
+    const enum mag_status st = d->err.code;
+    if (st != MAG_OK) {
+        (void)mag_fail(err, st, "%s", d->err.text);
+    }
+    d->err = (struct mag_err){0};
+    return st;
+}
+
+void device_fail(struct device *d, enum mag_status code, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    (void)mag_fail(&d->err, code, "%s", text);
+}
+
+void *device_stream(struct device *d)
+{
+    return d;
+}
+
+void device_wait(struct device *d)
+{
+    (void)d;
+}
+
+enum mag_status device_alloc(struct device *d, int64_t bytes, const char *what, void **ret,
+                             struct mag_err *err)
+{
+    int64_t total = 0;
+    const int64_t left = device_memory_free(d, &total);
+    if (bytes > left) {
+        return device_no_room(what, bytes, left, total, err);
+    }
+    struct block *b = xcalloc(1, sizeof(*b) + (size_t)bytes);
+    b->bytes = bytes;
+    d->used += bytes;
+    *ret = b + 1;
+    return MAG_OK;
+}
+
+void device_free(struct device *d, void *p)
+{
+    if (p != NULL) {
+        struct block *b = (struct block *)p - 1;
+        d->used -= b->bytes;
+        free(b);
+    }
+}
+
+int64_t device_memory_free(struct device *d, int64_t *ret_total)
+{
+    *ret_total = cuda_host_memory;
+    return cuda_host_memory - d->used;
+}
+
+void device_put(struct device *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    memcpy(to, from, bytes);
+}
+
+void device_get(struct device *d, void *to, const void *from, size_t bytes)
+{
+    (void)d;
+    memcpy(to, from, bytes);
+}
+
+void device_zero(struct device *d, void *p, size_t bytes)
+{
+    (void)d;
+    memset(p, 0, bytes);
+}
+
+void device_product(struct device *d, const struct product *p)
+{
+    k_product(p, d);
+}
+
+enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
+                                   bool bf16, int rows, struct device_conv **ret,
+                                   struct mag_err *err)
+{
+    (void)bf16;
+    (void)rows;
+    (void)err;
+    MAG_ASSERT(x_lanes == lanes || f->groups == 1, "groups of shared channels");
+    *ret = xcalloc(1, sizeof(**ret));
+    **ret = (struct device_conv){.device = d, .f = *f, .lanes = lanes};
+    return MAG_OK;
+}
+
+void device_conv_destroy(struct device_conv *c)
+{
+    free(c);
+}
+
+void device_conv_forward(struct device_conv *c, struct tensor x, struct tensor w, struct tensor y,
+                         int n)
+{
+    k_conv(x, w, y, c->f, n, c->lanes, c->device);
+}
+
+void device_conv_dx(struct device_conv *c, struct tensor dy, struct tensor w, struct tensor dx,
+                    int n, bool add)
+{
+    k_conv_dx(dy, w, dx, c->f, n, c->lanes, add, c->device);
+}
+
+void device_conv_dw(struct device_conv *c, struct tensor x, struct tensor dy, float *dw,
+                    uint16_t *half, int n)
+{
+    (void)half;
+    const struct tensor to = {dw, 0, 1};
+    k_conv_dw(x, dy, to, c->f, n, c->lanes, c->device);
+}
+
+bool device_record(struct device *d)
+{
+    (void)d;
+    return false;
+}
+
+struct device_graph *device_record_end(struct device *d)
+{
+    (void)d;
+    return NULL;
+}
+
+void device_repeat(struct device *d, struct device_graph *g)
+{
+    (void)d;
+    (void)g;
+}
+
+void device_graph_destroy(struct device_graph *g)
+{
+    (void)g;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The CUDA backend on a device in host memory: what the tests of the CPU backend do not ask. Memory
+ * that is short, data sets that do not fit or change, and the single values of the kernels.
+ */
+#include "cuda_host.h"
+#include "support.h"
+
+#include "base/alloc.h"
+#include "trainer/cuda/cuda.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LAYERS                                                                                     \
+    "[{\"type\":\"conv\",\"filters\":4,\"kernel\":3,\"activation\":\"relu\"},{\"type\":"           \
+    "\"maxpool\"},{\"type\":\"dense\",\"units\":3}]"
+#define ROWS 8
+#define MB ((int64_t)1 << 20)
+#define SPARE ((int64_t)1 << 30) /* that a data set leaves free */
+
+static const struct shape small = {1, 8, 8, false};
+
+static struct backend *open_backend(void)
+{
+    const struct backend_options o = {.threads = 1};
+    struct backend *b = NULL;
+    cr_assert_eq(backend_cuda.open(&o, &b, NULL), MAG_OK);
+    return b;
+}
+
+static enum mag_status make(struct backend *b, int rows, struct net **ret, struct mag_err *err)
+{
+    struct model m = model_of(LAYERS, small);
+    const struct net_options options = {.rows = rows, .learns = true};
+    return net_create(&backend_cuda, b, &m, &options, ret, err);
+}
+
+/* One step on the first rows; the loss of it. */
+static double step(struct net *net, const struct dataset *d)
+{
+    const struct pass_lane lane = {.trial = 1};
+    const struct pass pass = {.training = true, .lanes = &lane};
+    const struct update u = {.lr = 0.1f, .count = 1};
+    const struct batch batch = {.d = d, .rows = d->train, .n = ROWS};
+    struct score s = {0};
+    struct mag_err err = {0};
+    net_init_weights(net, 0, 1, 1);
+    net_train(net, &batch, (struct loss){0}, &pass, &u, &s);
+    cr_assert_eq(backend_cuda.check(net->backend, &err), MAG_OK, "%s", err.text);
+    cr_assert_eq(s.rows, ROWS);
+    return s.loss;
+}
+
+Test(cuda, a_net_that_does_not_fit_is_refused_with_the_sizes_and_the_next_one_works)
+{
+    struct backend *b = open_backend();
+    struct net *net = NULL;
+    struct mag_err err = {0};
+    cuda_host_memory = 6 * MB;
+    cr_assert_eq(make(b, 16384, &net, &err), MAG_NOMEM);
+    cr_expect_not_null(strstr(err.text, "layer 1 (conv) in 1 lane of 16384 rows"), "%s", err.text);
+    cr_expect_not_null(strstr(err.text, "MB are needed"), "%s", err.text);
+    cr_expect_not_null(strstr(err.text, "MB of its 6 MB are free"), "%s", err.text);
+    cr_assert_eq(backend_cuda.check(b, NULL), MAG_OK, "the failure is that net's alone");
+    struct dataset *d = toy_dataset(small, 3, 60);
+    cr_assert_eq(make(b, ROWS, &net, NULL), MAG_OK);
+    cr_expect(isfinite(step(net, d)));
+    net_destroy(net);
+    backend_cuda.close(b);
+    dataset_destroy(d);
+}
+
+Test(cuda, a_data_set_that_does_not_fit_is_gathered_by_the_host_with_the_same_result)
+{
+    double loss[2];
+    for (int k = 0; k < 2; k++) {
+        cuda_host_memory = k == 0 ? 4 * SPARE : SPARE; /* the second leaves no spare */
+        struct backend *b = open_backend();
+        struct dataset *d = toy_dataset(small, 3, 60);
+        struct net *net = NULL;
+        cr_assert_eq(make(b, ROWS, &net, NULL), MAG_OK);
+        loss[k] = step(net, d);
+        cr_expect_eq(b->sets[0].values == NULL && b->sets[1].values == NULL &&
+                         b->sets[2].values == NULL && b->sets[3].values == NULL,
+                     k == 1);
+        net_destroy(net);
+        backend_cuda.close(b);
+        dataset_destroy(d);
+    }
+    cr_expect_eq(loss[0], loss[1]);
+}
+
+Test(cuda, a_data_set_that_changed_is_copied_anew)
+{
+    struct backend *b = open_backend();
+    struct dataset *d = toy_dataset(small, 3, 60);
+    struct net *net = NULL;
+    cr_assert_eq(make(b, ROWS, &net, NULL), MAG_OK);
+    double before = step(net, d);
+    cr_expect_eq(step(net, d), before);
+    for (size_t i = 0; i < (size_t)d->n_rows * 64; i++) {
+        d->values[i] *= 0.5f;
+    }
+    dataset_stamp(d);
+    double after = step(net, d);
+    cr_expect_neq(after, before);
+    d->serial = 0; /* unknown: never taken from what lies there */
+    cr_expect_eq(step(net, d), after);
+    net_destroy(net);
+    backend_cuda.close(b);
+    dataset_destroy(d);
+}
+
+Test(cuda, bfloat16_rounds_to_nearest_and_ties_to_even)
+{
+    const struct {
+        float from, to;
+    } cases[] = {{0, 0},
+                 {1, 1},
+                 {1.00390625f, 1},         /* half way: 1 is even */
+                 {1.01171875f, 1.015625f}, /* half way: up to the even one */
+                 {1.004f, 1.0078125f},     /* beyond half way */
+                 {-3.4e38f, -INFINITY} /* beyond the largest */};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        cr_expect_eq(bf16_to_float(bf16_of(cases[i].from)), cases[i].to, "%g",
+                     (double)cases[i].from);
+    }
+    cr_expect(isnan(bf16_to_float(bf16_of(NAN))));
+}
+
+Test(cuda, the_stream_of_dropout_jumps_to_where_it_would_have_come)
+{
+    struct pcg64 g;
+    pcg_stream(&g, 5, "jump", 1);
+    const cell_u128 inc = g.inc;
+    const cell_u128 start = g.state;
+    for (uint64_t n = 0; n < 300; n++) {
+        cell_u128 state = cell_pcg_jump(start, inc, n);
+        cr_assert(state == g.state, "after %llu draws", (unsigned long long)n);
+        cr_assert_eq(cell_pcg_next(&state, inc), pcg64_next(&g));
+    }
+}

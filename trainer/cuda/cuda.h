@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Private to the CUDA backend (backend.c, ops.c, step.c, resident.c): its handle, its ops, and the
+ * nets that they belong to.
+ *
+ * Activations lie as [n][h * w][lanes][c] (cell.h). Parameters lie as [lanes][canonical], but
+ * weights of convolutions have the channel last: [filters][kernel][kernel][channels].
+ */
+#ifndef MAG_TRAINER_CUDA_CUDA_H
+#define MAG_TRAINER_CUDA_CUDA_H
+
+#include "trainer/backend.h"
+#include "trainer/cuda/device.h"
+#include "trainer/cuda/plan.h"
+
+#define RESIDENT_MAX 4 /* data sets that are kept on the device */
+#define GRAPHS_MAX 4   /* recorded steps of a net: batch sizes, losses */
+
+extern const struct backend_ops backend_cuda;
+
+struct cuda_op;
+struct net;
+
+struct cuda_kind {
+    enum mag_status (*init)(struct cuda_op *c, struct mag_err *err); /* NULL = nothing to do */
+    void (*forward)(struct cuda_op *c, int n, const struct pass *pass);
+    void (*backward)(struct cuda_op *c, int n);
+};
+
+/* A data set in device memory. */
+struct resident {
+    uint64_t serial; /* of the data set; 0 = an empty place */
+    uint8_t *bytes;
+    float *values;
+    int32_t *labels;
+    float *targets;
+    uint64_t used; /* when last */
+};
+
+struct backend {
+    struct device *device;
+    enum precision precision;
+    char text[256];
+    struct resident sets[RESIDENT_MAX];
+    uint64_t clock;
+    float *row_values; /* examples that are gathered on the host: a batch of them */
+    int64_t row_room;
+    struct cuda_net *nets;
+    bool graphs; /* record the training step; MAGPIE_CUDA_GRAPHS=0 turns it off */
+};
+
+/* A step that was recorded, and what it is good for. */
+struct cuda_graph {
+    struct device_graph *graph;
+    int n;
+    struct loss loss;
+    uint64_t sets; /* which data sets the lanes read, as a sum over their serials */
+    bool clips, ratios;
+    bool tried; /* it has run once without being recorded: libraries have picked their kernels */
+};
+
+/* All ops that stem from one input op. */
+struct cuda_net {
+    struct cuda_net *next; /* of the backend */
+    struct backend *backend;
+    struct cuda_op *input;
+    struct cuda_op **ops; /* in the order of the layers */
+    int n_ops;
+    int lanes; /* of the ops that learn */
+    bool prepared;
+    bool staged; /* a training step runs: what differs between steps is in device memory already */
+    /* The table of parameters, made at the first step. */
+    void *table;
+    struct cell_model model;
+    /* What a step needs from the host, in one copy: updates, rows of each lane, dropout streams. */
+    void *step;
+    uint8_t *step_host;
+    int64_t updates_at, rows_at, streams_at, step_bytes;
+    /* Losses that are on their way. */
+    struct cell_score *scores; /* device, [lanes] */
+    struct score *pending;     /* [lanes] of the caller, or NULL */
+    bool idle[BACKEND_LANES_MAX];
+    double *row_loss;
+    int32_t *row_said;
+    struct cuda_graph graphs[GRAPHS_MAX];
+};
+
+struct cuda_op {
+    struct op op; /* first */
+    const struct cuda_kind *kind;
+    struct cuda_net *net;
+    void *memory; /* the op's block */
+    struct tensor out, grad;
+    void *kept;
+    struct tensor input, input_grad; /* data NULL where the inputs' own will do */
+    float *params[OP_PARAMS][OP_SLOTS];
+    uint16_t *half;
+    uint16_t *half_grad;
+    float *saved;
+    double *partial;
+    struct cell_stream *streams;
+    uint32_t *rows;
+    int64_t n_gradients; /* all lanes */
+    struct device_conv *conv;
+    int first_array, n_arrays, first_chunk, n_chunks; /* its part of the net's table */
+};
+
+static inline struct cuda_op *cuda_of(struct op *op)
+{
+    return (struct cuda_op *)(void *)op;
+}
+
+static inline struct device *cuda_device(const struct cuda_op *c)
+{
+    return c->net->backend->device;
+}
+
+static inline void *cuda_stream(const struct cuda_op *c)
+{
+    return device_stream(c->net->backend->device);
+}
+
+static inline int shape_area(const struct shape *s)
+{
+    return s->h * s->w;
+}
+
+/* Of the op's output in n rows. */
+static inline struct extent cuda_extent(const struct cuda_op *c, int n)
+{
+    return (struct extent){n, shape_area(&c->op.layer.out), c->op.lanes, c->op.layer.out.c};
+}
+
+/* ---- ops (ops.c) ---- */
+const struct cuda_kind *cuda_kind_of(enum layer_kind k);
+/* The weights as products read them. */
+struct tensor cuda_weights(const struct cuda_op *c);
+/* Puts a lane's dropout streams for `pass` into `to`[lanes]. */
+void cuda_streams(const struct cuda_op *c, const struct pass *pass, struct cell_stream *to);
+
+/* ---- data sets (resident.c) ---- */
+/* Gathers a batch into a lane of the input op; its row numbers are in c->rows when `staged`. */
+void cuda_load(struct op *input, int lane, const struct batch *batch);
+/* The data set on the device, copied there when it is not. Without bytes and values where there is
+ * no room: the host gathers its examples then. `touch`: it counts as used. */
+const struct resident *cuda_resident(struct backend *b, const struct dataset *d, bool touch);
+void resident_close(struct backend *b);
+
+/* ---- steps (step.c) ---- */
+enum mag_status cuda_net_open(struct backend *b, struct cuda_op *input, struct cuda_net **ret,
+                              struct mag_err *err) MAG_MUSTCHECK;
+void cuda_net_close(struct cuda_net *net);
+void cuda_net_join(struct cuda_net *net, struct cuda_op *op);
+void cuda_net_leave(struct cuda_net *net, struct cuda_op *op);
+/* Where a lane's row numbers lie on the device; NULL when there is no room, which is noted. */
+uint32_t *cuda_net_rows(struct cuda_net *net, int lane);
+/* No recorded step of any net is of use any more. */
+void cuda_forget_graphs(struct backend *b);
+/* Adds the losses that are on their way to where they belong. */
+void cuda_net_settle(struct cuda_net *net);
+void cuda_score(struct op *last, const struct batch *batches, const struct pass *pass,
+                struct loss loss, bool want_grad, struct score *add);
+void cuda_update(struct op *op, const struct update *lanes);
+void cuda_grad_square(struct op *op, double *lanes);
+void cuda_train(struct net *net, const struct batch *batches, struct loss loss,
+                const struct pass *pass, const struct update *lanes, struct score *add);
+
+#endif

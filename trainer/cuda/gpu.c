@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The device: memory, copies and graphs by the CUDA runtime.
+ */
+#include "trainer/cuda/gpu.h"
+
+#include "base/alloc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct device_graph {
+    cudaGraphExec_t exec;
+};
+
+/* ---- failures ---- */
+
+void device_fail(struct device *d, enum mag_status code, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    (void)mag_fail(&d->err, code, "%s", text);
+}
+
+/* "cudaMalloc" of "cudaMalloc(&p, n)". */
+static int name_length(const char *what)
+{
+    return (int)strcspn(what, "(");
+}
+
+bool gpu_cuda(struct device *d, cudaError_t e, const char *what)
+{
+    if (e != cudaSuccess) {
+        device_fail(d, e == cudaErrorMemoryAllocation ? MAG_NOMEM : MAG_IO, "%.*s: %s",
+                    name_length(what), what, cudaGetErrorString(e));
+    }
+    return e == cudaSuccess;
+}
+
+bool gpu_lt(struct device *d, cublasStatus_t s, const char *what)
+{
+    if (s != CUBLAS_STATUS_SUCCESS) {
+        device_fail(d, s == CUBLAS_STATUS_ALLOC_FAILED ? MAG_NOMEM : MAG_IO, "%.*s: %s",
+                    name_length(what), what, cublasLtGetStatusString(s));
+    }
+    return s == CUBLAS_STATUS_SUCCESS;
+}
+
+bool gpu_dnn(struct device *d, cudnnStatus_t s, const char *what)
+{
+    if (s != CUDNN_STATUS_SUCCESS) {
+        char why[160] = "";
+        cudnnGetLastErrorString(why, sizeof(why));
+        device_fail(d, MAG_IO, "%.*s: %s %s", name_length(what), what, cudnnGetErrorString(s), why);
+    }
+    return s == CUDNN_STATUS_SUCCESS;
+}
+
+enum mag_status device_check(struct device *d, struct mag_err *err)
+{
+    (void)CUDA(d, cudaGetLastError()); /* a launch that failed */
+    const enum mag_status st = d->err.code;
+    if (st != MAG_OK) {
+        (void)mag_fail(err, st, "%s", d->err.text);
+    }
+    d->err = (struct mag_err){0};
+    return st;
+}
+
+/* ---- life ---- */
+
+static void describe(struct device *d, const struct cudaDeviceProp *p)
+{
+    int runtime = 0;
+    (void)cudaRuntimeGetVersion(&runtime);
+    const size_t dnn = cudnnGetVersion();
+    (void)snprintf(d->text, sizeof(d->text),
+                   "%.100s (sm_%d%d, %.0f GB), CUDA %d.%d, cuDNN %zu.%zu.%zu%s", p->name, p->major,
+                   p->minor, (double)p->totalGlobalMem / 1e9, runtime / 1000, runtime % 1000 / 10,
+                   dnn / 10000, dnn / 100 % 100, dnn % 100,
+                   d->own_kernels ? ", own kernels only" : "");
+}
+
+static enum mag_status find_gpu(struct cudaDeviceProp *ret, struct mag_err *err)
+{
+    int n = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e != cudaSuccess || n == 0) {
+        int driver = 0;
+        (void)cudaDriverGetVersion(&driver); /* 0 where there is none */
+        const char *why = driver == 0        ? "no NVIDIA driver is installed"
+                          : e != cudaSuccess ? cudaGetErrorString(e)
+                                             : "the driver lists none";
+        (void)cudaGetLastError();
+        return mag_fail(err, MAG_NOTFOUND, "no CUDA device: %s", why);
+    }
+    e = cudaGetDeviceProperties(ret, 0);
+    if (e == cudaSuccess && ret->major * 10 + ret->minor < COMPUTE_CAPABILITY_MIN) {
+        return mag_fail(
+            err, MAG_UNSUPPORTED,
+            "%s has compute capability %d.%d; 8.0 or later is needed (A100, H100, B200)", ret->name,
+            ret->major, ret->minor);
+    }
+    e = e == cudaSuccess ? cudaSetDevice(0) : e;
+    if (e != cudaSuccess) {
+        return mag_fail(err, MAG_NOTFOUND, "no CUDA device: %s", cudaGetErrorString(e));
+    }
+    return MAG_OK;
+}
+
+enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err)
+{
+    struct cudaDeviceProp properties;
+    enum mag_status st = find_gpu(&properties, err);
+    if (st != MAG_OK) {
+        return st;
+    }
+    struct device *d = xcalloc(1, sizeof(*d));
+    const char *libraries = getenv("MAGPIE_CUDA_LIBRARIES");
+    d->tf32 = tf32;
+    d->own_kernels = libraries != NULL && strcmp(libraries, "0") == 0;
+    bool good = CUDA(d, cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking)) &&
+                LT(d, cublasLtCreate(&d->lt)) && DNN(d, cudnnCreate(&d->dnn)) &&
+                DNN(d, cudnnSetStream(d->dnn, d->stream)) &&
+                CUDA(d, cudaMalloc(&d->workspace, (size_t)DEVICE_WORKSPACE));
+    for (int i = 0; good && i < STAGES; i++) {
+        good = CUDA(d, cudaEventCreateWithFlags(&d->stages[i].done, cudaEventDisableTiming));
+    }
+    if (!good) {
+        st = mag_fail(err, d->err.code, "%s cannot be used: %s", properties.name, d->err.text);
+        device_close(d);
+        return st;
+    }
+    describe(d, &properties);
+    *ret = d;
+    return MAG_OK;
+}
+
+void device_close(struct device *d)
+{
+    if (d == NULL) {
+        return;
+    }
+    gpu_forget_matmuls(d);
+    if (d->stream != NULL) {
+        (void)cudaStreamSynchronize(d->stream);
+    }
+    for (int i = 0; i < STAGES; i++) {
+        (void)cudaFreeHost(d->stages[i].pinned);
+        if (d->stages[i].done != NULL) {
+            (void)cudaEventDestroy(d->stages[i].done);
+        }
+    }
+    (void)cudaFree(d->workspace);
+    if (d->dnn != NULL) {
+        (void)cudnnDestroy(d->dnn);
+    }
+    if (d->lt != NULL) {
+        (void)cublasLtDestroy(d->lt);
+    }
+    if (d->stream != NULL) {
+        (void)cudaStreamDestroy(d->stream);
+    }
+    free(d);
+}
+
+const char *device_describe(const struct device *d)
+{
+    return d->text;
+}
+
+void *device_stream(struct device *d)
+{
+    return d->stream;
+}
+
+void device_wait(struct device *d)
+{
+    (void)CUDA(d, cudaStreamSynchronize(d->stream));
+}
+
+/* ---- memory ---- */
+
+int64_t device_memory_free(struct device *d, int64_t *ret_total)
+{
+    size_t left = 0;
+    size_t total = 0;
+    (void)CUDA(d, cudaMemGetInfo(&left, &total));
+    *ret_total = (int64_t)total;
+    return (int64_t)left;
+}
+
+enum mag_status device_alloc(struct device *d, int64_t bytes, const char *what, void **ret,
+                             struct mag_err *err)
+{
+    void *p = NULL;
+    cudaError_t e = cudaMalloc(&p, (size_t)bytes);
+    if (e == cudaErrorMemoryAllocation) {
+        int64_t total = 0;
+        (void)cudaGetLastError(); /* this failure is reported here, and is no fault of later work */
+        const int64_t left = device_memory_free(d, &total);
+        return device_no_room(what, bytes, left, total, err);
+    }
+    if (e != cudaSuccess) {
+        return mag_fail(err, MAG_IO, "memory for %s: %s", what, cudaGetErrorString(e));
+    }
+    device_zero(d, p, (size_t)bytes);
+    *ret = p;
+    return MAG_OK;
+}
+
+void device_free(struct device *d, void *p)
+{
+    if (p != NULL) {
+        (void)CUDA(d, cudaFree(p)); /* waits for the device */
+    }
+}
+
+void device_zero(struct device *d, void *p, size_t bytes)
+{
+    (void)CUDA(d, cudaMemsetAsync(p, 0, bytes, d->stream));
+}
+
+/* Pinned memory of `bytes` that no copy reads any more; NULL when there is none. */
+static struct stage *take_stage(struct device *d, size_t bytes)
+{
+    struct stage *s = &d->stages[d->next_stage];
+    d->next_stage = (d->next_stage + 1) % STAGES;
+    if (!CUDA(d, cudaEventSynchronize(s->done))) {
+        return NULL;
+    }
+    if (s->room < bytes) {
+        size_t room = 4096;
+        while (room < bytes) {
+            room *= 2;
+        }
+        (void)cudaFreeHost(s->pinned);
+        s->pinned = NULL;
+        s->room = 0;
+        if (!CUDA(d, cudaMallocHost(&s->pinned, room))) {
+            return NULL;
+        }
+        s->room = room;
+    }
+    return s;
+}
+
+void device_put(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes == 0) {
+        return;
+    }
+    struct stage *s = bytes <= STAGE_MAX ? take_stage(d, bytes) : NULL;
+    if (s == NULL) {
+        if (CUDA(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, d->stream))) {
+            device_wait(d);
+        }
+        return;
+    }
+    memcpy(s->pinned, from, bytes);
+    if (CUDA(d, cudaMemcpyAsync(to, s->pinned, bytes, cudaMemcpyHostToDevice, d->stream))) {
+        (void)CUDA(d, cudaEventRecord(s->done, d->stream));
+    }
+}
+
+void device_get(struct device *d, void *to, const void *from, size_t bytes)
+{
+    if (bytes == 0 ||
+        !CUDA(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, d->stream)) ||
+        !CUDA(d, cudaStreamSynchronize(d->stream))) {
+        memset(to, 0, bytes); /* the failure is noted; what is returned is no stale memory */
+    }
+}
+
+/* ---- graphs ---- */
+
+bool device_record(struct device *d)
+{
+    d->err_before = d->err;
+    if (cudaStreamBeginCapture(d->stream, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return false;
+    }
+    return true;
+}
+
+struct device_graph *device_record_end(struct device *d)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    bool good = cudaStreamEndCapture(d->stream, &graph) == cudaSuccess &&
+                d->err.code == d->err_before.code &&
+                cudaGraphInstantiate(&exec, graph, 0) == cudaSuccess;
+    if (graph != NULL) {
+        (void)cudaGraphDestroy(graph);
+    }
+    if (!good) {
+        if (exec != NULL) {
+            (void)cudaGraphExecDestroy(exec);
+        }
+        (void)cudaGetLastError();
+        d->err = d->err_before; /* nothing was run, so nothing has failed */
+        return NULL;
+    }
+    struct device_graph *g = xcalloc(1, sizeof(*g));
+    g->exec = exec;
+    return g;
+}
+
+void device_repeat(struct device *d, struct device_graph *g)
+{
+    (void)CUDA(d, cudaGraphLaunch(g->exec, d->stream));
+}
+
+void device_graph_destroy(struct device_graph *g)
+{
+    if (g != NULL) {
+        (void)cudaGraphExecDestroy(g->exec);
+        free(g);
+    }
+}
