@@ -26,6 +26,7 @@
 #define MAG_TRAINER_BACKEND_H
 
 #include "base/err.h"
+#include "trainer/augment.h"
 #include "trainer/dataset.h"
 #include "trainer/model.h"
 
@@ -122,6 +123,7 @@ struct batch {
     const struct dataset *d;
     const uint32_t *rows; /* n row numbers */
     int n;
+    const struct augment_row *augment; /* how `load` changes each row's image; NULL = not at all */
 };
 
 /* What more is counted where a part of the data is measured. */
@@ -190,7 +192,7 @@ struct backend_ops {
                                  struct mag_err *err);
     void (*op_destroy)(struct op *op); /* NULL allowed */
 
-    /* Gathers the examples of a batch into a lane of the input op. */
+    /* Gathers the examples of a batch into a lane of the input op, and changes them as asked. */
     void (*load)(struct op *input, int lane, const struct batch *batch);
     void (*forward)(struct op *op, int n, const struct pass *pass);
     /* Compares the last op's outputs with the examples' labels, lane by lane: batches[lane] and

@@ -270,6 +270,9 @@ static void cpu_load(struct op *input, int lane, const struct batch *batch)
         }
     }
     memset(to, 0, width * (size_t)(input->rows - batch->n) * sizeof(float));
+    if (batch->augment != NULL) {
+        augment_images(batch->augment, &input->layer.out, to - width * (size_t)batch->n, batch->n);
+    }
 }
 
 static void cpu_forward(struct op *op, int n, const struct pass *pass)

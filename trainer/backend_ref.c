@@ -124,11 +124,9 @@ static enum mag_status ref_op_create(struct backend *b, const struct op_spec *sp
 
 /* ---- running ---- */
 
-static void ref_load(struct op *input, int lane, const struct batch *batch)
+static void gather(const struct batch *batch, size_t width, float *to)
 {
     const struct dataset *d = batch->d;
-    float *to = ref_out(ref_of(input), lane);
-    size_t width = ref_size(input);
     if (d->sparse != NULL) {
         dataset_gather(d, batch->rows, batch->n, to);
         return;
@@ -138,6 +136,15 @@ static void ref_load(struct op *input, int lane, const struct batch *batch)
             size_t at = batch->rows[i] * width + k;
             to[i * width + k] = d->bytes != NULL ? (float)d->bytes[at] * d->scale : d->values[at];
         }
+    }
+}
+
+static void ref_load(struct op *input, int lane, const struct batch *batch)
+{
+    float *to = ref_out(ref_of(input), lane);
+    gather(batch, ref_size(input), to);
+    if (batch->augment != NULL) {
+        augment_images(batch->augment, &input->layer.out, to, batch->n);
     }
 }
 

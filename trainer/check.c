@@ -5,6 +5,7 @@
 #include "base/pcg.h"
 #include "trainer/dataset.h"
 #include "trainer/recipe.h"
+#include "trainer/tally.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -361,27 +362,27 @@ static void check_ablation(struct check *c, const json_t *ablation)
 
 static void check_objective(struct check *c, const json_t *doc, const struct recipe *r)
 {
-    static const char *const all[] = {"val_accuracy", "val_loss", "train_accuracy", "train_loss",
-                                      NULL};
     const char *metric =
         json_string_value(json_object_get(json_object_get(doc, "objective"), "metric"));
     if (metric == NULL) {
         return;
     }
     int k = 0;
-    while (all[k] != NULL && strcmp(all[k], metric) != 0) {
+    while (measure_names[k] != NULL && strcmp(measure_names[k], metric) != 0) {
         k++;
     }
     const char *at = "/objective/metric";
-    if (all[k] == NULL) {
-        const char *near = mjson_nearest(metric, all);
+    if (measure_names[k] == NULL) {
+        const char *near = mjson_nearest(metric, measure_names);
         mjson_issue(c->issues, at,
                     "the built-in trainer reports no \"%.100s\"; did you mean \"%s\"? (It reports "
-                    "val_accuracy, val_loss, train_accuracy and train_loss.)",
-                    metric, near != NULL ? near : all[0]);
+                    "val_accuracy, val_loss and what else docs/TRAINER.md lists.)",
+                    metric, near != NULL ? near : measure_names[0]);
     } else if (c->dataset->n_classes == 0 && strstr(metric, "accuracy") != NULL) {
         mjson_issue(c->issues, at,
                     "there is no accuracy when a number is predicted; use \"val_loss\"");
+    } else if (!measure_there(metric, c->dataset->n_classes)) {
+        mjson_issue(c->issues, at, "with these data there is no \"%s\"; use \"val_loss\"", metric);
     } else if (strncmp(metric, "val_", 4) == 0 && c->validation == NULL && !(r->training.validation > 0)) {
         mjson_issue(c->issues, at,
                     "\"%s\" needs a validation part: give \"training\" a \"validation\" above 0",

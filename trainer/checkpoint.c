@@ -66,6 +66,10 @@ static char *head_text(const struct checkpoint_info *info, size_t floats)
     buf_add_int(&b, (int64_t)floats);
     buf_adds(&b, ",\"model\":");
     buf_add_json_string(&b, info->signature);
+    if (info->plateau.begun) {
+        buf_addf(&b, ",\"plateau\":{\"bad\":%d,\"best\":%.17g,\"cooling\":%d,\"rate\":%.17g}",
+                 info->plateau.bad, info->plateau.best, info->plateau.cooling, info->plateau.rate);
+    }
     buf_addf(&b, ",\"optimizer\":\"%s\",\"step\":%lld,\"updates\":%lld}",
              optimizer_names[info->optimizer], (long long)info->step, (long long)info->updates);
     return buf_take(&b);
@@ -251,6 +255,15 @@ static enum mag_status take_head(struct loader *l, char **ret, size_t *ret_len)
     return MAG_OK;
 }
 
+static struct plateau read_plateau(const json_t *o)
+{
+    return (struct plateau){.begun = json_is_object(o),
+                            .best = json_number_value(json_object_get(o, "best")),
+                            .bad = (int)json_integer_value(json_object_get(o, "bad")),
+                            .cooling = (int)json_integer_value(json_object_get(o, "cooling")),
+                            .rate = json_number_value(json_object_get(o, "rate"))};
+}
+
 static enum mag_status check_head(struct loader *l, const char *text, size_t len,
                                   struct checkpoint_info *info, const struct net *net)
 {
@@ -276,6 +289,7 @@ static enum mag_status check_head(struct loader *l, const char *text, size_t len
     } else {
         info->step = step;
         info->updates = updates;
+        info->plateau = read_plateau(json_object_get(o, "plateau"));
     }
     json_decref(o);
     return st;

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "trainer/net.h"
+#include "trainer/schedule.h"
 
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct checkpoint_info {
     int64_t step;            /* epochs done */
     int64_t updates;         /* optimizer steps done */
     bool average;            /* the file holds averages of the weights too */
+    struct plateau plateau;  /* where a plateau schedule stands */
     const char *description; /* JSON of describe.h, borrowed; saved where it is not NULL */
     int lane;                /* of the net */
 };
@@ -43,7 +45,7 @@ enum mag_status checkpoint_peek(const char *path, struct checkpoint_head *ret,
 enum mag_status checkpoint_save(const char *dir, const struct checkpoint_info *info,
                                 struct net *net, char **ret_path,
                                 struct mag_err *err) MAG_MUSTCHECK;
-/* Loads <path>/model.ckpt into the net and fills info->step, updates and average; signature and
+/* Loads <path>/model.ckpt into the net and fills info->step, updates, average and plateau; signature and
  * optimizer must be those given. A net that does not learn leaves the optimizer's state out and
  * takes the averages, where there are any, as its weights. A net with averages starts them from the
  * weights where the file has none, and one without leaves them out.

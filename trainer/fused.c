@@ -9,6 +9,7 @@
 #include "trainer/room.h"
 #include "trainer/tally.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,10 +17,12 @@
 struct lane {
     struct trial_lane *t;
     struct update update;
-    char *description; /* of the model, for checkpoints */
-    uint32_t *order;   /* this epoch's order of training rows; NULL = that of the run */
-    float *rates;      /* of dropout, by layer; NULL = those of the net */
-    int64_t epoch;     /* the one that runs, or the last done */
+    struct plateau plateau;
+    struct augment_row *augment; /* of a batch; NULL = none, or that of the run */
+    char *description;           /* of the model, for checkpoints */
+    uint32_t *order;             /* this epoch's order of training rows; NULL = that of the run */
+    float *rates;                /* of dropout, by layer; NULL = those of the net */
+    int64_t epoch;               /* the one that runs, or the last done */
     int64_t budget;
     bool pause; /* asked for: at the end of the epoch */
     bool ended;
@@ -34,7 +37,8 @@ struct run {
     struct backend *backend;
     struct net *net;
     char *signature;
-    uint32_t *order; /* where all see the same batches */
+    uint32_t *order;             /* where all see the same batches */
+    struct augment_row *augment; /* the changes to them; NULL = none */
 };
 
 /* ---- ends ---- */
@@ -111,10 +115,36 @@ static void begin_epoch(struct run *r)
         }
         l->epoch++;
         l->t->result->metrics.n = 0;
-        l->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, l->epoch));
+        l->update.lr =
+            (float)schedule_rate(&t->schedule, &l->plateau, (double)t->update.lr, l->epoch);
         if (l->order != NULL || !drawn) {
             trial_draw_order(l->t->job, t, r->d, l->epoch, l->order != NULL ? l->order : r->order);
             drawn = l->order == NULL;
+        }
+    }
+}
+
+/* How the images of all lanes' next batch are changed. */
+static void draw_changes(struct run *r, int64_t number, int n)
+{
+    bool drawn = false;
+    for (int i = 0; i < r->n; i++) {
+        const struct lane *l = &r->lanes[i];
+        struct augment_row *rows = l->augment != NULL ? l->augment : drawn ? NULL : r->augment;
+        if (!l->ended && rows != NULL) {
+            trial_draw_changes(l->t->job, l->t->recipe, l->epoch, number, rows, n);
+            drawn = true;
+        }
+    }
+}
+
+/* Nothing can come of these any more. */
+static void end_diverged(struct run *r, const struct score *scores, const char *of)
+{
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        if (!l->ended && !isfinite(scores[i].loss)) {
+            fail_lane(l, trial_diverged(of, l->epoch, l->update.count, &l->t->err));
         }
     }
 }
@@ -131,7 +161,10 @@ static void train_batch(struct run *r, uint32_t at, int n, int64_t number, struc
         if (!l->ended) {
             training_next(&l->t->recipe->training, &l->update);
         }
-        batches[i] = (struct batch){.d = r->d, .rows = order + at, .n = n};
+        batches[i] = (struct batch){.d = r->d,
+                                    .rows = order + at,
+                                    .n = n,
+                                    .augment = l->augment != NULL ? l->augment : r->augment};
         lanes[i] = (struct pass_lane){.seed = l->t->job->seed,
                                       .trial = l->t->job->trial,
                                       .epoch = l->epoch,
@@ -165,7 +198,9 @@ static void train_epoch(struct run *r)
         }
         uint32_t left = r->d->n_train - at;
         int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        draw_changes(r, number, n);
         train_batch(r, at, n, number, scores);
+        end_diverged(r, scores, "");
         at += (uint32_t)n;
     }
     check_backend(r);
@@ -221,6 +256,7 @@ static void score_part(struct run *r, int part, const uint32_t *rows, uint32_t n
         at += (uint32_t)n;
     }
     check_backend(r);
+    end_diverged(r, scores, part == PART_TEST ? " of the test part" : " of the validation part");
     for (int i = 0; i < r->n; i++) {
         if (n_rows > 0 && scores[i].tally != NULL && !r->lanes[i].ended) {
             metrics_add_part(&r->lanes[i].t->result->metrics, part, r->d->n_classes, &scores[i]);
@@ -252,6 +288,7 @@ static enum mag_status save(struct run *r, struct lane *l)
                                    .optimizer = l->update.kind,
                                    .step = l->epoch,
                                    .average = r->net->average,
+                                   .plateau = l->plateau,
                                    .description = l->description,
                                    .updates = l->update.count,
                                    .lane = (int)(l - r->lanes)};
@@ -278,6 +315,7 @@ static enum mag_status report(struct lane *l)
 /* Reports and saves; perhaps the trial ends here. */
 static void end_epoch(struct run *r, struct lane *l)
 {
+    trial_watch_plateau(&l->t->recipe->training, r->d, &l->t->result->metrics, &l->plateau);
     const int64_t every = l->t->job->checkpoint_every;
     const bool last = l->epoch == l->budget;
     const bool ends = last || l->pause;
@@ -326,6 +364,7 @@ static void lane_fini(struct lane *l)
 {
     free(l->description);
     free(l->order);
+    free(l->augment);
     free(l->rates);
 }
 
@@ -375,6 +414,7 @@ static enum mag_status fill_lane(struct run *r, struct lane *l)
     if (st == MAG_OK) {
         l->epoch = info.step;
         l->update.count = info.updates;
+        l->plateau = info.plateau;
     }
     return st;
 }
@@ -392,6 +432,9 @@ static void open_lane(struct run *r, struct lane *l)
     if (r->order == NULL) {
         l->order = xcalloc(r->d->n_train + 1, sizeof(*l->order));
     }
+    if (r->order == NULL && augment_any(&recipe->training.augmentation)) {
+        l->augment = xcalloc((size_t)r->training->batch_size, sizeof(*l->augment));
+    }
     if (r->n > 1) {
         l->rates = xcalloc((size_t)recipe->model.n + 1, sizeof(*l->rates));
         for (int i = 0; i < recipe->model.n; i++) {
@@ -400,14 +443,22 @@ static void open_lane(struct run *r, struct lane *l)
     }
 }
 
-/* Batches are shared where the order is the experiment's and all are at the same epoch. */
+static bool same_changes(const struct augmentation *a, const struct augmentation *b)
+{
+    return a->crop == b->crop && a->flip == b->flip && a->cutout == b->cutout;
+}
+
+/* Batches are shared where the order is the experiment's, images change alike and all are at the
+ * same epoch. */
 static bool may_share(const struct trial_lane *lanes, int n)
 {
     bool same = lanes[0].recipe->training.order == ORDER_OF_EXPERIMENT;
     for (int i = 1; i < n && same; i++) {
         same = (lanes[i].job->resume_path == NULL) == (lanes[0].job->resume_path == NULL) &&
                lanes[i].resume_step == lanes[0].resume_step &&
-               lanes[i].job->seed == lanes[0].job->seed;
+               lanes[i].job->seed == lanes[0].job->seed &&
+               same_changes(&lanes[i].recipe->training.augmentation,
+                            &lanes[0].recipe->training.augmentation);
     }
     return same;
 }
@@ -437,6 +488,9 @@ static void open_run(struct run *r, struct trial_lane *lanes, int n)
     r->signature = model_signature(r->model);
     if (may_share(lanes, n)) {
         r->order = xcalloc(r->d->n_train + 1, sizeof(*r->order));
+    }
+    if (r->order != NULL && augment_any(&r->training->augmentation)) {
+        r->augment = xcalloc((size_t)r->training->batch_size, sizeof(*r->augment));
     }
     for (int i = 0; i < n; i++) {
         *lanes[i].result = (struct trial_result){0};
@@ -516,6 +570,7 @@ void fused_run(struct trial_lane *lanes, int n, const struct dataset *d, struct 
     }
     net_destroy(r->net);
     free(r->order);
+    free(r->augment);
     free(r->signature);
     free(r);
 }

@@ -165,6 +165,9 @@ bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,
         free(at);
     }
     if (fit_input(r, d, pointer, is)) {
+        char *training = mjson_pointer(pointer, "training");
+        (void)recipe_training_fit(t, &r->model.input, d->n_classes, training, is);
+        free(training);
         char *model = mjson_pointer(pointer, "model");
         if (model_shapes(&r->model, d->n_classes > 0 ? d->n_classes : 1, model, is)) {
             fit_embedding(r, d, model, is);

@@ -17,6 +17,7 @@
 #define MAG_TRAINER_RECIPE_H
 
 #include "base/json.h"
+#include "trainer/augment.h"
 #include "trainer/backend.h"
 #include "trainer/dataset.h"
 #include "trainer/model.h"
@@ -36,6 +37,7 @@ struct training {
     enum precision precision;
     float ema; /* how much of the weights' moving average each step keeps; 0 = there is none */
     enum data_order order;
+    struct augmentation augmentation; /* of the training batches alone */
     struct schedule schedule;
     const struct backend_ops *backend;
 };

@@ -1,21 +1,77 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "trainer/recipe_training.h"
 
+#include "trainer/tally.h"
+
 #include <stdlib.h>
+#include <string.h>
+
+/* ---- schedule ---- */
+
+static void parse_plateau(const struct place *p, struct schedule *s)
+{
+    int metric = 1;
+    s->patience = 10;
+    s->threshold = 1e-4;
+    s->factor = 0.1;
+    (void)value_choice(p, "metric", false, measure_names, &metric);
+    s->metric = measure_names[metric];
+    s->larger = measure_larger(s->metric);
+    (void)value_number(p, "factor", false, 1e-6, 0.999, &s->factor);
+    (void)value_int(p, "patience", false, 0, 1000000, &s->patience);
+    (void)value_int(p, "cooldown", false, 0, 1000000, &s->cooldown);
+    (void)value_number(p, "threshold", false, 0, 1, &s->threshold);
+    (void)value_number(p, "min_lr", false, 0, 1000, &s->least);
+}
+
+static void parse_schedule_fields(const struct place *p, struct schedule *s)
+{
+    switch (s->kind) {
+    case SCHEDULE_STEP:
+        s->factor = 0.1;
+        s->every = 10;
+        (void)value_int(p, "every", false, 1, 1000000, &s->every);
+        (void)value_number(p, "factor", false, 1e-6, 1, &s->factor);
+        break;
+    case SCHEDULE_EXPONENTIAL:
+        s->factor = 0.95;
+        (void)value_number(p, "factor", false, 1e-6, 1, &s->factor);
+        break;
+    case SCHEDULE_COSINE:
+    case SCHEDULE_LINEAR:
+        (void)value_int(p, "epochs", true, 1, 1000000, &s->epochs);
+        (void)value_number(p, "floor", false, 0, 1, &s->floor);
+        break;
+    case SCHEDULE_ONE_CYCLE:
+        s->rise = 0.3;
+        (void)value_int(p, "epochs", true, 1, 1000000, &s->epochs);
+        (void)value_number(p, "rise", false, 0.01, 0.99, &s->rise);
+        return; /* it has a rise of its own */
+    case SCHEDULE_PLATEAU:
+        parse_plateau(p, s);
+        break;
+    case SCHEDULE_CONSTANT:
+    default:
+        break;
+    }
+    (void)value_int(p, "warmup", false, 0, 100000, &s->warmup);
+}
 
 static void parse_schedule(struct reader *r, const json_t *v, const char *pointer,
                            struct schedule *s)
 {
     static const char *const kinds[] = {"constant", "step",     "exponential", "cosine",
-                                        "linear",   "onecycle", NULL};
-    static const char *const keys[][6] = {{"type", "warmup", NULL},
+                                        "linear",   "onecycle", "plateau",     NULL};
+    static const char *const keys[][9] = {{"type", "warmup", NULL},
                                           {"type", "every", "factor", "warmup", NULL},
                                           {"type", "factor", "warmup", NULL},
                                           {"type", "epochs", "floor", "warmup", NULL},
                                           {"type", "epochs", "floor", "warmup", NULL},
-                                          {"type", "epochs", "rise", NULL}};
+                                          {"type", "epochs", "rise", NULL},
+                                          {"type", "metric", "factor", "patience", "cooldown",
+                                           "threshold", "min_lr", "warmup", NULL}};
     int kind = 0;
-    *s = (struct schedule){.factor = 0.1, .every = 10};
+    *s = (struct schedule){0};
     json_t *short_form = json_is_string(v) ? json_pack("{s:O}", "type", v) : NULL;
     struct place p = {
         .reader = r, .object = short_form != NULL ? short_form : v, .pointer = pointer};
@@ -25,29 +81,66 @@ static void parse_schedule(struct reader *r, const json_t *v, const char *pointe
     } else if (value_choice(&p, "type", true, kinds, &kind)) {
         s->kind = (enum schedule_kind)kind;
         mjson_check_keys(p.object, keys[kind], pointer, r->issues);
-        if (kind != SCHEDULE_ONE_CYCLE) {
-            (void)value_int(&p, "warmup", false, 0, 100000, &s->warmup);
-        }
-        if (kind == SCHEDULE_STEP) {
-            (void)value_int(&p, "every", false, 1, 1000000, &s->every);
-        }
-        if (kind == SCHEDULE_STEP || kind == SCHEDULE_EXPONENTIAL) {
-            s->factor = kind == SCHEDULE_STEP ? 0.1 : 0.95;
-            (void)value_number(&p, "factor", false, 1e-6, 1, &s->factor);
-        }
-        if (kind >= SCHEDULE_COSINE) {
-            (void)value_int(&p, "epochs", true, 1, 1000000, &s->epochs);
-        }
-        if (kind == SCHEDULE_COSINE || kind == SCHEDULE_LINEAR) {
-            (void)value_number(&p, "floor", false, 0, 1, &s->floor);
-        }
-        if (kind == SCHEDULE_ONE_CYCLE) {
-            s->rise = 0.3;
-            (void)value_number(&p, "rise", false, 0.01, 0.99, &s->rise);
-        }
+        parse_schedule_fields(&p, s);
     }
     json_decref(short_form);
 }
+
+/* A measure of the validation part needs one. */
+static void check_plateau(struct reader *r, const struct training *t, const char *pointer)
+{
+    if (t->schedule.kind == SCHEDULE_PLATEAU && strncmp(t->schedule.metric, "val_", 4) == 0 &&
+        !(t->validation > 0)) {
+        mjson_issue(r->issues, pointer,
+                    "a plateau of \"%s\" needs a validation part: give \"validation\" above 0, or "
+                    "\"metric\": \"train_loss\"",
+                    t->schedule.metric);
+    }
+}
+
+/* ---- augmentation ---- */
+
+static void parse_augmentation(struct reader *r, const json_t *v, const char *pointer,
+                               struct augmentation *a)
+{
+    static const char *const keys[] = {"crop", "flip", "cutout", NULL};
+    struct place p = {.reader = r, .object = v, .pointer = pointer};
+    if (!json_is_object(v)) {
+        mjson_issue(
+            r->issues, pointer,
+            "\"augmentation\" must be an object such as {\"crop\": 2, \"flip\": true}, not %s",
+            mjson_kind(v));
+        return;
+    }
+    mjson_check_keys(v, keys, pointer, r->issues);
+    (void)value_int(&p, "crop", false, 0, MODEL_SIDE_MAX, &a->crop);
+    (void)value_bool(&p, "flip", &a->flip);
+    (void)value_int(&p, "cutout", false, 0, MODEL_SIDE_MAX, &a->cutout);
+}
+
+/* Shift and square must leave something of the image. */
+static bool fit_augmentation(const struct augmentation *a, const struct shape *s,
+                             const char *pointer, struct mjson_issues *is)
+{
+    int side = s->h < s->w ? s->h : s->w;
+    char text[48];
+    shape_text(s, text);
+    if (s->flat) {
+        mjson_issue(is, pointer,
+                    "only images can be changed so, but the examples are %s flat values; give "
+                    "\"model\" an \"input\": [channels, height, width]",
+                    text);
+    } else if (a->crop >= side || a->cutout >= side) {
+        const char *key = a->crop >= side ? "crop" : "cutout";
+        mjson_issue_at(is, pointer, key, "\"%s\" must be below %d for images of %s", key, side,
+                       text);
+    } else {
+        return true;
+    }
+    return false;
+}
+
+/* ---- numbers ---- */
 
 static void parse_numbers(const struct place *p, struct training *t)
 {
@@ -129,7 +222,7 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
         "optimizer",       "lr",        "momentum",   "nesterov",   "weight_decay", "beta1",
         "beta2",           "epsilon",   "clip_norm",  "batch_size", "epochs",       "loss",
         "label_smoothing", "schedule",  "validation", "threads",    "backend",      "ema",
-        "order",           "precision", NULL};
+        "order",           "precision", "augmentation", NULL};
     static const char *const losses[] = {"cross_entropy", "mse", NULL};
     static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
@@ -161,8 +254,33 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
     if (json_object_get(v, "schedule") != NULL) {
         char *at = mjson_pointer(pointer, "schedule");
         parse_schedule(r, json_object_get(v, "schedule"), at, &t->schedule);
+        check_plateau(r, t, at);
         free(at);
     }
+    if (json_object_get(v, "augmentation") != NULL) {
+        char *at = mjson_pointer(pointer, "augmentation");
+        parse_augmentation(r, json_object_get(v, "augmentation"), at, &t->augmentation);
+        free(at);
+    }
+}
+
+bool recipe_training_fit(const struct training *t, const struct shape *input, int n_classes,
+                         const char *pointer, struct mjson_issues *is)
+{
+    int before = is->total;
+    if (augment_any(&t->augmentation)) {
+        char *at = mjson_pointer(pointer, "augmentation");
+        (void)fit_augmentation(&t->augmentation, input, at, is);
+        free(at);
+    }
+    const char *metric = t->schedule.kind == SCHEDULE_PLATEAU ? t->schedule.metric : NULL;
+    if (metric != NULL && !measure_there(metric, n_classes)) {
+        char *at = mjson_pointer(pointer, "schedule");
+        mjson_issue_at(is, at, "metric", "with these data there is no \"%s\"; use \"val_loss\"",
+                       metric);
+        free(at);
+    }
+    return is->total == before;
 }
 
 void training_next(const struct training *t, struct update *u)

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct tally *tally_create(int n_classes, int64_t rows)
 {
@@ -89,4 +90,35 @@ double tally_auc(const struct tally *t, int64_t rows)
     }
     return (ranks - (double)positives * (double)(positives + 1) / 2) /
            ((double)positives * (double)negatives);
+}
+
+/* ---- names ---- */
+
+const char *const measure_names[] = {"val_accuracy",      "val_loss", "val_f1", "val_auc",
+                                     "val_top5_accuracy", "val_rmse", "val_r2", "train_accuracy",
+                                     "train_loss",        NULL};
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name);
+    size_t k = strlen(end);
+    return n >= k && strcmp(name + n - k, end) == 0;
+}
+
+bool measure_larger(const char *name)
+{
+    return !ends_with(name, "_loss") && !ends_with(name, "_rmse");
+}
+
+bool measure_there(const char *name, int n_classes)
+{
+    if (ends_with(name, "_loss")) {
+        return true;
+    }
+    if (ends_with(name, "_rmse") || ends_with(name, "_r2")) {
+        return n_classes == 0;
+    }
+    return ends_with(name, "_top5_accuracy") ? n_classes > 5
+           : ends_with(name, "_auc")         ? n_classes == 2
+                                             : n_classes > 0;
 }

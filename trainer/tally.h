@@ -17,4 +17,13 @@ double tally_f1(const struct tally *t, int n_classes);
  * class 0, ties counted half; NaN where one class is absent. */
 double tally_auc(const struct tally *t, int64_t rows);
 
+/* ---- names ---- */
+
+/* What a trial reports of an epoch, depending on the data; NULL-terminated. */
+extern const char *const measure_names[];
+/* Is a larger value of it better? */
+bool measure_larger(const char *name);
+/* Is it reported where there are so many classes (0 = a number is predicted)? */
+bool measure_there(const char *name, int n_classes);
+
 #endif

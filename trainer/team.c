@@ -140,7 +140,10 @@ enum mag_status team_train(struct team *t, const struct batch *whole, struct los
     uint32_t from = 0;
     uint32_t n = 0;
     team_share(t, (uint32_t)whole->n, &from, &n);
-    const struct batch share = {.d = whole->d, .rows = whole->rows + from, .n = (int)n};
+    const struct batch share = {.d = whole->d,
+                                .rows = whole->rows + from,
+                                .n = (int)n,
+                                .augment = whole->augment != NULL ? whole->augment + from : NULL};
     struct pass_lane own = *lane;
     own.first_row += (int)from;
     t->flat[0] = t->c->rank == 0 ? (float)*order : 0;

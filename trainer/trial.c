@@ -22,10 +22,12 @@ struct run {
     const struct dataset *d;
     const struct trial_hooks *hooks;
     struct net *net;
-    struct team *team; /* NULL = one process */
+    struct team *team;     /* NULL = one process */
     struct server *server; /* NULL = no parameter server */
-    int batch_size;    /* of all ranks together */
+    int batch_size;        /* of all ranks together */
     struct update update;
+    struct plateau plateau;
+    struct augment_row *augment; /* of a batch; NULL = images stay as they are */
     char *signature;
     char *description; /* of the model, for checkpoints */
     uint32_t *order;   /* this epoch's order of training rows */
@@ -56,6 +58,39 @@ void trial_draw_order(const struct trial_job *job, const struct training *t,
 static enum trial_order poll_order(const struct run *r)
 {
     return r->hooks->poll != NULL ? r->hooks->poll(r->hooks->ctx) : ORDER_NONE;
+}
+
+void trial_draw_changes(const struct trial_job *job, const struct recipe *r, int64_t epoch,
+                        int64_t batch, struct augment_row *rows, int n)
+{
+    const struct training *t = &r->training;
+    const struct augment_stream stream = {.seed = job->seed,
+                                          .owner = t->order == ORDER_OF_EXPERIMENT ? 0 : job->trial,
+                                          .epoch = epoch,
+                                          .batch = batch};
+    augment_draw(&t->augmentation, &stream, &r->model.input, rows, n);
+}
+
+void trial_watch_plateau(const struct training *t, const struct dataset *d, const struct metrics *m,
+                         struct plateau *p)
+{
+    struct schedule s = t->schedule;
+    if (s.kind != SCHEDULE_PLATEAU) {
+        return;
+    }
+    if (d->n_val == 0 && strncmp(s.metric, "val_", 4) == 0) {
+        s.metric = "train_loss";
+        s.larger = false;
+    }
+    plateau_step(&s, (double)t->update.lr, metrics_get(m, s.metric), p);
+}
+
+enum mag_status trial_diverged(const char *of, int64_t epoch, int64_t updates, struct mag_err *err)
+{
+    return mag_fail(err, MAG_CONFLICT,
+                    "the loss%s is no finite number any more, at step %lld of the optimizer, in "
+                    "epoch %lld: a lower \"lr\", \"clip_norm\" or \"warmup\" may help",
+                    of, (long long)updates, (long long)epoch);
 }
 
 /* True when the trial must end now. */
@@ -95,9 +130,18 @@ static enum mag_status train_batch(struct run *r, const struct batch *batch,
         net_train(r->net, batch, loss, &pass, &r->update, score);
         return MAG_OK;
     }
-    st = team_train(r->team, batch, loss, lane, &r->update, &order, (int)ORDER_PAUSE, score, r->err);
+    st =
+        team_train(r->team, batch, loss, lane, &r->update, &order, (int)ORDER_PAUSE, score, r->err);
     *ended = st == MAG_OK && obey(r, (enum trial_order)order);
     return st;
+}
+
+static const struct augment_row *draw_changes(struct run *r, int64_t batch, int n)
+{
+    if (r->augment != NULL) {
+        trial_draw_changes(r->job, r->recipe, r->epoch, batch, r->augment, n);
+    }
+    return r->augment;
 }
 
 static int batch_rows(const struct run *r, uint32_t left)
@@ -105,8 +149,8 @@ static int batch_rows(const struct run *r, uint32_t left)
     return left < (uint32_t)r->batch_size ? (int)left : r->batch_size;
 }
 
-/* This rank's part of the epoch, in mini-batches of its own; rank 0's orders reach the others by the
- * server. */
+/* This rank's part of the epoch, in mini-batches of its own; rank 0's orders reach the others by
+ * the server. */
 static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, bool *ended,
                                          struct score *score)
 {
@@ -122,8 +166,11 @@ static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, 
         if (fault_hit("trainer.batch")) {
             return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
         }
-        const struct batch batch = {
-            .d = r->d, .rows = r->order + from + at, .n = batch_rows(r, n_rows - at)};
+        int n = batch_rows(r, n_rows - at);
+        const struct batch batch = {.d = r->d,
+                                    .rows = r->order + from + at,
+                                    .n = n,
+                                    .augment = draw_changes(r, lane->batch, n)};
         server_train(r->server, &batch, r->recipe->training.loss, lane, &r->update, score);
         at += (uint32_t)batch.n;
     }
@@ -141,11 +188,16 @@ static enum mag_status train_batches(struct run *r, struct pass_lane *lane, bool
         if (fault_hit("trainer.batch")) {
             return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
         }
+        int n = batch_rows(r, r->d->n_train - at);
         const struct batch batch = {
-            .d = r->d, .rows = r->order + at, .n = batch_rows(r, r->d->n_train - at)};
+            .d = r->d, .rows = r->order + at, .n = n, .augment = draw_changes(r, lane->batch, n)};
         enum mag_status st = train_batch(r, &batch, lane, ended, score);
         if (st != MAG_OK || *ended) {
             return st;
+        }
+        /* Ranks see only their own rows' losses: they end together, after the epoch. */
+        if (r->team == NULL && !isfinite(score->loss)) {
+            return trial_diverged("", r->epoch, r->update.count, r->err);
         }
         at += (uint32_t)batch.n;
     }
@@ -158,7 +210,7 @@ static enum mag_status train_epoch(struct run *r, bool *ended, struct score *sco
     const struct training *t = &r->recipe->training;
     struct pass_lane lane = {.seed = r->job->seed, .trial = r->job->trial, .epoch = r->epoch};
     trial_draw_order(r->job, t, r->d, r->epoch, r->order);
-    r->update.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, r->epoch));
+    r->update.lr = (float)schedule_rate(&t->schedule, &r->plateau, (double)t->update.lr, r->epoch);
     int64_t start = clock_mono_ns();
     enum mag_status st = r->server != NULL ? train_with_server(r, &lane, ended, score)
                                            : train_batches(r, &lane, ended, score);
@@ -181,7 +233,7 @@ static void score_rows(struct run *r, const uint32_t *rows, uint32_t n_rows, boo
     for (uint32_t at = 0; at < n_rows && !*ended;) {
         int came = (int)poll_order(r);
         *order = came > *order ? came : *order;
-        if (r->team == NULL && obey(r, (enum trial_order)*order)) {
+        if (r->team == NULL && obey(r, (enum trial_order) * order)) {
             *ended = true;
             return;
         }
@@ -214,6 +266,10 @@ static enum mag_status score_part(struct run *r, int part, const uint32_t *rows,
         metrics_add_part(&r->result->metrics, part, r->d->n_classes, &score);
     }
     tally_destroy(score.tally);
+    if (st == MAG_OK && !*ended && !isfinite(score.loss)) {
+        return trial_diverged(part == PART_TEST ? " of the test part" : " of the validation part",
+                              r->epoch, r->update.count, r->err);
+    }
     return st;
 }
 
@@ -228,6 +284,7 @@ static enum mag_status save(struct run *r)
                                    .optimizer = r->update.kind,
                                    .step = r->epoch,
                                    .average = r->net->average,
+                                   .plateau = r->plateau,
                                    .description = r->description,
                                    .updates = r->update.count};
     char *path = NULL;
@@ -284,6 +341,9 @@ static enum mag_status train_and_measure(struct run *r, bool *ended)
     if (st == MAG_OK && !*ended && r->team != NULL) {
         st = share_epoch(r, &score, ended);
     }
+    if (st == MAG_OK && !*ended && !isfinite(score.loss)) {
+        return trial_diverged("", r->epoch, r->update.count, r->err);
+    }
     if (st == MAG_OK && !*ended) {
         metrics_add_part(&r->result->metrics, PART_TRAIN, r->d->n_classes, &score);
         st = measure(r, ended);
@@ -298,6 +358,7 @@ static enum mag_status run_epoch(struct run *r, bool *ended)
     if (st != MAG_OK || *ended) {
         return st;
     }
+    trial_watch_plateau(&r->recipe->training, r->d, &r->result->metrics, &r->plateau);
     const int64_t every = r->job->checkpoint_every;
     const bool last = r->epoch == r->budget;
     const bool ends = last || r->pause;
@@ -319,6 +380,7 @@ static enum mag_status load(struct run *r)
     if (st == MAG_OK) {
         r->epoch = info.step;
         r->update.count = info.updates;
+        r->plateau = info.plateau;
     }
     return st;
 }
@@ -329,8 +391,11 @@ static enum mag_status load_and_spread(struct run *r)
     const unsigned slots = SLOT_BIT(SLOT_VALUE) | SLOT_BIT(SLOT_FIRST) | SLOT_BIT(SLOT_SECOND) |
                            (r->net->average ? SLOT_BIT(SLOT_AVERAGE) : 0);
     enum mag_status own = r->job->ranks->rank == 0 ? load(r) : MAG_OK;
-    int64_t told[] = {(int64_t)own, r->epoch, r->update.count};
-    enum mag_status st = team_tell(r->team, told, 3, r->err);
+    int64_t told[8] = {(int64_t)own,     r->epoch,       r->update.count,
+                       r->plateau.begun, r->plateau.bad, r->plateau.cooling};
+    memcpy(&told[6], &r->plateau.best, sizeof(double));
+    memcpy(&told[7], &r->plateau.rate, sizeof(double));
+    enum mag_status st = team_tell(r->team, told, 8, r->err);
     if (own != MAG_OK || st != MAG_OK) {
         return own != MAG_OK ? own : st;
     }
@@ -339,6 +404,10 @@ static enum mag_status load_and_spread(struct run *r)
     }
     r->epoch = told[1];
     r->update.count = told[2];
+    r->plateau =
+        (struct plateau){.begun = told[3] != 0, .bad = (int)told[4], .cooling = (int)told[5]};
+    memcpy(&r->plateau.best, &told[6], sizeof(double));
+    memcpy(&r->plateau.rate, &told[7], sizeof(double));
     return team_spread(r->team, slots, r->err);
 }
 
@@ -356,9 +425,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     uint32_t most = r->d->n_train > r->d->n_test ? r->d->n_train : r->d->n_test;
     r->batch_size = (uint32_t)t->batch_size < most ? t->batch_size : (int)most;
     const struct net_options options = {
-        .rows = rows_here(r),
-        .average = t->ema > 0,
-        .learns = true};
+        .rows = rows_here(r), .average = t->ema > 0, .learns = true};
     enum mag_status st =
         net_create(t->backend, backend, &r->recipe->model, &options, &r->net, r->err);
     if (st != MAG_OK) {
@@ -375,13 +442,17 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
         json_decref(description);
     }
     r->order = xcalloc(r->d->n_train, sizeof(*r->order));
+    if (augment_any(&t->augmentation)) {
+        r->augment = xcalloc((size_t)r->batch_size, sizeof(*r->augment));
+    }
     if (r->job->resume_path == NULL) {
         net_init_weights(r->net, 0, r->job->seed, (uint64_t)r->job->trial);
     } else {
         st = r->team != NULL ? load_and_spread(r) : load(r);
     }
     if (st == MAG_OK && r->team != NULL && r->job->plan->strategy == STRATEGY_SERVER) {
-        st = server_create(r->job->ranks, r->job->plan, r->net, r->update.count, &r->server, r->err);
+        st =
+            server_create(r->job->ranks, r->job->plan, r->net, r->update.count, &r->server, r->err);
     }
     return st;
 }
@@ -416,6 +487,7 @@ out:
     team_destroy(r.team);
     net_destroy(r.net);
     free(r.order);
+    free(r.augment);
     free(r.signature);
     free(r.description);
     return st;

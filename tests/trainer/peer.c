@@ -5,9 +5,12 @@
  *
  * peer TRIAL.json STEPS STEPS_OF_AN_EPOCH FILE
  *
+ * peer TRIAL.json MEASURES
+ *
  * Prints one JSON line, {"rows": of a batch, "losses": [one a step]}. FILE gets 32-bit floats: all
  * parameter arrays before the first step; inputs and labels of each batch; the arrays after the
- * last step; with "ema" their averages.
+ * last step; with "ema" their averages. With MEASURES, a JSON list of what each epoch ends with,
+ * prints the list of the epochs' learning rates.
  */
 #include "base/alloc.h"
 #include "base/pcg.h"
@@ -85,8 +88,35 @@ static void prepare(struct session *s, struct recipe *r, const char *path)
     free(text);
 }
 
+static int print_rates(const char *path, const char *measures)
+{
+    struct session s = {0};
+    struct recipe r;
+    json_t *list = json_loads(measures, 0, NULL);
+    struct plateau p = {0};
+    prepare(&s, &r, path);
+    const double base = (double)r.training.update.lr;
+    (void)printf("[");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        (void)printf("%s%.9g", i > 0 ? "," : "",
+                     schedule_rate(&r.training.schedule, &p, base, (int64_t)i + 1));
+        if (r.training.schedule.kind == SCHEDULE_PLATEAU) {
+            plateau_step(&r.training.schedule, base, json_number_value(json_array_get(list, i)),
+                         &p);
+        }
+    }
+    (void)printf("]\n");
+    json_decref(list);
+    recipe_fini(&r);
+    session_fini(&s);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 3) {
+        return print_rates(argv[1], argv[2]);
+    }
     if (argc != 5 || (out = fopen(argv[4], "wbe")) == NULL) {
         FAIL("usage: peer TRIAL.json STEPS STEPS_OF_AN_EPOCH FILE\n");
     }
@@ -105,6 +135,7 @@ int main(int argc, char **argv)
     }
     net_init_weights(net, 0, 1, 1);
     put_arrays(net, SLOT_VALUE);
+    const struct plateau plateau = {0};
     struct update u = t->update;
     struct pass_lane lane = {.seed = 1, .trial = 1};
     const struct pass pass = {.training = true, .lanes = &lane};
@@ -115,7 +146,7 @@ int main(int argc, char **argv)
         const struct batch b = {.d = s.dataset, .rows = s.dataset->train + at, .n = net->rows};
         lane.epoch = 1 + k / per_epoch;
         lane.batch = k % per_epoch;
-        u.lr = (float)((double)t->update.lr * schedule_factor(&t->schedule, lane.epoch));
+        u.lr = (float)schedule_rate(&t->schedule, &plateau, (double)t->update.lr, lane.epoch);
         training_next(t, &u);
         net_train(net, &b, t->loss, &pass, &u, &score);
         put_batch(net, &b);

@@ -173,10 +173,11 @@ static void expect_same_checkpoint(const struct one *a, const struct one *b, int
 }
 
 static const char *const recipes[][2] = {
-    {MLP, ""},
+    {MLP, ",'ema':0.9,'schedule':{'type':'plateau','patience':0,'threshold':0.5}"},
     {MLP, ",'order':'experiment'"},
-    {CNN, ",'order':'experiment','schedule':{'type':'cosine','epochs':4}"},
-    {CNN, ",'optimizer':'adam','clip_norm':0.5"},
+    {CNN, ",'order':'experiment','schedule':{'type':'cosine','epochs':4},"
+          "'augmentation':{'crop':1,'flip':true,'cutout':2}"},
+    {CNN, ",'optimizer':'adam','clip_norm':0.5,'augmentation':{'crop':1,'flip':true,'cutout':2}"},
     {MLP, ",'optimizer':'lamb','order':'experiment','label_smoothing':0.1"},
     {MLP, ",'optimizer':'rmsprop','schedule':{'type':'onecycle','epochs':4}"},
 };
@@ -308,8 +309,12 @@ Test(fused, a_lane_that_diverges_costs_the_others_nothing)
         }
     }
     run_fused(&fused, LANES);
+    cr_expect_eq(fused.ones[2].end_status, MAG_CONFLICT);
+    cr_expect_eq(fused.ones[2].reports, 0);
+    cr_expect_not_null(strstr(fused.lanes[2].err.text, "no finite number"), "%s",
+                       fused.lanes[2].err.text);
+    alone.ones[2].recipe.training.update.lr = 0.01f;
     run_alone(&alone);
-    cr_expect(!isfinite(fused.ones[2].losses[EPOCHS]), "%g", fused.ones[2].losses[EPOCHS]);
     for (int i = 0; i < LANES; i++) {
         if (i != 2) {
             cr_expect(isfinite(fused.ones[i].losses[EPOCHS]));

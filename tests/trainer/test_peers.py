@@ -158,6 +158,55 @@ class Peers(harness.Case):
             with self.subTest(training):
                 self.compare(layers, training)
 
+    def rates(self, lr, schedule, measures):
+        trial = {"program": "builtin", "dataset": f"csv:{os.path.join(harness.ROOT, 'examples', 'flowers.csv')}?label=kind",
+                 "model": {"layers": [{"type": "dense", "units": 3}]}, "training": {"lr": lr, "schedule": schedule}}
+        with open(self.path("trial.json"), "w") as f:
+            json.dump(trial, f)
+        p = subprocess.run([PEER, self.path("trial.json"), json.dumps(measures)], capture_output=True, text=True, timeout=60)
+        self.assertEqual(p.returncode, 0, p.stderr)
+        return json.loads(p.stdout)
+
+    def same_rates(self, lr, schedule, make, measures, watches=False):
+        opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr)
+        theirs, s = [], make(opt)
+        for m in measures:
+            theirs.append(opt.param_groups[0]["lr"])
+            opt.step()
+            s.step(*([m] if watches else []))
+        ours = self.rates(lr, schedule, measures)
+        self.assertEqual(len(ours), len(theirs))
+        for k, (a, b) in enumerate(zip(ours, theirs)):
+            self.assertAlmostEqual(a, b, delta=1e-6 * b, msg=f"{schedule}, epoch {k + 1}")
+
+    def test_schedules_are_those_of_pytorch(self):
+        of = torch.optim.lr_scheduler
+        for schedule, make, epochs in (
+                ({"type": "step", "every": 3, "factor": 0.3}, lambda o: of.StepLR(o, 3, 0.3), 12),
+                ({"type": "exponential", "factor": 0.9}, lambda o: of.ExponentialLR(o, 0.9), 12),
+                ({"type": "cosine", "epochs": 10, "floor": 0.1}, lambda o: of.CosineAnnealingLR(o, 10, eta_min=0.005), 11),
+                ({"type": "linear", "epochs": 8, "floor": 0.2}, lambda o: of.LinearLR(o, 1, 0.2, 8), 12),
+                ({"type": "constant", "warmup": 4}, lambda o: of.LinearLR(o, 1 / 5, 1, 4), 8),
+                ({"type": "cosine", "epochs": 6, "warmup": 3},
+                 lambda o: of.SequentialLR(o, [of.LinearLR(o, 1 / 4, 1, 3), of.CosineAnnealingLR(o, 6)], [3]), 9),
+                ({"type": "onecycle", "epochs": 20}, lambda o: of.OneCycleLR(o, 0.05, total_steps=20, cycle_momentum=False), 20),
+                ({"type": "onecycle", "epochs": 9, "rise": 0.5},
+                 lambda o: of.OneCycleLR(o, 0.05, total_steps=9, pct_start=0.5, cycle_momentum=False), 9)):
+            self.same_rates(0.05, schedule, make, [0] * epochs)
+
+    def test_a_plateau_is_pytorchs(self):
+        of = torch.optim.lr_scheduler
+        losses = [1, 0.8, 0.79, 0.7899999, 0.79, 0.8, 0.78, 0.5, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.6, 0.49, 0.6, 0.6] + [0.6] * 12
+        for schedule, make in (
+                ({"type": "plateau", "patience": 2}, lambda o: of.ReduceLROnPlateau(o, patience=2)),
+                ({"type": "plateau", "patience": 1, "factor": 0.5, "cooldown": 2},
+                 lambda o: of.ReduceLROnPlateau(o, patience=1, factor=0.5, cooldown=2)),
+                ({"type": "plateau", "patience": 0, "threshold": 0.05, "min_lr": 0.001, "metric": "train_loss"},
+                 lambda o: of.ReduceLROnPlateau(o, patience=0, threshold=0.05, min_lr=0.001)),
+                ({"type": "plateau", "patience": 1, "factor": 0.3, "metric": "val_accuracy"},
+                 lambda o: of.ReduceLROnPlateau(o, mode="max", patience=1, factor=0.3))):
+            self.same_rates(0.05, schedule, make, losses, watches=True)
+
 
 if __name__ == "__main__":
     harness.main()

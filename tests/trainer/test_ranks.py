@@ -170,11 +170,25 @@ class SameCurve(Base):
     def test_batches_with_fewer_rows_than_ranks(self):
         self.check((4,), budget=1, spec=self.spec(batch_size=3))
 
+    def test_images_change_as_in_one_process(self):
+        spec = self.spec(augmentation={"crop": 1, "flip": True, "cutout": 1})
+        spec["model"]["input"] = [1, 2, 2]
+        self.check((3,), budget=2, spec=spec)
+
+    def test_a_diverged_trial_fails_on_all_ranks(self):
+        e = self.executor()
+        e.send(self.start(2, budget=50, spec=self.spec(optimizer="sgd", momentum=0.9, lr=1000)))
+        got = e.until("result", "error")[-1]
+        self.assertIn("no finite number", got.get("reason", ""), self.said())
+        self.assertEqual(e.read()["type"], "ready")
+        self.run_trial(2, e, trial=2, budget=1, folder="next")
+
     def test_the_reference_backend_too(self):
         self.check((2,), budget=2, spec=self.spec(backend="ref"))
 
     def test_a_trial_paused_on_three_ranks_goes_on_with_two(self):
-        spec = self.spec(ema=0.9)  # whose averages go along
+        # whose averages and whose plateau go along
+        spec = self.spec(ema=0.9, schedule={"type": "plateau", "patience": 0, "threshold": 0.5, "cooldown": 1})
         alone, _ = self.run_trial(1, budget=4, folder="alone", spec=spec)
         first, _ = self.run_trial(3, budget=2, folder="b", spec=spec)
         rest, _ = self.run_trial(2, budget=4, folder="c", spec=spec, resume={"step": 2, "path": os.path.join(self.dir, "b", "2")})

@@ -149,6 +149,11 @@ Test(trial, resuming_gives_the_very_bytes_of_an_uninterrupted_run)
         TRIAL(CNN, "{\"optimizer\":\"rmsprop\",\"lr\":0.001,\"momentum\":0.5,\"batch_size\":24}"),
         TRIAL(MLP, "{\"lr\":0.05,\"momentum\":0.9,\"batch_size\":16,\"ema\":0.9}"),
         TRIAL(CNN, "{\"optimizer\":\"adam\",\"lr\":0.01,\"batch_size\":24,\"ema\":0.99}"),
+        TRIAL(CNN, "{\"lr\":0.05,\"batch_size\":24,\"augmentation\":{\"crop\":2,\"flip\":true,"
+                   "\"cutout\":3}}"),
+        TRIAL(MLP,
+              "{\"lr\":0.05,\"batch_size\":24,\"schedule\":{\"type\":\"plateau\",\"patience\":0,"
+              "\"threshold\":0.5,\"cooldown\":1}}"),
     };
     for (size_t i = 0; i < sizeof(trials) / sizeof(trials[0]); i++) {
         char *whole = temp_folder();
@@ -284,21 +289,28 @@ Test(trial, without_budget_it_runs_the_recipes_epochs)
     lab_close(&l);
 }
 
-Test(trial, a_diverging_run_ends_with_its_metrics)
+Test(trial, a_diverging_run_fails_with_its_step_and_the_next_one_runs)
 {
-    struct lab l = lab_open(TRIAL(MLP, "{\"lr\":1000,\"momentum\":0.9}"));
-    struct trial_job job = {.trial = 1, .seed = 1, .budget = 6};
-    struct trial_result r = run(&l, &job, NULL);
-    struct buf b = {0};
-    json_t *o = NULL;
-    metrics_json(&r.metrics, &b);
-    cr_expect_eq(r.end, TRIAL_COMPLETED);
-    cr_assert_eq(mjson_parse(b.data, b.len, &o, NULL), MAG_OK, "%s", b.data);
-    cr_expect_not(json_is_real(json_object_get(o, "train_loss")) &&
-                  !isfinite(json_real_value(json_object_get(o, "train_loss"))));
-    json_decref(o);
-    buf_fini(&b);
-    lab_close(&l);
+    static const struct trial_hooks none;
+    const struct {
+        const char *trial, *says;
+    } table[] = {
+        {TRIAL(MLP, "{\"lr\":1000,\"momentum\":0.9}"), "at step "},
+        {TRIAL(MLP, "{\"lr\":1000,\"momentum\":0.9,\"backend\":\"ref\"}"), "in epoch "},
+        {TRIAL(MLP, "{\"lr\":1000,\"batch_size\":16384,\"loss\":\"mse\"}"), "is no finite number"}};
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct lab l = lab_open(table[i].trial);
+        struct trial_job job = {.trial = 1, .seed = 1, .budget = 400};
+        struct trial_result r;
+        struct mag_err err = {0};
+        cr_expect_eq(trial_run(&job, &l.recipe, l.d, l.backend, &none, &r, &err), MAG_CONFLICT);
+        cr_expect_not_null(strstr(err.text, table[i].says), "%s", err.text);
+        l.recipe.training.update.lr = 0.01f;
+        job.budget = 1;
+        r = run(&l, &job, NULL);
+        cr_expect(isfinite(metrics_get(&r.metrics, "val_loss")), "row %zu", i);
+        lab_close(&l);
+    }
 }
 
 /* ---- the average of the weights ---- */
