@@ -125,8 +125,43 @@ static double mse_row(const float *z, float *g, int width, int label, float targ
     return loss / width;
 }
 
+/* loss = log(1 + exp(z)) - t z, without large exponentials; dloss/dz = sigmoid(z) - t. */
+static double logistic_row(const float *z, float *g, int label, float smoothing, float scale)
+{
+    const float t = (float)label * (1 - smoothing) + smoothing / 2;
+    const float e = expf(-fabsf(*z));
+    if (g != NULL) {
+        *g = ((*z >= 0 ? 1 : e) / (1 + e) - t) * scale;
+    }
+    return (double)(fmaxf(*z, 0) - *z * t + log1pf(e));
+}
+
+static double row_loss(const float *z, float *g, int width, int label, float target,
+                       struct loss loss, float scale)
+{
+    switch (loss.kind) {
+    case LOSS_CROSS_ENTROPY:
+        return cross_entropy_row(z, g, width, label, loss.smoothing, scale);
+    case LOSS_LOGISTIC:
+        return logistic_row(z, g, label, loss.smoothing, scale);
+    case LOSS_MSE:
+    default:
+        return mse_row(z, g, width, label, target, scale);
+    }
+}
+
+/* Two classes: how far apart they are, and how good the probability is. */
+static void count_margin(struct tally *t, double margin, int label, enum loss_kind loss,
+                         int64_t row)
+{
+    double off = 1 / (1 + exp(-margin)) - label;
+    t->margin[row] = (float)margin;
+    t->positive[row] = label == 1;
+    t->brier += loss != LOSS_MSE ? off * off : NAN;
+}
+
 static void count_row(struct tally *t, const float *z, int width, int label, int said, float target,
-                      int64_t row)
+                      enum loss_kind loss, int64_t row)
 {
     if (label < 0) {
         t->targets += (double)target;
@@ -134,7 +169,7 @@ static void count_row(struct tally *t, const float *z, int width, int label, int
         return;
     }
     int above = 0;
-    for (int k = 0; k < width; k++) {
+    for (int k = 0; k < width && width > 1; k++) {
         above += z[k] > z[label];
     }
     t->top5 += above < 5;
@@ -143,9 +178,8 @@ static void count_row(struct tally *t, const float *z, int width, int label, int
         t->said[said]++;
         t->are[label]++;
     }
-    if (t->margin != NULL && width == 2) {
-        t->margin[row] = z[1] - z[0];
-        t->positive[row] = label == 1;
+    if (t->margin != NULL) {
+        count_margin(t, width == 1 ? (double)z[0] : (double)z[1] - (double)z[0], label, loss, row);
     }
 }
 
@@ -159,13 +193,11 @@ void backend_score(const float *out, float *grad, int width, size_t stride,
         float *g = grad != NULL ? grad + (size_t)i * stride : NULL;
         int label = d->labels != NULL ? d->labels[batch->rows[i]] : -1;
         float target = d->targets != NULL ? d->targets[batch->rows[i]] : 0;
-        add->loss += loss.kind == LOSS_CROSS_ENTROPY
-                         ? cross_entropy_row(z, g, width, label, loss.smoothing, scale)
-                         : mse_row(z, g, width, label, target, scale);
-        int said = largest(z, width);
+        add->loss += row_loss(z, g, width, label, target, loss, scale);
+        int said = loss.kind == LOSS_LOGISTIC ? z[0] > 0 : largest(z, width);
         add->correct += label >= 0 && said == label;
         if (add->tally != NULL) {
-            count_row(add->tally, z, width, label, said, target, add->rows + i);
+            count_row(add->tally, z, width, label, said, target, loss.kind, add->rows + i);
         }
     }
     add->rows += batch->n;

@@ -74,11 +74,12 @@ enum optimizer_kind {
     OPTIMIZER_LAMB = 4,
 };
 #define OPTIMIZERS 5
-enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_MSE = 1 };
+/* LOGISTIC: one output z, whose sigmoid is the probability of class 1 of two. */
+enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_MSE = 1, LOSS_LOGISTIC = 2 };
 
 struct loss {
     enum loss_kind kind;
-    float smoothing; /* cross-entropy: part of the target spread evenly over all classes */
+    float smoothing; /* cross-entropy, logistic: part of the target spread evenly over all classes */
 };
 
 /* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay
@@ -131,8 +132,9 @@ struct tally {
     int64_t top5;               /* rows whose class is among the five largest outputs */
     int64_t *hits, *said, *are; /* of each class: right, predicted, there; NULL = not counted */
     double targets, squares;    /* regression: sums of the targets and of their squares */
-    /* two classes: the difference of the outputs, and whether the row is of class 1; room for all
-     * rows, or NULL */
+    double brier; /* two classes: sum of (probability of class 1 - is it)^2; of MSE's outputs NaN */
+    /* two classes: the difference of the outputs (logistic: the one there is), and whether the row
+     * is of class 1; room for all rows, or NULL */
     float *margin;
     uint8_t *positive;
 };

@@ -381,7 +381,7 @@ static void check_objective(struct check *c, const json_t *doc, const struct rec
     } else if (c->dataset->n_classes == 0 && strstr(metric, "accuracy") != NULL) {
         mjson_issue(c->issues, at,
                     "there is no accuracy when a number is predicted; use \"val_loss\"");
-    } else if (!measure_there(metric, c->dataset->n_classes)) {
+    } else if (!measure_there(metric, c->dataset->n_classes, r->training.loss.kind)) {
         mjson_issue(c->issues, at, "with these data there is no \"%s\"; use \"val_loss\"", metric);
     } else if (strncmp(metric, "val_", 4) == 0 && c->validation == NULL && !(r->training.validation > 0)) {
         mjson_issue(c->issues, at,

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const loss_names[] = {"cross_entropy", "mse"};
+static const char *const loss_names[] = {"cross_entropy", "mse", "logistic"};
 
 /* ---- writing ---- */
 
@@ -103,8 +103,8 @@ static json_t *plain_scale(const struct dataset *d, const char *key)
     const char *type = json_string_value(json_object_get(stage, "type"));
     const char *per = json_string_value(json_object_get(stage, "per"));
     const struct frame *f = &d->raw->columns;
-    if (json_array_size(d->fitted) != 1 || strcmp(type, "standardize") != 0 || d->raw->bytes != NULL ||
-        d->sparse != NULL || strcmp(per, "value") != 0 ||
+    if (json_array_size(d->fitted) != 1 || strcmp(type, "standardize") != 0 ||
+        d->raw->bytes != NULL || d->sparse != NULL || strcmp(per, "value") != 0 ||
         json_object_size(states) != (size_t)(f->n > 0 ? f->n : 1)) {
         return NULL;
     }
@@ -127,8 +127,7 @@ static void add_columns(json_t *o, const struct dataset_source *s, const struct 
     for (int i = 0; i < f->n; i++) {
         const struct column *c = &f->columns[i];
         json_t *name = json_string(c->name);
-        (void)json_array_append_new(names,
-                                    name != NULL ? name : json_sprintf("column %d", i + 1));
+        (void)json_array_append_new(names, name != NULL ? name : json_sprintf("column %d", i + 1));
         (void)json_array_append_new(
             types, json_string(c->boolean ? "boolean" : column_kind_names[c->kind]));
         plain = plain && c->kind == COLUMN_NUMBER && !c->boolean;
@@ -194,7 +193,7 @@ static enum mag_status read_model(const json_t *object, struct description *d, c
     if (good) {
         d->model = recipe.model;
         recipe_fini(&recipe);
-        int outputs = d->n_classes > 0 ? d->n_classes : 1;
+        int outputs = d->n_classes > 0 && d->loss != LOSS_LOGISTIC ? d->n_classes : 1;
         good = model_shapes(&d->model, outputs, "", is);
     }
     enum mag_status st =
@@ -294,9 +293,9 @@ static json_t *scale_stage(const struct description *d)
 {
     json_t *states = json_object();
     for (int i = 0; i < d->n_columns; i++) {
-        (void)json_object_set_new(states, d->columns[i],
-                                  json_pack("{s:[f], s:[f]}", "shift", d->mean[i], "factor",
-                                            d->factor[i]));
+        (void)json_object_set_new(
+            states, d->columns[i],
+            json_pack("{s:[f], s:[f]}", "shift", d->mean[i], "factor", d->factor[i]));
     }
     if (d->n_columns == 0) {
         int64_t width = shape_size(&d->model.input);
@@ -333,9 +332,11 @@ enum mag_status description_read(const json_t *object, const char *what, struct 
                         "it again, or go on from the checkpoint once, with this version",
                         what);
     }
-    d.loss = strcmp(loss, loss_names[LOSS_MSE]) == 0 ? LOSS_MSE : LOSS_CROSS_ENTROPY;
+    d.loss = strcmp(loss, loss_names[LOSS_MSE]) == 0        ? LOSS_MSE
+             : strcmp(loss, loss_names[LOSS_LOGISTIC]) == 0 ? LOSS_LOGISTIC
+                                                            : LOSS_CROSS_ENTROPY;
     const json_t *data = json_object_get(object, "data");
-    if (!read_data(data, &d)) {
+    if (!read_data(data, &d) || (d.loss == LOSS_LOGISTIC && d.n_classes != 2)) {
         st = mag_fail(err, MAG_INVALID, "%s: its description of the data cannot be read", what);
     }
     if (st == MAG_OK) {

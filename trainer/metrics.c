@@ -35,12 +35,13 @@ void metrics_json(const struct metrics *m, struct buf *out)
     buf_addc(out, '}');
 }
 
-enum measure { M_LOSS, M_ACCURACY, M_TOP5, M_F1, M_AUC, M_RMSE, M_R2, MEASURES };
+enum measure { M_LOSS, M_ACCURACY, M_TOP5, M_F1, M_AUC, M_BRIER, M_RMSE, M_R2, MEASURES };
 static const char *const part_names[3][MEASURES] = {
-    {"train_loss", "train_accuracy", NULL, NULL, NULL, NULL, NULL},
-    {"val_loss", "val_accuracy", "val_top5_accuracy", "val_f1", "val_auc", "val_rmse", "val_r2"},
-    {"test_loss", "test_accuracy", "test_top5_accuracy", "test_f1", "test_auc", "test_rmse",
-     "test_r2"}};
+    {"train_loss", "train_accuracy", NULL, NULL, NULL, NULL, NULL, NULL},
+    {"val_loss", "val_accuracy", "val_top5_accuracy", "val_f1", "val_auc", "val_brier", "val_rmse",
+     "val_r2"},
+    {"test_loss", "test_accuracy", "test_top5_accuracy", "test_f1", "test_auc", "test_brier",
+     "test_rmse", "test_r2"}};
 
 static void add_class_measures(struct metrics *m, int part, int n_classes, const struct score *s)
 {
@@ -51,6 +52,9 @@ static void add_class_measures(struct metrics *m, int part, int n_classes, const
     add_metric(m, part_names[part][M_F1], tally_f1(t, n_classes));
     if (n_classes == 2) {
         add_metric(m, part_names[part][M_AUC], tally_auc(t, s->rows));
+    }
+    if (n_classes == 2 && isfinite(t->brier)) { /* NaN: MSE's outputs are no probabilities */
+        add_metric(m, part_names[part][M_BRIER], t->brier / (double)s->rows);
     }
 }
 

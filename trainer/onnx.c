@@ -413,11 +413,17 @@ static void make_graph(struct graph *g)
         layer(g, i);
     }
     value_info(g, GRAPH_OUTPUT, "output", &last->out);
-    if (d->n_classes > 0 && d->loss == LOSS_CROSS_ENTROPY) {
+    if (d->n_classes > 0 && d->loss != LOSS_MSE) {
         struct buf a = {0};
+        const struct shape all = {.c = d->n_classes, .h = 1, .w = 1, .flat = true};
+        if (d->loss == LOSS_LOGISTIC) { /* sigmoids are the softmax of 0 and the output */
+            const int64_t dims[2] = {1, 2};
+            constant(g, "classes", dims, 2, (const float[]){0, 1}, 2);
+            node(g, "MatMul", "classes", NULL, NULL, NULL);
+        }
         attr_int(&a, "axis", 1);
         node(g, "Softmax", NULL, NULL, &a, "probabilities");
-        value_info(g, GRAPH_OUTPUT, "probabilities", &last->out);
+        value_info(g, GRAPH_OUTPUT, "probabilities", &all);
     }
 }
 

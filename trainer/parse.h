@@ -20,6 +20,9 @@ struct builder {
 /* "model": its input, and its layers or its family. */
 void parse_model(struct reader *r, const json_t *v, const char *pointer, struct recipe *ret);
 
+/* {"family": "mlp", …}: all layers of a model (parse_family.c). */
+void parse_family(struct reader *r, const json_t *v, const char *pointer, struct recipe *ret);
+
 /* A list of layers and blocks at `pointer`. A list inside the list holds layers that are left out
  * together while a parameter in it is inactive. */
 void parse_layers(struct builder *b, const json_t *list, const char *pointer);

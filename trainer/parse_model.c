@@ -47,15 +47,19 @@ static void parse_list(struct reader *r, const json_t *layers, const char *point
 
 void parse_model(struct reader *r, const json_t *v, const char *pointer, struct recipe *ret)
 {
-    static const char *const keys[] = {"input", "layers", NULL};
+    static const char *const keys[] = {"input", "layers", "family", NULL};
     if (!json_is_object(v)) {
-        mjson_issue(r->issues, pointer, "\"model\" must be {\"layers\": [...]}, not %s",
+        mjson_issue(r->issues, pointer, "\"model\" must be {\"layers\": [...]} or {\"family\": …}, not %s",
                     mjson_kind(v));
         return;
     }
-    mjson_check_keys(v, keys, pointer, r->issues);
     if (json_object_get(v, "input") != NULL) {
         parse_input(r, json_object_get(v, "input"), pointer, ret);
     }
+    if (json_object_get(v, "family") != NULL) {
+        parse_family(r, v, pointer, ret);
+        return;
+    }
+    mjson_check_keys(v, keys, pointer, r->issues);
     parse_list(r, json_object_get(v, "layers"), pointer, ret);
 }

@@ -84,7 +84,8 @@ static void fit_types(struct dataset_source *s, const struct dataset_source *mod
 }
 
 /* What the model says of the examples that it takes. */
-static enum mag_status fit_source(const struct job *j, struct dataset_source *s, struct mag_err *err)
+static enum mag_status fit_source(const struct job *j, struct dataset_source *s,
+                                  struct mag_err *err)
 {
     const struct description *m = &j->s->description;
     if (s->format->columns != m->source.format->columns) {
@@ -258,7 +259,7 @@ static enum mag_status run_batches(struct job *j, struct mag_err *err)
 {
     struct net *net = j->s->net;
     const struct description *m = &j->s->description;
-    bool probable = m->n_classes > 0 && m->loss == LOSS_CROSS_ENTROPY;
+    bool probable = m->n_classes > 0 && m->loss != LOSS_MSE;
     uint32_t rows[ROWS];
     struct buf line = {0};
     for (uint32_t at = 0; at < j->d->n_rows; at += ROWS) {
@@ -270,8 +271,10 @@ static enum mag_status run_batches(struct job *j, struct mag_err *err)
         net_apply(net, &batch, j->room);
         for (int i = 0; i < n; i++) {
             float *v = j->room + (size_t)i * (size_t)j->width;
+            float two[2] = {0, v[0]}; /* logistic: sigmoids are the softmax of 0 and the output */
+            v = m->loss == LOSS_LOGISTIC ? two : v;
             if (probable) {
-                softmax(v, j->width);
+                softmax(v, m->n_classes);
             }
             judge(j, rows[i], v);
             buf_reset(&line);

@@ -150,26 +150,53 @@ static void fit_embedding(const struct recipe *r, const struct dataset *d, const
     free(at);
 }
 
+/* The loss by the data, or whether the given one can be. */
+static void fit_loss(struct recipe *r, const struct dataset *d, const char *pointer,
+                     struct mjson_issues *is)
+{
+    struct training *t = &r->training;
+    char *at = mjson_pointer(pointer, r->logistic ? "model" : "training");
+    if (!t->loss_given) {
+        t->loss.kind = r->logistic        ? LOSS_LOGISTIC
+                       : d->n_classes > 0 ? LOSS_CROSS_ENTROPY
+                                          : LOSS_MSE;
+    }
+    if (r->logistic && (t->loss.kind != LOSS_LOGISTIC || d->n_classes != 2)) {
+        mjson_issue_at(is, at, "family",
+                       t->loss.kind != LOSS_LOGISTIC
+                           ? "logistic regression has the logistic loss: leave \"loss\" out, or "
+                             "write \"linear\""
+                           : "logistic regression is for two classes, which these data have not; "
+                             "write \"linear\"");
+    } else if (t->loss.kind == LOSS_LOGISTIC && d->n_classes != 2) {
+        mjson_issue_at(is, at, "loss",
+                       "\"logistic\" needs two classes, but the data set %s; write \"%s\"",
+                       d->n_classes > 0 ? "has others" : "predicts a number",
+                       d->n_classes > 0 ? "cross_entropy" : "mse");
+    } else if (t->loss.kind == LOSS_CROSS_ENTROPY && d->n_classes == 0) {
+        mjson_issue_at(is, at, "loss",
+                       "\"cross_entropy\" needs classes, but the data set predicts a number; "
+                       "write \"mse\"");
+    }
+    free(at);
+}
+
 bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,
                 struct mjson_issues *is)
 {
     int before = is->total;
     struct training *t = &r->training;
-    if (!t->loss_given) {
-        t->loss.kind = d->n_classes > 0 ? LOSS_CROSS_ENTROPY : LOSS_MSE;
-    } else if (t->loss.kind == LOSS_CROSS_ENTROPY && d->n_classes == 0) {
-        char *at = mjson_pointer(pointer, "training");
-        mjson_issue_at(is, at, "loss",
-                       "\"cross_entropy\" needs classes, but the data set predicts a number; "
-                       "write \"mse\"");
-        free(at);
+    fit_loss(r, d, pointer, is);
+    int outputs = d->n_classes > 0 && t->loss.kind != LOSS_LOGISTIC ? d->n_classes : 1;
+    if (r->family) {
+        r->model.layers[r->model.n - 1].filters = outputs;
     }
     if (fit_input(r, d, pointer, is)) {
         char *training = mjson_pointer(pointer, "training");
         (void)recipe_training_fit(t, &r->model.input, d->n_classes, training, is);
         free(training);
         char *model = mjson_pointer(pointer, "model");
-        if (model_shapes(&r->model, d->n_classes > 0 ? d->n_classes : 1, model, is)) {
+        if (model_shapes(&r->model, outputs, model, is)) {
             fit_embedding(r, d, model, is);
         }
         free(model);

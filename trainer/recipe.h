@@ -46,6 +46,8 @@ struct recipe {
     struct dataset_source source;
     struct model model; /* shapes not worked out: recipe_fit does */
     bool input_given;
+    bool family;   /* the last layer's units come from the data set */
+    bool logistic; /* of the family of that name: the loss is */
     struct training training;
 };
 

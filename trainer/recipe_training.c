@@ -219,11 +219,11 @@ static void parse_optimizer(const struct place *p, struct training *t)
 void recipe_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
 {
     static const char *const keys[] = {
-        "optimizer",       "lr",        "momentum",   "nesterov",   "weight_decay", "beta1",
-        "beta2",           "epsilon",   "clip_norm",  "batch_size", "epochs",       "loss",
-        "label_smoothing", "schedule",  "validation", "threads",    "backend",      "ema",
+        "optimizer",       "lr",        "momentum",     "nesterov",   "weight_decay", "beta1",
+        "beta2",           "epsilon",   "clip_norm",    "batch_size", "epochs",       "loss",
+        "label_smoothing", "schedule",  "validation",   "threads",    "backend",      "ema",
         "order",           "precision", "augmentation", NULL};
-    static const char *const losses[] = {"cross_entropy", "mse", NULL};
+    static const char *const losses[] = {"cross_entropy", "mse", "logistic", NULL};
     static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
                            .epochs = 10,
@@ -274,7 +274,7 @@ bool recipe_training_fit(const struct training *t, const struct shape *input, in
         free(at);
     }
     const char *metric = t->schedule.kind == SCHEDULE_PLATEAU ? t->schedule.metric : NULL;
-    if (metric != NULL && !measure_there(metric, n_classes)) {
+    if (metric != NULL && !measure_there(metric, n_classes, t->loss.kind)) {
         char *at = mjson_pointer(pointer, "schedule");
         mjson_issue_at(is, at, "metric", "with these data there is no \"%s\"; use \"val_loss\"",
                        metric);

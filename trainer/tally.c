@@ -94,9 +94,17 @@ double tally_auc(const struct tally *t, int64_t rows)
 
 /* ---- names ---- */
 
-const char *const measure_names[] = {"val_accuracy",      "val_loss", "val_f1", "val_auc",
-                                     "val_top5_accuracy", "val_rmse", "val_r2", "train_accuracy",
-                                     "train_loss",        NULL};
+const char *const measure_names[] = {"val_accuracy",
+                                     "val_loss",
+                                     "val_f1",
+                                     "val_auc",
+                                     "val_top5_accuracy",
+                                     "val_rmse",
+                                     "train_accuracy",
+                                     "train_loss",
+                                     "val_r2",
+                                     "val_brier",
+                                     NULL};
 
 static bool ends_with(const char *name, const char *end)
 {
@@ -107,16 +115,19 @@ static bool ends_with(const char *name, const char *end)
 
 bool measure_larger(const char *name)
 {
-    return !ends_with(name, "_loss") && !ends_with(name, "_rmse");
+    return !ends_with(name, "_loss") && !ends_with(name, "_rmse") && !ends_with(name, "_brier");
 }
 
-bool measure_there(const char *name, int n_classes)
+bool measure_there(const char *name, int n_classes, enum loss_kind loss)
 {
     if (ends_with(name, "_loss")) {
         return true;
     }
     if (ends_with(name, "_rmse") || ends_with(name, "_r2")) {
         return n_classes == 0;
+    }
+    if (ends_with(name, "_brier")) {
+        return n_classes == 2 && loss != LOSS_MSE;
     }
     return ends_with(name, "_top5_accuracy") ? n_classes > 5
            : ends_with(name, "_auc")         ? n_classes == 2

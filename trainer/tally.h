@@ -24,6 +24,6 @@ extern const char *const measure_names[];
 /* Is a larger value of it better? */
 bool measure_larger(const char *name);
 /* Is it reported where there are so many classes (0 = a number is predicted)? */
-bool measure_there(const char *name, int n_classes);
+bool measure_there(const char *name, int n_classes, enum loss_kind loss);
 
 #endif

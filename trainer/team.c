@@ -180,6 +180,7 @@ static size_t move_counts(struct score *s, int n_classes, double *v, bool in)
         MOVE(t->top5, int64_t);
         MOVE(t->targets, double);
         MOVE(t->squares, double);
+        MOVE(t->brier, double);
         for (int k = 0; k < n_classes && t->hits != NULL; k++) {
             MOVE(t->hits[k], int64_t);
             MOVE(t->said[k], int64_t);
@@ -215,7 +216,7 @@ static enum mag_status sum_margins(struct team *t, struct tally *own, uint32_t n
 enum mag_status team_sum_score(struct team *t, struct score *s, int n_classes, uint32_t n_rows,
                                int *order, struct mag_err *err)
 {
-    double *v = xcalloc(8 + 3 * (size_t)n_classes, sizeof(*v));
+    double *v = xcalloc(9 + 3 * (size_t)n_classes, sizeof(*v));
     v[0] = t->c->rank == 0 ? *order : 0;
     size_t n = 1 + move_counts(s, n_classes, v + 1, false);
     enum mag_status st = collective_sum(t->c, COLLECTIVE_DOUBLE, v, n, err);

@@ -97,6 +97,25 @@ class Models(harness.Case):
             for name, p in zip(("ash", "birch", "cedar"), theirs):
                 self.assertAlmostEqual(float(mine[name]), p, delta=1e-5)
 
+    def test_onnxruntime_gives_our_two_probabilities_of_a_logistic_regression(self):
+        python = harness.python_env("models")
+        data = self.path("two.csv")
+        with open(FLOWERS) as f, open(data, "w") as g:
+            g.writelines(line for line in f if not line.rstrip().endswith("cedar"))
+        trial = dict(TABLE, dataset=f"csv:{data}?label=kind", model={"family": "logistic"})
+        checkpoint = self.train(trial)
+        with open(data) as f:
+            rows = [[float(v) for k, v in r.items() if k != "kind"] for r in csv.DictReader(f)]
+        said = self.read_by_others(checkpoint, rows, python)
+        self.assertEqual(said["shapes"], {"0.weight": [1, 4], "0.bias": [1]})
+        ours, told = self.predictions(checkpoint, data, "--probabilities")
+        self.assertIn("accuracy", told)
+        for mine, theirs in zip(ours, said["last"]):
+            self.assertAlmostEqual(sum(theirs), 1, delta=1e-5)
+            self.assertEqual(mine["prediction"], "ash" if theirs[0] > theirs[1] else "birch")
+            for name, p in zip(("ash", "birch"), theirs):
+                self.assertAlmostEqual(float(mine[name]), p, delta=1e-5)
+
     def test_onnxruntime_gives_our_probabilities_for_bytes_of_images(self):
         self.compare_images(IMAGES)
 

@@ -560,19 +560,20 @@ Test(ops, tallies_give_top_five_f1_and_the_area_under_the_curve)
 Test(ops, loss_gradients_equal_finite_differences)
 {
     int32_t labels[] = {2, 0, 1};
+    int32_t binary[] = {1, 0, 1};
     float targets[] = {0.5f, -1.0f, 2.0f};
     const uint32_t rows[] = {2, 0, 1};
+    struct dataset two = {.n_classes = 2, .labels = binary};
     struct dataset classes = {.n_classes = 3, .labels = labels};
     struct dataset numbers = {.targets = targets};
     const struct {
         const struct dataset *d;
         struct loss loss;
         int width;
-    } table[] = {{&classes, {LOSS_CROSS_ENTROPY, 0}, 3},
-                 {&classes, {LOSS_CROSS_ENTROPY, 0.2f}, 3},
-                 {&classes, {LOSS_MSE, 0}, 3},
-                 {&numbers, {LOSS_MSE, 0}, 1}};
-    for (size_t t = 0; t < 4; t++) {
+    } table[] = {{&classes, {LOSS_CROSS_ENTROPY, 0}, 3}, {&classes, {LOSS_CROSS_ENTROPY, 0.2f}, 3},
+                 {&classes, {LOSS_MSE, 0}, 3},           {&numbers, {LOSS_MSE, 0}, 1},
+                 {&two, {LOSS_LOGISTIC, 0}, 1},          {&two, {LOSS_LOGISTIC, 0.2f}, 1}};
+    for (size_t t = 0; t < sizeof(table) / sizeof(table[0]); t++) {
         float z[9];
         float grad[9];
         struct pcg64 g;
@@ -598,6 +599,44 @@ Test(ops, loss_gradients_equal_finite_differences)
                                want, (double)grad[i]);
         }
     }
+}
+
+/* One output z is two outputs 0 and z. */
+Test(ops, the_logistic_loss_is_the_cross_entropy_of_two_outputs)
+{
+    int32_t labels[] = {1, 0, 0, 1, 1, 0};
+    const uint32_t rows[] = {0, 1, 2, 3, 4, 5};
+    const float one[] = {2, -1, 0.5f, -3, 1e4f, 1e4f};
+    float both[12] = {0};
+    float grad[12];
+    float grad_both[12];
+    struct dataset d = {.n_classes = 2, .labels = labels};
+    struct score a = {.tally = tally_create(2, 6)};
+    struct score b = {.tally = tally_create(2, 6)};
+    const struct batch batch = {&d, rows, 6};
+    for (int i = 0; i < 6; i++) {
+        both[2 * i + 1] = one[i];
+    }
+    backend_score(one, grad, 1, 1, &batch, (struct loss){LOSS_LOGISTIC, 0.1f}, &a);
+    backend_score(both, grad_both, 2, 2, &batch, (struct loss){LOSS_CROSS_ENTROPY, 0.1f}, &b);
+    cr_expect(isfinite(a.loss));
+    cr_expect_float_eq(a.loss, b.loss, 1e-3 * b.loss);
+    cr_expect_eq(a.correct, b.correct);
+    cr_expect_eq(a.correct, 3);
+    for (int i = 0; i < 6; i++) {
+        cr_expect_float_eq(grad[i], grad_both[2 * i + 1], 1e-6f, "row %d", i);
+    }
+    cr_expect_float_eq(tally_f1(a.tally, 2), tally_f1(b.tally, 2), 0);
+    cr_expect_float_eq(tally_auc(a.tally, 6), tally_auc(b.tally, 6), 0);
+    const double p[] = {0.8807971, 0.2689414, 0.6224593, 0.0474259, 1, 1};
+    double brier = 0;
+    for (int i = 0; i < 6; i++) {
+        brier += (p[i] - labels[i]) * (p[i] - labels[i]);
+    }
+    cr_expect_float_eq(a.tally->brier, brier, 1e-6);
+    cr_expect_float_eq(b.tally->brier, brier, 1e-6);
+    tally_destroy(a.tally);
+    tally_destroy(b.tally);
 }
 
 Test(ops, score_counts_hits_and_survives_huge_outputs)

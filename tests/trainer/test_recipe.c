@@ -414,6 +414,146 @@ Test(recipe, blocks_become_layers_that_name_their_inputs)
     cr_expect_str_eq(m.layers[6].at, "/layers/1/layers/0");
 }
 
+/* ---- families ---- */
+
+#define FAMILY(keys) HEAD "\"model\":{\"family\":" keys "}}"
+static const struct shape picture = {1, 28, 28, false};
+static const struct shape table_row = {9, 1, 1, true};
+
+/* Fits it to data of so many classes; issues are the caller's to free. */
+static bool fit_family(const char *trial, const char *params, struct shape shape, int classes,
+                       struct recipe *r, struct mjson_issues *is)
+{
+    struct dataset d = {.n_classes = classes, .shape = shape};
+    json_t *t = json_loads(trial, 0, NULL);
+    cr_assert_not_null(t, "%s", trial);
+    struct recipe_context ctx = {.params = json_loads(params, 0, NULL)};
+    bool good = recipe_parse(t, "/trial", &ctx, is, r) && recipe_fit(r, &d, "/trial", is);
+    json_decref(t);
+    json_decref((json_t *)(uintptr_t)ctx.params);
+    return good;
+}
+
+Test(recipe, families_are_the_layers_that_the_docs_say)
+{
+    const struct {
+        const char *trial, *params;
+        struct shape shape;
+        int classes;
+        const char *signature;
+    } table[] = {
+        {FAMILY("\"linear\""), "{}", {9, 1, 1, true}, 3, "9; dense 3 none"},
+        {FAMILY("\"linear\""), "{}", {9, 1, 1, true}, 0, "9; dense 1 none"},
+        {FAMILY("\"logistic\""), "{}", {9, 1, 1, true}, 2, "9; dense 1 none"},
+        {FAMILY("\"mlp\""),
+         "{}",
+         {9, 1, 1, true},
+         3,
+         "9; dense 128 relu; dense 128 relu; dense 3 none"},
+        {FAMILY("\"mlp\",\"layers\":\"${n}\",\"units\":\"${u}\",\"activation\":\"${a}\","
+                "\"dropout\":\"${d}\""),
+         "{\"n\":1,\"u\":8,\"a\":\"tanh\",\"d\":0.5}",
+         {9, 1, 1, true},
+         2,
+         "9; dense 8 tanh; dropout; dense 2 none"},
+        {FAMILY("\"${f}\",\"units\":8,\"filters\":\"${k}\""),
+         "{\"f\":\"cnn\",\"k\":4}",
+         {1, 28, 28, false},
+         10,
+         "1x28x28; conv 4 of 3x3 stride 1 pad 1 relu; maxpool 2 stride 2; conv 8 of 3x3 stride 1 "
+         "pad 1 relu; "
+         "maxpool 2 stride 2; dense 8 relu; dense 10 none"},
+        {FAMILY("\"${f}\",\"units\":8,\"filters\":\"${k}\""),
+         "{\"f\":\"linear\"}",
+         {9, 1, 1, true},
+         0,
+         "9; dense 1 none"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct recipe r;
+        struct mjson_issues *is = xcalloc(1, sizeof(*is));
+        cr_assert(
+            fit_family(table[i].trial, table[i].params, table[i].shape, table[i].classes, &r, is),
+            "row %zu: %s %s", i, is->items[0].pointer, is->items[0].text);
+        char *signature = model_signature(&r.model);
+        cr_expect_str_eq(signature, table[i].signature, "row %zu: %s", i, signature);
+        cr_expect_eq(r.training.loss.kind, i == 2                  ? LOSS_LOGISTIC
+                                           : table[i].classes == 0 ? LOSS_MSE
+                                                                   : LOSS_CROSS_ENTROPY);
+        free(signature);
+        recipe_fini(&r);
+        mjson_issues_fini(is);
+        free(is);
+    }
+}
+
+Test(recipe, a_resnet_is_that_of_the_paper)
+{
+    struct recipe r;
+    struct mjson_issues *is = xcalloc(1, sizeof(*is));
+    cr_assert(fit_family(FAMILY("\"resnet\",\"depth\":3"), "{}", (struct shape){3, 32, 32, false},
+                         10, &r, is),
+              "%s %s", is->items[0].pointer, is->items[0].text);
+    int convs = 0;
+    int joins = 0;
+    for (int i = 0; i < r.model.n; i++) {
+        convs += r.model.layers[i].kind == LAYER_CONV && r.model.layers[i].kernel == 3;
+        joins += r.model.layers[i].kind == LAYER_ADD;
+    }
+    cr_expect_eq(convs, 19, "ResNet-20: 19 convolutions and a dense layer");
+    cr_expect_eq(joins, 9);
+    cr_expect_eq(r.model.layers[r.model.n - 1].in.c, 64);
+    /* 0.27 million (He et al. 2016, table 6), and the two projections */
+    cr_expect(model_weights(&r.model) > 270000 && model_weights(&r.model) < 276000, "%lld",
+              (long long)model_weights(&r.model));
+    recipe_fini(&r);
+    mjson_issues_fini(is);
+    free(is);
+}
+
+Test(recipe, what_is_wrong_with_a_family_is_told_at_its_key)
+{
+    const struct {
+        const char *trial;
+        const struct shape *shape;
+        int classes;
+        const char *pointer, *says;
+    } table[] = {
+        {FAMILY("\"rnn\""), &picture, 10, "/trial/model/family", "\"logistic\", not \"rnn\""},
+        {FAMILY("\"mlp\",\"unit\":3"), &picture, 10, "/trial/model/unit", "did you mean \"units\""},
+        {FAMILY("\"mlp\",\"layers\":65"), &picture, 10, "/trial/model/layers", "64"},
+        {FAMILY("\"mlp\",\"layers\":[{\"type\":\"flatten\"}]"), &picture, 10, "/trial/model/layers",
+         "a whole number"},
+        {FAMILY("\"mlp\",\"filters\":3"), &picture, 10, "/trial/model/filters", "unknown"},
+        {FAMILY("\"cnn\",\"blocks\":5"), &picture, 10, "/trial/model/blocks", "does not fit"},
+        {FAMILY("\"cnn\",\"kernel\":4"), &picture, 10, "/trial/model/kernel", "odd kernel"},
+        {FAMILY("\"cnn\",\"filters\":4096"), &picture, 10, "/trial/model/filters",
+         "doubled 1 times"},
+        {FAMILY("\"cnn\""), &table_row, 2, "/trial/model/family", "needs an image"},
+        {FAMILY("\"resnet\",\"depth\":13"), &picture, 10, "/trial/model/depth", "12"},
+        {FAMILY("\"resnet\""), &table_row, 2, "/trial/model/family", "needs an image"},
+        {FAMILY("\"logistic\""), &table_row, 3, "/trial/model/family", "two classes"},
+        {HEAD "\"model\":{\"family\":\"logistic\"},\"training\":{\"loss\":\"mse\"}}", &table_row, 2,
+         "/trial/model/family", "leave \"loss\" out"},
+        {HEAD "\"model\":{\"family\":\"linear\"},\"training\":{\"loss\":\"logistic\"}}", &table_row,
+         0, "/trial/training/loss", "needs two classes"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct recipe r = {0};
+        struct mjson_issues *is = xcalloc(1, sizeof(*is));
+        cr_expect_not(fit_family(table[i].trial, "{}", *table[i].shape, table[i].classes, &r, is),
+                      "row %zu", i);
+        cr_assert_gt(is->n, 0, "row %zu", i);
+        cr_expect_str_eq(is->items[0].pointer, table[i].pointer, "row %zu: %s", i,
+                         is->items[0].pointer);
+        cr_expect_not_null(strstr(is->items[0].text, table[i].says), "row %zu: %s", i,
+                           is->items[0].text);
+        recipe_fini(&r);
+        mjson_issues_fini(is);
+        free(is);
+    }
+}
+
 /* ---- schedules ---- */
 
 Test(recipe, schedules_depend_on_the_epoch_alone)
