@@ -258,7 +258,9 @@ static int by_place(const void *a, const void *b)
 /* The places of a row's words, sorted and counted. */
 static void count_row(struct pairs *pairs, uint32_t *at, size_t n, bool binary)
 {
-    qsort(at, n, sizeof(*at), by_place);
+    if (n > 0) {
+        qsort(at, n, sizeof(*at), by_place);
+    }
     for (size_t i = 0; i < n;) {
         size_t k = i;
         while (k < n && at[k] == at[i]) {

@@ -340,6 +340,12 @@ Test(prep, texts_become_counts_and_weights)
                 "0 0 0 0 0 0 0 0 0 0;0 0 0 0 0 0 0 0 0 0;1 0 0 0 0 0 0 0 0 0");
 }
 
+Test(prep, texts_without_words_are_rows_of_zeros)
+{
+    expect_rows("t,y\n,0\n  ,1\n", "label=y&columns=t:text", "[{\"type\": \"tokenize\"}" TF "}]",
+                "0 0 0 0 0 0 0 0 0 0;0 0 0 0 0 0 0 0 0 0");
+}
+
 Test(prep, letters_beyond_ascii_are_lowered)
 {
     struct table t;
