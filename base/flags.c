@@ -2,6 +2,7 @@
 #include "base/flags.h"
 
 #include "base/clock.h"
+#include "base/size.h"
 #include "base/json.h"
 
 #include <errno.h>
@@ -83,6 +84,21 @@ static enum mag_status set_duration(const struct flag *f, const char *text, stru
     return MAG_OK;
 }
 
+static enum mag_status set_size(const struct flag *f, const char *text, struct mag_err *err)
+{
+    int64_t bytes = 0;
+    if (size_parse(text, &bytes) != MAG_OK) {
+        return mag_fail(err, MAG_INVALID,
+                        "--%s: expected a size such as 500MB or 10GB, not \"%s\"", f->name, text);
+    }
+    if ((f->min != 0 || f->max != 0) && (bytes < f->min || bytes > f->max)) {
+        return mag_fail(err, MAG_INVALID, "--%s: %s is not within %lld and %lld bytes", f->name,
+                        text, (long long)f->min, (long long)f->max);
+    }
+    *(int64_t *)f->to = bytes;
+    return MAG_OK;
+}
+
 static enum mag_status set_number(const struct flag *f, const char *text, struct mag_err *err)
 {
     char *end = NULL;
@@ -128,6 +144,8 @@ static enum mag_status set(const struct flag *f, const char *text, struct mag_er
         return set_duration(f, text, err);
     case FLAG_NUMBER:
         return set_number(f, text, err);
+    case FLAG_SIZE:
+        return set_size(f, text, err);
     case FLAG_LIST: {
         struct flag_list *list = f->to;
         if (list->n == FLAG_LIST_MAX) {

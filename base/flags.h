@@ -22,6 +22,7 @@ enum flag_kind {
     FLAG_DURATION = 3, /* int64_t milliseconds; "30s", "20m", … */
     FLAG_NUMBER = 4,   /* double */
     FLAG_LIST = 5,     /* struct flag_list; may be given several times */
+    FLAG_SIZE = 6,     /* int64_t bytes; "64MB", "10GB", … */
 };
 
 #define FLAG_LIST_MAX 32
@@ -38,7 +39,7 @@ struct flag {
     const char *help;           /* one line, no full stop */
     const char *fallback;       /* default, as a user would write it; NULL = leave `to` alone */
     const char *env;            /* variable that stands in for a missing flag, or NULL */
-    int64_t min, max;           /* FLAG_INT, FLAG_DURATION; both 0 = any */
+    int64_t min, max;           /* FLAG_INT, FLAG_DURATION, FLAG_SIZE; both 0 = any */
     const char *const *choices; /* FLAG_TEXT: the values allowed (NULL-terminated), or NULL = any */
     char letter;                /* "-f"; 0 = none */
 };

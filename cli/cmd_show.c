@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/alloc.h"
+#include "base/size.h"
 #include "cli/ablation.h"
 #include "cli/client.h"
 #include "cli/cmd.h"
@@ -165,6 +166,10 @@ static void print_text(const json_t *x)
                      format_int(x, "points_ended"));
     }
     print_failures(x);
+    if (format_int(x, "stored") > 0) {
+        size_format(format_int(x, "stored"), text);
+        row("storage", text);
+    }
     print_best(x);
     row("tags", tags);
     row("notes", format_string(x, "notes"));

@@ -125,6 +125,7 @@ int cmd_extend(int argc, char **argv)
     int64_t trials = 0;
     int64_t parallel = 0;
     const char *time = NULL;
+    int64_t storage = -1;
     const char *target = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
@@ -134,6 +135,8 @@ int cmd_extend(int argc, char **argv)
         FLAG(FLAG_TEXT, "target", &target, "X", "the new target; \"none\" drops it"),
         FLAG(FLAG_INT, "parallel", &parallel, "N", "trials at a time", .min = 1,
              .max = SPEC_TRIALS_MAX),
+        FLAG(FLAG_SIZE, "storage", &storage, "SIZE",
+             "what it may hold in storage, such as 20GB; 0 = no limit"),
         {0},
     };
     const struct flags_usage u = {.program = "magpie extend",
@@ -156,6 +159,9 @@ int cmd_extend(int argc, char **argv)
     if (parallel > 0) {
         (void)json_object_set_new(body, "parallel", json_integer(parallel));
     }
+    if (storage >= 0) {
+        (void)json_object_set_new(body, "storage", json_integer(storage));
+    }
     if (time != NULL) {
         (void)json_object_set_new(body, "time", json_string(time));
     }
@@ -172,7 +178,8 @@ int cmd_extend(int argc, char **argv)
     }
     if (json_object_size(body) == 0) {
         json_decref(body);
-        return cmd_failf(CMD_USAGE, "say what to extend: --trials, --time, --target or --parallel");
+        return cmd_failf(CMD_USAGE, "say what to extend: --trials, --time, --target, --parallel or "
+                                    "--storage");
     }
     return change(&c, args.items[0], ":extend", body);
 }

@@ -29,6 +29,7 @@ const struct command commands[] = {
     {"export", "trials as CSV or JSON, or for Optuna or MLflow", LOOK, cmd_export},
     {"model", "write a trained model as ONNX or safetensors", LOOK, cmd_model},
     {"tensorboard", "an experiment's trials in TensorBoard", LOOK, cmd_tensorboard},
+    {"storage", "what experiments hold in storage, and its quota", LOOK, cmd_storage},
     {"verify", "derive every decision again from the record", LOOK, cmd_verify},
 
     {"pause", "give out no more trials", CHANGE, cmd_pause},

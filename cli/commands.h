@@ -38,6 +38,7 @@ int cmd_retry(int argc, char **argv);
 int cmd_note(int argc, char **argv);
 int cmd_tag(int argc, char **argv);
 int cmd_gc(int argc, char **argv);
+int cmd_storage(int argc, char **argv);
 
 int cmd_version(int argc, char **argv);
 

@@ -11,6 +11,7 @@
 #include "driver/gc.h"
 #include "driver/http_internal.h"
 #include "driver/notify.h"
+#include "driver/quota.h"
 #include "driver/reader.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
@@ -168,6 +169,7 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
         st = gc_start(&d->gc, d, d->cfg.gc_ms, err);
     }
     if (st == MAG_OK) {
+        quota_start(d);
         st = notify_start(&d->notify, d, err);
     }
     if (st == MAG_OK) {

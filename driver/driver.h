@@ -23,6 +23,7 @@ struct driver_config {
     int64_t heartbeat_ms;    /* 2000 */
     int64_t lease_ms;        /* 15000 */
     int64_t gc_ms;           /* between collections of garbage in storage, 0 = only when asked */
+    int64_t quota_bytes;     /* of shared storage, 0 = none */
     const char *allow_hosts; /* further Host names, comma-separated */
     bool require_token;      /* also on loopback */
     const char *tls_cert, *tls_key;
@@ -46,6 +47,8 @@ struct experiment {
     int64_t shown_seq;         /* commit_seq of its last entry in the event stream */
     uint64_t unsaved;          /* number of the commit that holds its newest row */
     enum study_state notified; /* state that the webhook knows */
+    int64_t used_bytes;        /* of shared storage; in the driver's sum */
+    bool storage_full;         /* it was said that it is over limits.storage */
     bool deleted;              /* it is about to be freed */
     bool thinking;             /* its next suggestion is computed on the optimizer thread */
     struct list_node wanting;  /* in the queue for that */

@@ -64,6 +64,8 @@ struct driver {
     size_t n_deleted;
     struct list_node dirty;
     struct heap deadlines;
+    int64_t used_bytes; /* of shared storage, by all experiments; quota.c */
+    bool storage_full;  /* it was said that this is over the quota */
 
     /* commits */
     struct store_batch *batch; /* being collected */

@@ -60,6 +60,9 @@ enum event_kind {
     EV_TRIAL_RETRY = 14, /* a failed, stopped or cancelled trial runs again under a new id */
     EV_TIME_UP = 15,  /* limits.time reached */
     EV_NOTE = 16,     /* tags and notes of experiment or trial changed */
+    EV_COLLECTED = 17, /* committed checkpoints are no more in storage: detail {"gone": [[trial, step,
+                          attempt], …]} */
+    EV_LAST = EV_COLLECTED,
 };
 
 /* The kinds of failure, in "cause": they decide about a retry. */

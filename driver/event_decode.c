@@ -359,7 +359,7 @@ enum mag_status event_decode(enum event_kind kind, const char *text, size_t len,
 {
     struct reading r = {.ev = ret, .dims = dims, .err = err};
     event_init(ret, kind);
-    if (kind < EV_ASK || kind > EV_NOTE) {
+    if (kind < EV_ASK || kind > EV_LAST) {
         return mag_fail(err, MAG_CORRUPT, "a recorded event has the unknown kind %d", (int)kind);
     }
     json_t *doc = NULL;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "driver/driver_internal.h"
 #include "driver/gc_sweep.h"
+#include "driver/quota.h"
 #include "driver/reader.h"
 
 #include <inttypes.h>
@@ -18,7 +19,8 @@
 #include <string.h>
 
 #define BATCH 256         /* trials asked about at once */
-#define SOON_MS 200       /* after a delete */
+#define SOON_MS 200       /* after a delete, or when storage is full */
+#define TOLD_MAX 1000     /* checkpoints in one event; what is left out is told the next time */
 #define PATIENCE_MS 30000 /* a storage that does not answer ends the run */
 
 enum phase { LIST_ALL, LIST_TRIALS, SWEEP, REMOVE };
@@ -36,9 +38,12 @@ struct gc {
     int64_t every_ms, due_ns; /* the next collection of all */
     int64_t *deleted;         /* experiments to be looked at first */
     int n_deleted;
+    struct ids pressed; /* experiments over their limit */
+    bool pressed_all;
 
     /* the run */
     bool running;
+    bool by_record; /* looks where the record counts more than the newest, instead of everywhere */
     enum phase phase;
     struct reader_job job;
     struct deferred df;
@@ -58,14 +63,19 @@ static void step(struct gc *g);
 
 /* ---- on the thread ---- */
 
+static void add_id(struct ids *l, int64_t id)
+{
+    l->list = xreallocarray(l->list, (size_t)l->n + 1, sizeof(*l->list));
+    l->list[l->n++] = id;
+}
+
 static bool on_id(void *arg, const char *name)
 {
     struct ids *l = arg;
     char *end = NULL;
     int64_t id = strtoll(name, &end, 10);
     if (end != name && strcmp(end, "/") == 0 && id > 0) {
-        l->list = xreallocarray(l->list, (size_t)l->n + 1, sizeof(*l->list));
-        l->list[l->n++] = id;
+        add_id(l, id);
     }
     return true;
 }
@@ -134,6 +144,9 @@ static void run_job(struct reader_job *job, struct store_reader *store, const st
 
 static void clear_batch(struct gc *g)
 {
+    for (int i = 0; i < g->n_batch; i++) {
+        free(g->batch[i].known);
+    }
     free(g->claims);
     g->claims = NULL;
     g->n_batch = 0;
@@ -206,6 +219,11 @@ static void ask_trial(struct gc *g, const struct experiment *x, int64_t id)
     bool ours = study_checkpoint_name(t->checkpoint_uri, &to->last);
     to->committed = ours && to->last.trial == id;
     to->foreign = t->checkpoint_uri != NULL && !ours;
+    to->known = xcalloc((size_t)t->n_kept + 1, sizeof(*to->known));
+    to->n_known = t->n_kept;
+    for (int i = 0; i < t->n_kept; i++) {
+        to->known[i] = (struct gc_known){.step = t->kept[i].step, .attempt = t->kept[i].attempt};
+    }
 }
 
 /* The next trials that the study knows; those that came after the listing are not in it. */
@@ -226,58 +244,118 @@ static bool fill_batch(struct gc *g, const struct experiment *x)
     return g->n_batch > 0;
 }
 
-static void next_experiment(struct gc *g)
+static void skip_experiment(struct gc *g)
 {
     g->experiments.at++;
     free(g->trials.list);
     g->trials = (struct ids){0};
+}
+
+static void next_experiment(struct gc *g)
+{
+    skip_experiment(g);
     step(g);
 }
 
+/* False when the experiment has no trials left to look at. */
+static bool begin_batch(struct gc *g, const struct experiment *x)
+{
+    bool more = x != NULL && x->broken == NULL && fill_batch(g, x) && !g->d->stopping;
+    if (more) {
+        push_durable(g, SWEEP);
+    }
+    return more;
+}
+
+/* Trials that the record counts more than one checkpoint of. */
+static void list_recorded(struct gc *g, const struct experiment *x)
+{
+    for (int64_t id = 1; id <= study_trials(x->study); id++) {
+        if (study_trial(x->study, id)->n_kept > 1) {
+            add_id(&g->trials, id);
+        }
+    }
+}
+
+/* What the record counts and storage does not have any more. */
+static void tell_gone(struct gc *g)
+{
+    int64_t id = g->experiments.list[g->experiments.at];
+    struct experiment *x = driver_experiment(g->d, id);
+    json_t *gone = json_array();
+    for (int i = 0; i < g->n_batch; i++) {
+        const struct gc_trial *t = &g->batch[i];
+        for (int k = 0; k < t->n_known && t->swept && json_array_size(gone) < TOLD_MAX; k++) {
+            if (!t->known[k].there) {
+                (void)json_array_append_new(gone, json_pack("[I, I, I]", (json_int_t)t->id,
+                                                            (json_int_t)t->known[k].step,
+                                                            (json_int_t)t->known[k].attempt));
+            }
+        }
+    }
+    if (x != NULL && json_array_size(gone) > 0) {
+        struct event ev;
+        struct mag_err err = {0};
+        event_init(&ev, EV_COLLECTED);
+        ev.detail = json_pack("{s:O}", "gone", gone);
+        if (driver_apply(g->d, x, &ev, &err) != MAG_OK) {
+            log_warn("driver", "gc-not-recorded", "experiment=%" PRId64 " error=%s", id,
+                     log_quote(err.text));
+        }
+        event_fini(&ev);
+    }
+    json_decref(gone);
+}
+
 /* A new experiment may have a folder that a listing shows before we look: only ids that were given
- * and are gone count as deleted. */
-static void begin_experiment(struct gc *g)
+ * and are gone count as deleted. False when there is nothing to do. */
+static bool begin_experiment(struct gc *g)
 {
     int64_t id = g->experiments.list[g->experiments.at];
     const struct experiment *x = record_by_id(g->d, id);
     if (x == NULL && id <= g->d->last_experiment) {
         push_durable(g, REMOVE);
     } else if (x == NULL || x->broken != NULL) {
-        next_experiment(g);
+        return false;
     } else {
         const struct spec *spec = study_spec(x->study);
-        g->rules = (struct gc_rules){.keep = spec->checkpoint_keep,
+        bool tight = quota_is_over(g->d, x);
+        g->rules = (struct gc_rules){.keep = tight ? 1 : spec->checkpoint_keep,
+                                     .tight = tight,
                                      .best = spec->checkpoint_best,
                                      .maximize = spec->maximize};
+        if (g->by_record) {
+            list_recorded(g, x);
+            return begin_batch(g, x);
+        }
         push(g, LIST_TRIALS);
     }
+    return true;
 }
 
 static void step(struct gc *g)
 {
-    if (g->experiments.at >= g->experiments.n || g->d->stopping) {
-        finish(g);
-    } else {
-        begin_experiment(g);
+    while (g->experiments.at < g->experiments.n && !g->d->stopping) {
+        if (begin_experiment(g)) {
+            return;
+        }
+        skip_experiment(g);
     }
+    finish(g);
 }
 
 static void done_job(struct reader_job *job)
 {
     struct gc *g = container_of(job, struct gc, job);
+    if (g->phase == SWEEP && !g->count.dry) {
+        tell_gone(g);
+    }
     if (g->err.code != MAG_OK) {
         finish(g);
-        return;
-    }
-    if (g->phase == LIST_ALL) {
+    } else if (g->phase == LIST_ALL) {
         step(g);
-        return;
-    }
-    const struct experiment *x = record_by_id(g->d, g->experiments.list[g->experiments.at]);
-    bool more = g->phase != REMOVE && x != NULL && x->broken == NULL && fill_batch(g, x);
-    if (more && !g->d->stopping) {
-        push_durable(g, SWEEP);
-    } else {
+    } else if (g->phase == REMOVE ||
+               !begin_batch(g, record_by_id(g->d, g->experiments.list[g->experiments.at]))) {
         next_experiment(g);
     }
 }
@@ -285,6 +363,7 @@ static void done_job(struct reader_job *job)
 static void begin(struct gc *g, bool dry)
 {
     g->running = true;
+    g->by_record = false;
     g->since_ns = clock_mono_ns();
     g->err = (struct mag_err){0};
     g->count = (struct gc_count){.dry = dry, .removed = json_array()};
@@ -318,6 +397,22 @@ static void again(struct gc *g, int64_t ms)
     (void)event_add(g->timer, &tv);
 }
 
+/* The run is about experiments over a limit: what may go of them is known from the record. */
+static void take_pressed(struct gc *g)
+{
+    g->by_record = true;
+    if (!g->pressed_all) {
+        g->experiments = g->pressed;
+    } else {
+        free(g->pressed.list);
+        for (struct experiment *x = driver_next(g->d, NULL); x != NULL; x = driver_next(g->d, x)) {
+            add_id(&g->experiments, x->id);
+        }
+    }
+    g->pressed = (struct ids){0};
+    g->pressed_all = false;
+}
+
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -334,14 +429,39 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
         g->due_ns = now + g->every_ms * MAG_NS_PER_MS;
         g->n_deleted = 0; /* the listing shows them too */
         push(g, LIST_ALL);
-    } else {
+    } else if (g->n_deleted > 0) {
         g->experiments = (struct ids){.list = g->deleted, .n = g->n_deleted};
         g->deleted = NULL;
         g->n_deleted = 0;
         step(g);
+    } else {
+        take_pressed(g);
+        step(g);
     }
-    if (g->every_ms > 0) {
+    if (g->pressed_all || g->pressed.n > 0) {
+        again(g, SOON_MS);
+    } else if (g->every_ms > 0) {
         again(g, (g->due_ns - now) / MAG_NS_PER_MS + 1);
+    }
+}
+
+void gc_press(struct gc *g, int64_t experiment)
+{
+    if (g == NULL || g->d->stopping) {
+        return;
+    }
+    bool waits = g->pressed_all || g->pressed.n > 0;
+    bool known = false;
+    for (int64_t i = 0; i < g->pressed.n; i++) {
+        known = known || g->pressed.list[i] == experiment;
+    }
+    if (experiment == 0) {
+        g->pressed_all = true;
+    } else if (!known) {
+        add_id(&g->pressed, experiment);
+    }
+    if (!waits) {
+        again(g, SOON_MS);
     }
 }
 
@@ -391,5 +511,6 @@ void gc_stop(struct gc *g)
     storage_close(g->storage);
     event_free(g->timer);
     free(g->deleted);
+    free(g->pressed.list);
     free(g);
 }

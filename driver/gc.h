@@ -24,6 +24,10 @@ void gc_stop(struct gc *g);
 /* An experiment was deleted (its commit may be on its way): its folder goes soon. */
 void gc_deleted(struct gc *g, int64_t experiment);
 
+/* Storage is over a limit (quota.h): of the experiment, 0 = of all, whatever may go is collected
+ * soon. */
+void gc_press(struct gc *g, int64_t experiment);
+
 /* `done` gets the report, borrowed, once: {"dry_run", "experiments", "checkpoints",
  * "objects", "bytes", "seconds", "removed": [keys, the first 1,000], "error"?}. */
 typedef void (*gc_done_fn)(void *arg, const json_t *report);

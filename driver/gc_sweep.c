@@ -161,8 +161,10 @@ static void choose(struct sweep *w, const struct gc_rules *r)
         struct found *f = &w->list[i];
         bool older = f->whole && t->committed && f->step <= t->last.step;
         bool committed = older && f->step == t->last.step && f->attempt == t->last.attempt;
-        f->stays = is_pinned(t, r, f) || (t->open && f->attempt >= t->attempt) ||
-                   (r->best && older && !f->scored);
+        /* Of an attempt checkpoints are committed in their order: behind a committed one none is on
+         * its way. */
+        bool coming = t->open && f->attempt >= t->attempt && !(r->tight && older && !committed);
+        f->stays = is_pinned(t, r, f) || coming || (r->best && older && !f->scored);
         if (older && !committed && f->step < t->last.step && kept < r->keep) {
             f->stays = true;
             kept++;
@@ -177,7 +179,17 @@ static void choose(struct sweep *w, const struct gc_rules *r)
     }
 }
 
-enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, const struct gc_trial *t,
+/* What is known and still lies there. */
+static void note_there(struct gc_trial *t, const struct found *f)
+{
+    for (int i = 0; i < t->n_known; i++) {
+        if (t->known[i].step == f->step && t->known[i].attempt == f->attempt) {
+            t->known[i].there = true;
+        }
+    }
+}
+
+enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, struct gc_trial *t,
                                const struct gc_rules *rules, struct gc_count *count,
                                struct mag_err *err)
 {
@@ -196,7 +208,9 @@ enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, const stru
         choose(&w, rules);
     }
     for (int i = 0; st == MAG_OK && i < w.n; i++) {
-        if (!w.list[i].stays) {
+        if (w.list[i].stays) {
+            note_there(t, &w.list[i]);
+        } else {
             char *key =
                 xasprintf("%s/%" PRId64 "-%" PRId64, dir, w.list[i].step, w.list[i].attempt);
             st = remove_key(s, key, count, err);
@@ -204,6 +218,7 @@ enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, const stru
             free(key);
         }
     }
+    t->swept = st == MAG_OK;
     free(w.list);
     free(dir);
     return st;

@@ -11,6 +11,12 @@
 
 #include <jansson.h>
 
+/* A checkpoint that the record counts. */
+struct gc_known {
+    int64_t step, attempt;
+    bool there; /* the sweep found it and left it */
+};
+
 /* What the study said of a trial. */
 struct gc_trial {
     int64_t id;
@@ -19,11 +25,15 @@ struct gc_trial {
     bool foreign;   /* its checkpoint has a name that is not ours: nothing of it is touched */
     bool committed; /* it has a checkpoint of its own, this one: */
     struct study_pin last;
+    struct gc_known *known;
+    int n_known;
+    bool swept; /* all of it was looked at: what is known and not there is gone */
 };
 
 /* What a sweep keeps. */
 struct gc_rules {
     int64_t keep; /* the newest of a trial */
+    bool tight;   /* storage is full: older ones of a running attempt go too */
     bool best, maximize;
     const struct study_pin *claims; /* newest checkpoints of this trial's copies, and its own */
     int n_claims;
@@ -38,8 +48,9 @@ struct gc_count {
 };
 
 /* Removes the trial's checkpoints that nothing refers to, beyond the newest `keep` (and the best;
- * what may be the best, because its value was not written down with it, stays too). */
-enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, const struct gc_trial *t,
+ * what may be the best, because its value was not written down with it, stays too), and fills
+ * t->swept and t->known. */
+enum mag_status gc_sweep_trial(struct storage *s, int64_t experiment, struct gc_trial *t,
                                const struct gc_rules *rules, struct gc_count *count,
                                struct mag_err *err) MAG_MUSTCHECK;
 /* Removes the whole folder of an experiment. */

@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "driver/notify.h"
+#include "driver/quota.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
 #include "driver/think.h"
@@ -243,6 +244,7 @@ enum mag_status driver_apply(struct driver *d, struct experiment *x, struct even
     loop_collected(d, x);
     loop_mark_dirty(d, x);
     sse_note(d->sse, x, ev, row.commit_seq);
+    quota_note(d, x);
     return MAG_OK;
 }
 

@@ -63,6 +63,10 @@ static void add_store(struct buf *out, const struct driver *d)
     single(out, "commit_sequence", "gauge", "Newest durable commit sequence.",
            (double)d->durable_seq);
     single(out, "read_only", "gauge", "1 while the store cannot be written.", d->read_only ? 1 : 0);
+    single(out, "storage_bytes", "gauge", "Bytes that experiments hold in shared storage.",
+           (double)d->used_bytes);
+    single(out, "storage_quota_bytes", "gauge", "The quota of shared storage; 0 = none.",
+           (double)d->cfg.quota_bytes);
     single(out, "late_turns_total", "counter", "Turns that came so late that leases were extended.",
            (double)s->turns_late);
     single(out, "replay_events", "gauge", "Events replayed at the start.",

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/pool_state.h"
+#include "driver/quota.h"
 #include "wire/fuse.h"
 
 #include <inttypes.h>
@@ -354,7 +355,7 @@ static int find_candidates(struct pool *p, struct candidate **ret)
     for (struct experiment *x = driver_next(p->driver, NULL); x != NULL;
          x = driver_next(p->driver, x)) {
         if (x->deleted || study_spec(x->study)->program == SPEC_ASKED || driver_is_thinking(x) ||
-            !study_has_work(x->study)) {
+            quota_is_over(p->driver, x) || !study_has_work(x->study)) {
             continue;
         }
         int64_t counts[TRIAL_STATES];

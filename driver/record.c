@@ -11,6 +11,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "driver/gc.h"
+#include "driver/quota.h"
 #include "driver/rest.h"
 #include "driver/sse.h"
 #include "driver/think.h"
@@ -129,6 +130,7 @@ static void release(struct driver *d, struct experiment *x)
         free(key);
     }
     x->deleted = true;
+    quota_forget(d, x);
     think_forget(d->think, x);
     rest_drop_waiters(d, x);
     list_remove(&x->dirty);
@@ -290,6 +292,7 @@ static void bring_back(struct replay *r, struct experiment *x)
         r->bad_seq = 0;
         replay_events(r);
     }
+    quota_note(r->d, x);
     if (x->study != NULL) {
         x->notified = study_state(x->study);
     }

@@ -73,6 +73,8 @@ const struct http_route rest_routes[] = {
     {HTTP_GET, API "/workers", rest_workers_list, HTTP_F_AT_ONCE, "listWorkers", "List workers"},
     {HTTP_POST, API "/workers/{worker}:drain", rest_worker_drain, BODY, "drainWorker",
      "A worker takes no new trial, finishes those it has and goes"},
+    {HTTP_GET, API "/storage", rest_storage_get, 0, "getStorage",
+     "What experiments hold in shared storage"},
     {HTTP_POST, API "/storage:gc", rest_storage_gc, BODY, "collectGarbage",
      "Remove from storage what nothing needs any more"},
     {HTTP_GET, API "/events", rest_events, HTTP_F_AT_ONCE, "events",

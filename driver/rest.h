@@ -87,6 +87,7 @@ void rest_trial_note(struct http_call *c);
 void rest_trial_metrics(struct http_call *c);
 void rest_experiment_curves(struct http_call *c);
 void rest_trial_log(struct http_call *c);
+void rest_storage_get(struct http_call *c);
 void rest_storage_gc(struct http_call *c);
 void rest_workers_list(struct http_call *c);
 void rest_worker_drain(struct http_call *c);

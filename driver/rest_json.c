@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "driver/driver_internal.h"
+#include "driver/quota.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -133,15 +134,19 @@ static void add_checkpoint(struct buf *out, const struct trial *t)
     buf_addc(out, '}');
 }
 
-/* Work that waits to be taken waits for a worker that can: when none is there, that is the reason.
- */
-static const char *name_missing_worker(struct driver *d, const struct experiment *x, char *why,
+/* Work that waits to be taken waits for room in storage and for a worker that can: when one is not
+ * there, that is the reason. */
+static const char *name_obstacle(struct driver *d, const struct experiment *x, char *why,
                                        size_t size, const char *code)
 {
     const struct spec *spec = study_spec(x->study);
     const char *missing = NULL;
     bool takeable = code != NULL && study_state(x->study) == STUDY_RUNNING &&
                     strcmp(code, "parallel-limit") != 0 && strcmp(code, "reserved") != 0;
+    const char *full = takeable ? quota_why(d, x, why, size) : NULL;
+    if (full != NULL) {
+        return full;
+    }
     if (!takeable || d->offer == NULL || spec->program == SPEC_ASKED ||
         d->offer(d->offer_arg, &spec->requires_, &missing)) {
         return code;
@@ -159,7 +164,7 @@ static void add_trial_state(struct buf *out, struct driver *d, const struct expe
         code = study_trial_why(x->study, t, why, sizeof(why));
     }
     if (t->state == TRIAL_WAITING) {
-        code = name_missing_worker(d, x, why, sizeof(why), code);
+        code = name_obstacle(d, x, why, sizeof(why), code);
     }
     add_text(out, "state", trial_state_name(t->state));
     key(out, "why");
@@ -339,6 +344,7 @@ static void add_limits(struct buf *out, const struct experiment *x)
     buf_add_json_number(out, l->time_ms > 0 ? (double)l->time_ms / 1000 : NAN);
     add_int_from(out, "trials", l->trials, 1);
     add_int_from(out, "parallel", l->parallel, 1);
+    add_int_from(out, "storage", l->storage_bytes, 1);
     key(out, "target");
     buf_add_json_number(out, l->has_target ? l->target : NAN);
     buf_addc(out, '}');
@@ -367,7 +373,7 @@ static void add_progress(struct buf *out, struct driver *d, const struct experim
     enum study_state state = study_state(x->study);
     const char *code = study_why(x->study, why, sizeof(why));
     if (code != NULL && strcmp(code, "no-taker") == 0) {
-        code = name_missing_worker(d, x, why, sizeof(why), code);
+        code = name_obstacle(d, x, why, sizeof(why), code);
     }
     add_text(out, "state", study_state_name(state));
     key(out, "why");
@@ -465,6 +471,7 @@ void rest_add_experiment(struct buf *out, struct driver *d, const struct experim
     rest_add_json(out, study_tags(x->study));
     add_text(out, "notes", study_notes(x->study));
     add_limits(out, x);
+    add_int(out, "stored", x->used_bytes);
     if (d->read_only) {
         buf_adds(out, ",\"read_only\":true");
     }

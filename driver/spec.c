@@ -134,7 +134,7 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
 {
     static const char *const keys[] = {"trials",     "parallel", "time",   "target",
                                        "retries",    "losses",   "failures", "trial_time",
-                                       "memory",     "output",   "files",  "processes", NULL};
+                                       "memory",     "output",   "files",  "processes", "storage", NULL};
     const json_t *o = json_object_get(doc, "limits");
     if (spec_object(o, "/limits", is)) {
         mjson_check_keys(o, keys, "/limits", is);
@@ -151,6 +151,7 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
                                                         : OUTPUT_MB;
     l->files = spec_int(o, "/limits", "files", 16, 1 << 20, 0, is);
     l->processes = spec_int(o, "/limits", "processes", 0, 65536, 4096, is);
+    l->storage_bytes = spec_bytes(o, "/limits", "storage", SPEC_STORAGE_MIN, SPEC_STORAGE_MAX, 0, is);
     const json_t *target = json_object_get(o, "target");
     l->has_target = target != NULL;
     if (target != NULL && !json_is_number(target)) {
@@ -271,6 +272,9 @@ static json_t *limits_json(const struct spec_limits *l)
     write_duration(o, "trial_time", l->trial_time_ms);
     (void)json_object_set_new(o, "output", json_integer(l->output_mb));
     (void)json_object_set_new(o, "processes", json_integer(l->processes));
+    if (l->storage_bytes > 0) {
+        (void)json_object_set_new(o, "storage", json_integer(l->storage_bytes));
+    }
     if (l->memory_mb > 0) {
         (void)json_object_set_new(o, "memory", json_integer(l->memory_mb));
     }

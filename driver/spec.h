@@ -27,6 +27,7 @@ struct spec_limits {
     int64_t retries;       /* 2: failures of the program that may pass, for each trial */
     int64_t losses;        /* 5: lost leases in a row without a newer checkpoint */
     int64_t failures;      /* 10: failed trials in a row that pause the experiment; 0 = never */
+    int64_t storage_bytes; /* held in shared storage; 0 = no limit of its own */
     /* Kept by the worker; 0 = none. */
     int64_t trial_time_ms;
     int64_t memory_mb;             /* of a trial's processes together */
@@ -42,6 +43,8 @@ struct spec_requires {
     int n_labels;
 };
 
+#define SPEC_STORAGE_MIN 1024 /* limits.storage: bytes */
+#define SPEC_STORAGE_MAX (INT64_C(1) << 53)
 #define SPEC_LOG (16 << 20) /* logs.limit: bytes of an attempt's output that are kept */
 #define SPEC_LOG_MIN (64 << 10)
 #define SPEC_LOG_MAX (INT64_C(1) << 30)

@@ -5,41 +5,30 @@
 #include "driver/spec_read.h"
 
 #include "base/alloc.h"
+#include "base/size.h"
 #include "base/pattern.h"
 
-#include <ctype.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 int64_t spec_bytes(const json_t *o, const char *pointer, const char *key, int64_t lo, int64_t hi,
                    int64_t def, struct mjson_issues *is)
 {
-    static const struct {
-        const char *name;
-        double bytes;
-    } units[] = {{"B", 1},       {"KB", 0x1p10},  {"KiB", 0x1p10}, {"MB", 0x1p20}, {"MiB", 0x1p20},
-                 {"GB", 0x1p30}, {"GiB", 0x1p30}, {"TB", 0x1p40},  {"TiB", 0x1p40}};
     const json_t *v = json_object_get(o, key);
     if (v == NULL) {
         return def;
     }
-    double n = json_is_integer(v) ? (double)json_integer_value(v) : -1;
-    if (json_is_string(v) && isdigit((unsigned char)json_string_value(v)[0])) {
-        char *unit = NULL;
-        double x = strtod(json_string_value(v), &unit);
-        unit += *unit == ' ';
-        for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
-            n = strcmp(unit, units[i].name) == 0 ? ceil(x * units[i].bytes) : n;
-        }
+    int64_t n = json_is_integer(v) ? json_integer_value(v) : -1;
+    if (json_is_string(v) && size_parse(json_string_value(v), &n) != MAG_OK) {
+        n = -1;
     }
-    if (!(n >= (double)lo && n <= (double)hi)) {
+    if (n < lo || n > hi) {
         mjson_issue_at(is, pointer, key,
                        "must be a number of bytes from %lld to %lld, or a text such as \"64MB\"",
                        (long long)lo, (long long)hi);
         return def;
     }
-    return (int64_t)n;
+    return n;
 }
 
 static void check_mask(const json_t *list, size_t i, struct mjson_issues *is)

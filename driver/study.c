@@ -462,6 +462,7 @@ static const study_handler handlers[] = {
     [EV_TRIAL_RETRY] = handle_trial_retry,
     [EV_TIME_UP] = handle_time_up,
     [EV_NOTE] = handle_note,
+    [EV_COLLECTED] = handle_collected,
 };
 
 /* What a recorded event must be to be the next one. */
@@ -538,7 +539,7 @@ static void record(struct study *s, struct event *ev, int64_t now_ns)
 
 enum mag_status study_apply(struct study *s, struct event *ev, int64_t now_ns, struct mag_err *err)
 {
-    if (ev->kind < EV_ASK || ev->kind > EV_NOTE) {
+    if (ev->kind < EV_ASK || ev->kind > EV_LAST) {
         return mag_fail(err, MAG_BUG, "an event of the unknown kind %d", (int)ev->kind);
     }
     if (!ev->decided) {

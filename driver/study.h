@@ -27,6 +27,12 @@ struct trial_attempt {
     bool told_late;                /* and as late */
 };
 
+/* A checkpoint of a trial in shared storage, as the record tells. */
+struct trial_kept {
+    int64_t step, attempt, bytes;
+    double score; /* the objective at its step, user's sign; NaN = not at hand */
+};
+
 /* Texts are borrowed from the study until the next apply. */
 struct trial {
     int64_t id;
@@ -45,6 +51,8 @@ struct trial {
     int64_t peak_mb;          /* memory of its newest attempt that told it; 0 = not known */
     int64_t checkpoint_step;  /* committed, -1 = none */
     char *checkpoint_uri;
+    struct trial_kept *kept; /* by step; study_usage.c */
+    int n_kept;
     int64_t parent, parent_step;
     int32_t bracket, rung;
     char *reason;               /* why it failed, stopped or was cancelled; or the last failure */
@@ -227,6 +235,14 @@ int study_pins(const struct study *s, int64_t trial, struct study_pin **ret);
 /* The checkpoints of trials `lo` to `hi` that any trial, open or ended, has as its newest one;
  * their number, *ret malloc'ed. O(trials) where trials are copied, else O(hi - lo). */
 int study_claims(const struct study *s, int64_t lo, int64_t hi, struct study_pin **ret);
+
+/* ---- what it holds in shared storage (study_usage.c) ---- */
+struct study_usage {
+    int64_t checkpoints, checkpoint_bytes; /* committed ones that nobody has removed */
+    int64_t log_bytes;                     /* what ended attempts wrote, before compression */
+};
+/* O(1). */
+void study_usage(const struct study *s, struct study_usage *ret);
 
 /* ---- verify ---- */
 struct verify_result {

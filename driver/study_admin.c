@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/size.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -133,11 +134,29 @@ static void read_whole(const json_t *object, const char *name, int64_t max, stru
     *ret = json_integer_value(v);
 }
 
-/* {"trials": new total, "parallel": n, "time": new total of active time, "target": number or null}.
- */
+/* Bytes, or a text such as "20GB"; 0 for no limit. */
+static void read_storage(const json_t *v, struct mjson_issues *is, int64_t *ret)
+{
+    int64_t n = json_is_integer(v) ? json_integer_value(v) : -1;
+    if (v == NULL) {
+        return;
+    }
+    if (json_is_string(v) && size_parse(json_string_value(v), &n) != MAG_OK) {
+        n = -1;
+    }
+    if ((n != 0 && n < SPEC_STORAGE_MIN) || n > SPEC_STORAGE_MAX) {
+        mjson_issue(is, "/storage",
+                    "must be a size such as \"20GB\" or a number of bytes, 0 for no limit");
+        return;
+    }
+    *ret = n;
+}
+
+/* {"trials": new total, "parallel": n, "time": new total of active time, "target": number or null,
+ * "storage": bytes}. */
 static void read_limits(const json_t *detail, struct mjson_issues *is, struct spec_limits *limits)
 {
-    static const char *const known[] = {"trials", "parallel", "time", "target", NULL};
+    static const char *const known[] = {"trials", "parallel", "time", "target", "storage", NULL};
     mjson_check_keys(detail, known, "", is);
     read_whole(detail, "trials", SPEC_TRIALS_MAX, is, &limits->trials);
     read_whole(detail, "parallel", SPEC_TRIALS_MAX, is, &limits->parallel);
@@ -145,6 +164,7 @@ static void read_limits(const json_t *detail, struct mjson_issues *is, struct sp
     if (v != NULL) {
         read_time(v, is, &limits->time_ms);
     }
+    read_storage(json_object_get(detail, "storage"), is, &limits->storage_bytes);
     v = json_object_get(detail, "target");
     if (v != NULL && json_is_null(v)) {
         limits->has_target = false;
@@ -197,7 +217,8 @@ static enum mag_status read_extension(const struct study *s, const struct event 
     *limits = s->limits;
     if (!json_is_object(ev->detail) || json_object_size(ev->detail) == 0) {
         return mag_fail(err, bad,
-                        "say what to extend: \"trials\", \"time\", \"target\" or \"parallel\"");
+                        "say what to extend: \"trials\", \"time\", \"target\", \"parallel\" or "
+                        "\"storage\"");
     }
     read_limits(ev->detail, &is, limits);
     if (is.total > 0) {

@@ -78,6 +78,12 @@ static void add_trial(uint64_t *h, const struct trial *t, int dims, int extras)
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         add_text(h, texts[i]);
     }
+    for (int i = 0; i < t->n_kept; i++) {
+        const struct trial_kept *k = &t->kept[i];
+        const int64_t kept[] = {k->step, k->attempt, k->bytes};
+        add(h, kept, sizeof(kept));
+        add_double(h, k->score);
+    }
     add_json(h, t->where);
     add_attempts(h, t);
 }
@@ -93,7 +99,8 @@ static void add_list(uint64_t *h, const struct list_node *head)
 static void add_limits(uint64_t *h, const struct spec_limits *l)
 {
     const int64_t fields[] = {l->trials,  l->parallel, l->time_ms,  l->has_target,
-                              l->retries, l->losses,   l->failures, l->trial_time_ms};
+                              l->retries, l->losses,   l->failures, l->trial_time_ms,
+                              l->storage_bytes};
     add(h, fields, sizeof(fields));
     add_double(h, l->target);
 }
@@ -109,6 +116,7 @@ uint64_t study_digest(const struct study *s)
                               s->n_points,    s->n_points_ended,     s->refit,              s->refitted};
     add(&h, fields, sizeof(fields));
     add(&h, s->counts, sizeof(s->counts));
+    add_int(&h, s->usage.log_bytes);
     add_text(&h, s->recorded_maker);
     add_text(&h, s->why_code);
     add_text(&h, s->why);

@@ -92,6 +92,7 @@ struct study {
     struct list_node by_age; /* struct request, the next to be looked at first */
     struct event *answer;    /* what study_request returned last; a cache behind a const study */
 
+    struct study_usage usage;
     double step_ms, attempt_ms; /* durations seen, moving averages, 0 = none yet; not stored */
 };
 
@@ -168,6 +169,7 @@ enum mag_status handle_note(struct study *s, struct event *ev, struct mag_err *e
 enum mag_status handle_enqueue(struct study *s, struct event *ev, struct mag_err *err);
 enum mag_status handle_trial_cancel(struct study *s, struct event *ev, struct mag_err *err);
 enum mag_status handle_trial_retry(struct study *s, struct event *ev, struct mag_err *err);
+enum mag_status handle_collected(struct study *s, struct event *ev, struct mag_err *err);
 /* study_enqueue.c: the spec's own points, at creation. */
 void study_enqueue_points(struct study *s);
 
@@ -260,6 +262,11 @@ bool measures_note(const struct study *s, struct trial *t, const struct event_va
 bool trial_meets_target(const struct study *s, const struct trial *t, double value);
 bool point_meets_target(const struct study *s, const struct trial *first);
 void front_completed(struct study *s, const struct trial *t);
+
+/* ---- study_usage.c ---- */
+/* The event brings the trial's newest checkpoint; likewise the end of an attempt. */
+void usage_checkpoint(struct study *s, struct trial *t, const struct event *ev);
+void usage_attempt(struct study *s, const struct event *ev);
 
 /* ---- study_best.c ---- */
 void best_completed(struct study *s, const struct trial *t); /* it has just completed */

@@ -311,6 +311,7 @@ bool checkpoint_take(struct study *s, struct event *ev, struct trial *t)
     char *uri = ev->checkpoint_uri != NULL ? xstrdup(ev->checkpoint_uri) : NULL;
     free(t->checkpoint_uri);
     t->checkpoint_uri = uri;
+    usage_checkpoint(s, t, ev);
     study_touch(s, t);
     return true;
 }

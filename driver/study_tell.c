@@ -201,6 +201,7 @@ static enum mag_status take_tell(struct study *s, struct event *ev, struct trial
     }
     (void)checkpoint_take(s, ev, t);
     note_memory(ev, t);
+    usage_attempt(s, ev);
     if (points_take(s, ev, t)) {
         st = end_attempt(s, ev, t, ev->state, err);
     } else if (ev->told == TRIAL_COMPLETED) {
@@ -230,6 +231,9 @@ static enum mag_status over_tell(struct study *s, struct event *ev, struct trial
     if (!ev->decided) {
         ev->late = !paused && !saves;
         s->answered = paused && !saves;
+    }
+    if (!s->answered) {
+        usage_attempt(s, ev);
     }
     if (ev->late) {
         t->late++;

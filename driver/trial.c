@@ -240,6 +240,7 @@ void trial_fini(struct trial *t)
         free(t->attempts);
     }
     free(t->checkpoint_uri);
+    free(t->kept);
     free(t->reason);
     free(t->notes);
     json_decref(t->where);

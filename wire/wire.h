@@ -76,7 +76,7 @@
     F(STR, reason, false, 0, WIRE_TEXT_MAX, none)                                                   \
     F(BOOL, retry, false, 0, 0, none)                                                               \
     F(BOOL, uncounted, false, 0, 0, none)                                                           \
-    F(OBJECT, detail, false, 0, 0, none) /* {"exit", "signal", "last_line", "log", "peak_mb"} */
+    F(OBJECT, detail, false, 0, 0, none) /* {"exit", "signal", "last_line", "log", "peak_mb", "stored"} */
 
 /* What a worker is to run. */
 #define WIRE_GRANT(F)                                                                               \

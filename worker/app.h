@@ -87,7 +87,8 @@ struct run {
     struct outlog log;
     bool shipping;        /* segments of the log are on their way to storage */
     struct buf metrics;   /* lines of metrics.jsonl not yet written */
-    bool metrics_written; /* some of them are */
+    int64_t metrics_bytes; /* written */
+    bool metrics_written;  /* some of them are */
     struct event *time_limit;
     struct event *budget_hold;
     struct event *verdict; /* its program was ended from outside: is the worker told to go, too? */

@@ -219,6 +219,10 @@ static void fill_detail(struct run *r, int status)
     if (r->peak_mb > 0) {
         (void)json_object_set_new(d, "peak_mb", json_integer(r->peak_mb));
     }
+    int64_t stored = r->log.total - r->log.lost + r->metrics_bytes + (int64_t)r->metrics.len;
+    if (stored > 0) {
+        (void)json_object_set_new(d, "stored", json_integer(stored)); /* before compression */
+    }
     char *last = last_line(r);
     if (last != NULL) {
         json_t *text = json_string(last);

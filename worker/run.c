@@ -113,6 +113,7 @@ void run_flush_metrics(struct run *r)
     if (fd >= 0) {
         (void)close(fd);
         r->metrics_written = true;
+        r->metrics_bytes += (int64_t)r->metrics.len;
     }
     buf_reset(&r->metrics);
 }

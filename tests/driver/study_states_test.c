@@ -166,7 +166,7 @@ static void random_grants(struct pcg64 *g, struct event *ev, int dims)
 
 static void random_event(struct pcg64 *g, struct event *ev, int dims)
 {
-    event_init(ev, (enum event_kind)(1 + pcg64_below(g, EV_NOTE)));
+    event_init(ev, (enum event_kind)(1 + pcg64_below(g, EV_LAST)));
     ev->trial = maybe_int(g, INT64_MAX);
     ev->attempt = maybe_int(g, 7);
     ev->holder = maybe_text(g);

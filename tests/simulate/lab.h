@@ -12,7 +12,7 @@
 struct lab_record {
     struct buf text;
     int64_t n;
-    int64_t kinds[EV_NOTE + 1];
+    int64_t kinds[EV_LAST + 1];
     struct verifier *verifier; /* derives each decision again; NULL = nobody asked */
     bool sound;                /* and it never found a difference */
     int64_t expired_ms[64];    /* when leases ran out, of the first */

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+PAD = int(os.environ.get("PROGRAM_PAD", "0"))  # bytes that a checkpoint has besides
 STEP = float(os.environ.get("PROGRAM_STEP_MS", "10")) / 1000
 
 
@@ -50,6 +51,9 @@ class Trial:
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, "state"), "w") as f:
             f.write(str(step))
+        if PAD > 0:
+            with open(os.path.join(folder, "pad"), "wb") as f:
+                f.write(bytes(PAD))
         self.say("checkpoint", step=step, path=folder)
 
     def start_step(self):
