@@ -151,7 +151,9 @@ class Gc(harness.Case):
         workers = [self.worker(d, "--slots", "2", env=env) for _ in range(2)]
         x = d.submit(self.spec(80, trials=4))
         for n in range(3):
-            harness.wait_until(lambda: max([t["step"] or 0 for t in d.trials(x)] or [0]) > 15 * (n + 1), what="steps")
+            harness.wait_until(lambda: max([t["step"] or 0 for t in d.trials(x)] or [0]) > 15 * (n + 1) and
+                               all(t["checkpoint"] for t in d.trials(x) if t["state"] == "running"),
+                               what="steps, and a checkpoint of each trial that runs")
             workers[n % 2].kill()
             workers[n % 2] = self.worker(d, "--slots", "2", env=env)
         d.wait_state(x, timeout=3 * harness.DEADLINE)
