@@ -252,6 +252,18 @@ enum mag_status names_add(struct names *v, const char *rest, struct mag_err *err
     return st;
 }
 
+enum mag_status names_add_below(struct names *v, const struct names *from, size_t skip,
+                                struct mag_err *err)
+{
+    enum mag_status st = MAG_OK;
+    for (size_t i = 0; st == MAG_OK && i < from->n; i++) {
+        if (strlen(from->items[i]) > skip) {
+            st = names_add(v, from->items[i] + skip, err);
+        }
+    }
+    return st;
+}
+
 static int by_bytes(const void *a, const void *b)
 {
     const char *const *x = a;

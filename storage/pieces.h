@@ -67,6 +67,9 @@ struct names {
 /* Takes the first part of `rest`, with '/' when there is more; hidden (".x") and empty ones are
  * left out. */
 enum mag_status names_add(struct names *v, const char *rest, struct mag_err *err) MAG_MUSTCHECK;
+/* The same of each of `from`, behind its first `skip` bytes; shorter ones are the folder itself. */
+enum mag_status names_add_below(struct names *v, const struct names *from, size_t skip,
+                                struct mag_err *err) MAG_MUSTCHECK;
 /* As they are. */
 enum mag_status names_add_whole(struct names *v, const char *name,
                                 struct mag_err *err) MAG_MUSTCHECK;

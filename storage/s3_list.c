@@ -73,18 +73,6 @@ static bool unknown_here(enum mag_status st, const struct mag_err *err)
 
 /* ---- listing ---- */
 
-static enum mag_status add_names(struct names *to, const struct names *from, size_t skip,
-                                 struct mag_err *err)
-{
-    enum mag_status st = MAG_OK;
-    for (size_t i = 0; st == MAG_OK && i < from->n; i++) {
-        if (strlen(from->items[i]) > skip) {
-            st = names_add(to, from->items[i] + skip, err);
-        }
-    }
-    return st;
-}
-
 static enum mag_status list_objects(struct s3 *s, const char *prefix, struct names *to,
                                     struct mag_err *err)
 {
@@ -95,10 +83,10 @@ static enum mag_status list_objects(struct s3 *s, const char *prefix, struct nam
         struct s3_doc doc = {0};
         st = page_of_objects(s, prefix, "/", next, &doc, err);
         if (st == MAG_OK) {
-            st = add_names(to, &doc.keys, strlen(prefix), err);
+            st = names_add_below(to, &doc.keys, strlen(prefix), err);
         }
         if (st == MAG_OK) {
-            st = add_names(to, &doc.prefixes, strlen(prefix), err);
+            st = names_add_below(to, &doc.prefixes, strlen(prefix), err);
         }
         free(next);
         next = doc.next;
@@ -127,7 +115,7 @@ static enum mag_status list_uploads(struct s3 *s, const char *prefix, struct nam
             break;
         }
         if (st == MAG_OK) {
-            st = add_names(to, &doc.prefixes, strlen(prefix), &why);
+            st = names_add_below(to, &doc.prefixes, strlen(prefix), &why);
         }
         more = doc.truncated && doc.next_key != NULL;
         s3_doc_fini(&before);
@@ -227,13 +215,7 @@ static enum mag_status delete_keys(struct s3 *s, char *const *keys, size_t n, st
 static enum mag_status delete_key(struct s3 *s, const char *key, struct mag_err *err)
 {
     char *path = s3_path(s, key);
-    struct web_reply r = {0};
-    const struct web_call call = WEB_CALL(.method = "DELETE", .path = path);
-    enum mag_status st = web_run(&s->web, &call, &r, err);
-    if (st == MAG_OK && !web_is_fine(&r) && r.status != 404) {
-        st = web_refused(&s->web, &call, &r, err);
-    }
-    web_reply_fini(&r);
+    enum mag_status st = web_delete(&s->web, path, err);
     free(path);
     return st;
 }
@@ -260,7 +242,6 @@ static enum mag_status abort_upload(struct s3 *s, const char *name, const char *
                                     struct mag_err *err)
 {
     struct buf path = {0};
-    struct web_reply r = {0};
     if (s->bucket_in_path) {
         buf_addf(&path, "/%s", s->bucket);
     }
@@ -268,12 +249,7 @@ static enum mag_status abort_upload(struct s3 *s, const char *name, const char *
     web_encode(&path, name, true);
     buf_adds(&path, "?uploadId=");
     web_encode(&path, id, false);
-    const struct web_call call = WEB_CALL(.method = "DELETE", .path = path.data);
-    enum mag_status st = web_run(&s->web, &call, &r, err);
-    if (st == MAG_OK && !web_is_fine(&r) && r.status != 404) {
-        st = web_refused(&s->web, &call, &r, err);
-    }
-    web_reply_fini(&r);
+    enum mag_status st = web_delete(&s->web, path.data, err);
     buf_fini(&path);
     return st;
 }

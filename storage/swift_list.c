@@ -87,12 +87,9 @@ enum mag_status swift_list(void *self, const char *key, storage_name_fn fn, void
     struct names found = {0};
     char *name = swift_name(s, key);
     char *prefix = xasprintf("%s/", name);
-    size_t skip = strlen(prefix);
     enum mag_status st = list_all(s, prefix, "%2F", &whole, err);
-    for (size_t i = 0; st == MAG_OK && i < whole.n; i++) {
-        if (strlen(whole.items[i]) > skip) {
-            st = names_add(&found, whole.items[i] + skip, err);
-        }
+    if (st == MAG_OK) {
+        st = names_add_below(&found, &whole, strlen(prefix), err);
     }
     if (st == MAG_OK) {
         names_visit(&found, fn, arg);
@@ -109,13 +106,7 @@ enum mag_status swift_list(void *self, const char *key, storage_name_fn fn, void
 static enum mag_status delete_name(struct swift *s, const char *name, struct mag_err *err)
 {
     char *path = swift_path(s, name);
-    struct web_reply r = {0};
-    const struct web_call call = WEB_CALL(.method = "DELETE", .path = path);
-    enum mag_status st = web_run(&s->web, &call, &r, err);
-    if (st == MAG_OK && !web_is_fine(&r) && r.status != 404) {
-        st = web_refused(&s->web, &call, &r, err);
-    }
-    web_reply_fini(&r);
+    enum mag_status st = web_delete(&s->web, path, err);
     free(path);
     return st;
 }

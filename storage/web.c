@@ -502,6 +502,18 @@ enum mag_status web_refused(struct web *h, const struct web_call *call, const st
     return st;
 }
 
+enum mag_status web_delete(struct web *h, const char *path, struct mag_err *err)
+{
+    struct web_reply r = {0};
+    const struct web_call call = WEB_CALL(.method = "DELETE", .path = path);
+    enum mag_status st = web_run(h, &call, &r, err);
+    if (st == MAG_OK && !web_is_fine(&r) && r.status != 404) {
+        st = web_refused(h, &call, &r, err);
+    }
+    web_reply_fini(&r);
+    return st;
+}
+
 enum mag_status web_expect(struct web *h, const struct web_call *call, struct web_reply *r,
                            struct mag_err *err)
 {

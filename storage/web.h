@@ -102,6 +102,8 @@ enum mag_status web_run(struct web *h, const struct web_call *call, struct web_r
 enum mag_status web_expect(struct web *h, const struct web_call *call, struct web_reply *r,
                            struct mag_err *err) MAG_MUSTCHECK;
 /* The failure that an answer stands for. */
+/* DELETE of `path`: OK too when there is nothing. */
+enum mag_status web_delete(struct web *h, const char *path, struct mag_err *err) MAG_MUSTCHECK;
 enum mag_status web_refused(struct web *h, const struct web_call *call, const struct web_reply *r,
                             struct mag_err *err);
 
