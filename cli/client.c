@@ -394,6 +394,14 @@ static void add_query(const struct client *c, struct buf *b, const char *key, co
     curl_free(escaped);
 }
 
+char *client_escaped(const struct client *c, const char *text)
+{
+    char *escaped = curl_easy_escape(c->curl, text, 0);
+    char *copy = xstrdup(escaped != NULL ? escaped : "");
+    curl_free(escaped);
+    return copy;
+}
+
 char *client_query(const struct client *c, const char *sort, const char *filter)
 {
     struct buf b = {0};

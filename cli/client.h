@@ -72,6 +72,8 @@ enum mag_status client_list(struct client *c, const char *path, const char *quer
 char *client_experiment(const struct client *c, const char *key, const char *suffix);
 /* "sort=…&filter=…" with what is not NULL, escaped, malloc'ed. */
 char *client_query(const struct client *c, const char *sort, const char *filter);
+/* A value for a query, malloc'ed. */
+char *client_escaped(const struct client *c, const char *text);
 /* An experiment file to the driver, byte for byte, with an idempotency key beside it; tried again
  * while nobody answers. The experiment in *ret. */
 enum mag_status client_submit(struct client *c, const char *text, size_t len, json_t **ret,

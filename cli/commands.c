@@ -24,6 +24,7 @@ const struct command commands[] = {
     {"show", "one experiment", LOOK, cmd_show},
     {"trials", "an experiment's trials", LOOK, cmd_trials},
     {"best", "an experiment's best trial", LOOK, cmd_best},
+    {"importance", "how much each parameter mattered", LOOK, cmd_importance},
     {"logs", "what a trial printed", LOOK, cmd_logs},
     {"watch", "follow an experiment to its end", LOOK, cmd_watch},
     {"export", "trials as CSV or JSON, or for Optuna or MLflow", LOOK, cmd_export},

@@ -24,6 +24,7 @@ int cmd_predict(int argc, char **argv);
 int cmd_show(int argc, char **argv);
 int cmd_trials(int argc, char **argv);
 int cmd_best(int argc, char **argv);
+int cmd_importance(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_export(int argc, char **argv);

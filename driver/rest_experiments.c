@@ -431,11 +431,6 @@ void rest_experiment_result(struct http_call *c)
     http_reply(c);
 }
 
-void rest_experiment_importance(struct http_call *c)
-{
-    http_problem(c, 501, "parameter importance is not in this build");
-}
-
 void rest_experiment_pareto(struct http_call *c)
 {
     if (rest_refuse_broken(c)) {

@@ -8,6 +8,7 @@ import { Change } from './events';
 import * as f from './format';
 import { bestRow, progress, Row, TrialTable } from './model';
 import { Page } from './page';
+import { AblationPanel, ImportancePanel } from './panel_bars';
 import { BestPanel } from './panel_best';
 import { CurvesPanel } from './panel_curves';
 import { ParallelPanel, ScatterPanel } from './panel_params';
@@ -20,7 +21,7 @@ import { act, command, confirmDialog, CountsBar, failure, icon, infoDialog, para
 
 const CHART_MS = 500;
 const CHART_WHILE_LOADING = 1000; // trials
-type View = 'pareto' | 'curves' | 'scatter' | 'parallel' | 'rungs';
+type View = 'pareto' | 'curves' | 'scatter' | 'parallel' | 'rungs' | 'importance' | 'ablation';
 
 export class ExperimentPage implements Page {
     readonly el = h('main', { class: 'page' });
@@ -421,6 +422,8 @@ class Views {
     private readonly parallel: ParallelPanel;
     private readonly rungs: RungsPanel;
     private readonly pareto: ParetoPanel;
+    private readonly importance: ImportancePanel;
+    private readonly ablation: AblationPanel;
     private readonly tabs: Segments<View>;
     private readonly all: [View, HTMLElement][];
     private chosenByHand = false;
@@ -431,13 +434,19 @@ class Views {
         this.parallel = new ParallelPanel(exp);
         this.rungs = new RungsPanel(exp, pick);
         this.pareto = new ParetoPanel(exp, pick);
-        this.all = [['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el], ['pareto', this.pareto.el]];
-        this.tabs = new Segments<View>('View', [['pareto', 'Pareto'], ['curves', 'Curves'], ['scatter', 'Parameter'], ['parallel', 'Parallel'], ['rungs', 'Rungs']], 'curves', () => {
+        this.importance = new ImportancePanel(exp);
+        this.ablation = new AblationPanel(exp, pick);
+        this.all = [['curves', this.curves.el], ['scatter', this.scatter.el], ['parallel', this.parallel.el], ['rungs', this.rungs.el], ['pareto', this.pareto.el],
+            ['importance', this.importance.el], ['ablation', this.ablation.el]];
+        this.tabs = new Segments<View>('View', [['pareto', 'Pareto'], ['curves', 'Curves'], ['scatter', 'Parameter'], ['parallel', 'Parallel'], ['rungs', 'Rungs'],
+            ['importance', 'Importance'], ['ablation', 'Ablation']], 'curves', () => {
             this.chosenByHand = true;
             this.choose();
         });
         this.tabs.offer('rungs', RungsPanel.fits(exp));
         this.tabs.offer('pareto', ParetoPanel.fits(exp));
+        this.tabs.offer('importance', ImportancePanel.fits(exp));
+        this.tabs.offer('ablation', AblationPanel.fits(exp));
         this.el = h('section', { class: 'card panel' }, h('header', null, h('h2', null, 'Compare'), this.tabs.el), this.all.map(([, el]) => el));
         this.choose();
     }
@@ -456,8 +465,8 @@ class Views {
     private settle(): void {
         if (this.chosenByHand || this.exp.loadingTrials || this.exp.table.size === 0) return;
         this.chosenByHand = true;
-        if (ParetoPanel.fits(this.exp)) {
-            this.tabs.set('pareto');
+        if (ParetoPanel.fits(this.exp) || AblationPanel.fits(this.exp)) {
+            this.tabs.set(AblationPanel.fits(this.exp) ? 'ablation' : 'pareto');
             return;
         }
         const steps = this.exp.table.rows.some((r) => r && r.step !== null && r.step > 1);
@@ -471,6 +480,8 @@ class Views {
         else if (view === 'pareto') this.pareto.update();
         else if (view === 'scatter') this.scatter.update();
         else if (view === 'parallel') this.parallel.update();
+        else if (view === 'importance') this.importance.update();
+        else if (view === 'ablation') this.ablation.update();
         else this.rungs.update();
     }
 
@@ -479,5 +490,7 @@ class Views {
         this.scatter.destroy();
         this.pareto.destroy();
         this.parallel.destroy();
+        this.importance.destroy();
+        this.ablation.destroy();
     }
 }

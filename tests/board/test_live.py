@@ -111,6 +111,33 @@ class Live(Board):
         self.b.wait_text(".best-card .big", r"0\.7000")
         self.quiet()
 
+    def view(self, name):
+        self.b.js("[...document.querySelectorAll('.segments button')].find((b) => b.textContent === arguments[0]).click()", name)
+
+    def test_importance_of_parameters_is_a_view_of_its_own(self):
+        i = self.d.submit(spec("matters", limits={"trials": 30}))
+        self.open(i)
+        for t in self.ask(i, 30):
+            self.tell(i, t, -abs(t["params"]["units"] - 20))
+        self.wait_count("completed", 30)
+        self.view("Importance")
+        self.b.wait("return document.querySelector('.bar-name')?.textContent === 'units'")
+        self.assertEqual(self.b.js("return document.querySelectorAll('.bar-rows .rung').length"), 3)
+        self.b.wait_text(".panel-body:not([hidden]) > .bar-rows + .panel-note", "among the best 3 of 30 trials; few trials")
+        self.quiet()
+
+    def test_an_ablation_study_shows_what_each_absence_costs(self):
+        s = spec("ablation", searchspace={"lr": ["DISCRETE", [0.1]]}, ablation={"features": ["<b>age</b>", "income"]})
+        del s["optimizer"]
+        i = self.d.submit(s)
+        self.open(i)
+        for t in self.ask(i, 3):
+            self.tell(i, t, {"<b>age</b>": 0.5, "income": 0.9}.get(t["params"].get("ablated_feature"), 0.8))
+        self.b.wait_text(".bar-rows .rung:nth-child(2)", r"feature <b>age</b>\s*0\.5000[^(]*\(−0\.3\)\s*1 of 1 run")
+        self.b.wait_text(".bar-rows .rung:nth-child(3)", r"feature income\s*0\.9000[^(]*\(\+0\.1\)")
+        self.assertEqual(self.b.js("return document.querySelectorAll('.bar-gain').length"), 1)
+        self.quiet()
+
     def test_trials_appear_count_and_end_without_a_reload(self):
         i = self.d.submit(spec())
         self.open(i)

@@ -383,7 +383,9 @@ class Rest(harness.Case):
             ("GET", x + "/trials?sort=colour", None, 422, ""),
             ("GET", x + "/trials?filter=colour=1", None, 422, ""),
             ("GET", x + "/trials?cursor=zz", None, 422, ""),
-            ("GET", x + "/importance", None, 501, "not in this build"),
+            ("GET", x + "/importance?quantile=1", None, 422, "above 0 and below 1"),
+            ("GET", x + "/importance?quantile=0.1x", None, 422, "above 0 and below 1"),
+            ("GET", x + "/importance?objective=beauty", None, 422, "no objective"),
             ("POST", "/api/v1/workers/nobody:drain", {}, 404, "nobody"),
         ]:
             with self.subTest(path=path, body=body):

@@ -48,6 +48,20 @@ study.sampler = sampler
 asked = study.ask({k: d for t in study.trials for k, d in t.distributions.items()}).params  # it can go on from there
 print(json.dumps({"trials": trials, "best": best, "names": study.metric_names, "directions": [d.name for d in study.directions], "asked": asked}))
 """
+IMPORTANCE = r"""
+import json, sys, warnings, optuna
+from optuna.distributions import CategoricalDistribution as C, FloatDistribution as F, IntDistribution as I
+warnings.simplefilter("ignore")
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+dist = {"lr": F(1e-4, 1e-1, log=True), "drop": F(0, 0.4, step=0.1), "units": I(16, 128, step=16), "depth": I(1, 9, log=True),
+        "kernel": I(0, 2), "kind": C(["a", "b/c"]), "momentum": F(0, 0.9)}
+study = optuna.create_study(direction=sys.argv[1])
+for params, value in json.load(sys.stdin):
+    params["kernel"] = [3, 5, 7.5].index(params["kernel"])
+    study.add_trial(optuna.trial.create_trial(params=params, distributions={k: dist[k] for k in params}, value=value))
+evaluator = optuna.importance.PedAnovaImportanceEvaluator
+print(json.dumps({q: evaluator(target_quantile=float(q)).evaluate(study) for q in ("0.1", "0.3")}))
+"""
 MLFLOW = r"""
 import json, os, sys
 os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
@@ -99,6 +113,39 @@ class Bridges(harness.Case):
                 d.post(trial + "/tell", dict(me, state="completed", value=n + 0.5))
         self.ask(d, x)
         return i
+
+    def test_importance_is_optunas_to_the_last_digits(self):
+        python = harness.python_env("bridges")
+        d = self.driver()
+        x = d.submit({"name": "importance", "objective": {"metric": "v", "direction": "max"}, "seed": 5, "searchspace": SPACE,
+                      "optimizer": {"algorithm": "random"}, "limits": {"trials": 120}})
+        at = f"/api/v1/experiments/{x}"
+        given = d.post(at + "/ask", {"count": 120, "client": "c"})["trials"]
+        known = []
+        for t in given[:-1]:
+            p = t["params"]
+            value = -abs(math.log10(p["lr"]) + 2) - 0.05 * p["depth"] + 0.3 * p.get("momentum", 0)
+            value = round(value, 2)  # so that there are ties
+            known.append([p, value])
+            d.post(f"{at}/trials/{t['trial']}/tell", {"attempt": 1, "state": "completed", "value": value})
+        self.write("known.json", json.dumps(known))
+        known_file = open(self.path("known.json"))
+        self.addCleanup(known_file.close)
+        p = self.start([python, "-c", IMPORTANCE, "maximize"], stdin=known_file)
+        self.assertEqual(p.wait(120), 0, p.stderr())
+        for q, want in json.loads(p.stdout()).items():
+            got = d.get(f"{at}/importance?quantile={q}")
+            mine = {i["name"]: i["divergence"] for i in got["parameters"]}
+            self.assertEqual(set(mine), set(want))
+            for name, v in want.items():
+                self.assertAlmostEqual(mine[name], v, delta=1e-9 + 1e-9 * v, msg=name)
+            self.assertEqual([i["name"] for i in got["parameters"]], sorted(want, key=lambda n: -want[n]))
+            self.assertAlmostEqual(sum(i["importance"] for i in got["parameters"]), 1)
+            self.assertEqual((got["trials"], got["metric"], got["direction"]), (119, "v", "max"))
+        self.assertEqual(got["parameters"][0]["name"], "lr")
+        text = self.cli("importance", str(x), "--url", d.http).stdout()
+        self.assertRegex(text, r"(?m)^lr +0\.\d{3} +#+$")
+        self.assertIn("of 119 trials by v (max)", text)
 
     # ---- Optuna ----
     def test_a_study_becomes_an_experiment_that_its_trials_warm_start(self):
