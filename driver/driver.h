@@ -46,7 +46,7 @@ struct experiment {
     struct list_node dirty;    /* in the driver's list when it changed since the last turn's end */
     int64_t shown_seq;         /* commit_seq of its last entry in the event stream */
     uint64_t unsaved;          /* number of the commit that holds its newest row */
-    enum study_state notified; /* state that the webhook knows */
+    int64_t notified;          /* event up to which notices were handed to the webhook thread */
     int64_t used_bytes;        /* of shared storage; in the driver's sum */
     bool storage_full;         /* it was said that it is over limits.storage */
     bool deleted;              /* it is about to be freed */

@@ -30,6 +30,7 @@ static const char *const kind_names[] = {
     [EV_TIME_UP] = "time-up",
     [EV_NOTE] = "note",
     [EV_COLLECTED] = "collected",
+    [EV_NOTIFIED] = "notified",
     [EV_TRIAL_CANCEL] = "trial-cancel",
     [EV_TRIAL_RETRY] = "trial-retry",
 };

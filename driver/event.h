@@ -62,7 +62,8 @@ enum event_kind {
     EV_NOTE = 16,     /* tags and notes of experiment or trial changed */
     EV_COLLECTED = 17, /* committed checkpoints are no more in storage: detail {"gone": [[trial, step,
                           attempt], …]} */
-    EV_LAST = EV_COLLECTED,
+    EV_NOTIFIED = 18, /* the webhook was told: detail {"seq", "event"} */
+    EV_LAST = EV_NOTIFIED,
 };
 
 /* The kinds of failure, in "cause": they decide about a retry. */

@@ -8,6 +8,7 @@
 #include "driver/rest.h"
 
 #include <curl/curl.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,19 +17,26 @@ struct message {
     struct list_node node;
     struct deferred df;
     struct notify *owner;
-    char *url;
-    char *body;
+    int64_t experiment, seq;
+    enum study_notice_kind kind;
+    char *url, *body;
+    char *key; /* a header: the notice's id, the same however often it comes */
+    int64_t due_ns, give_up_ms;
+    int tries;
 };
 
 struct notify {
+    struct driver *d;
     pthread_t thread;
+    struct event *settled;    /* loop: some notices need no further try */
     struct list_node unsaved; /* loop thread: wait for their commit */
+    int n_waiting;            /* loop thread: not settled yet */
+    bool skipped;             /* loop thread: some were left in the record, there were too many */
 
     /* under `lock`, which is not held while sending */
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct list_node queue;
-    int n_queue;
+    struct list_node queue, done;
     bool closing;
 };
 
@@ -37,6 +45,7 @@ static void message_free(struct message *m)
     list_remove(&m->node);
     free(m->url);
     free(m->body);
+    free(m->key);
     free(m);
 }
 
@@ -61,6 +70,7 @@ static bool post(struct notify *n, const struct message *m, char *fault, size_t 
 {
     CURL *curl = curl_easy_init();
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    headers = curl_slist_append(headers, m->key);
     long status = 0;
     CURLcode rc = curl == NULL ? CURLE_OUT_OF_MEMORY : CURLE_OK;
     if (rc == CURLE_OK) {
@@ -88,57 +98,77 @@ static bool post(struct notify *n, const struct message *m, char *fault, size_t 
     return rc == CURLE_OK && status >= 200 && status < 300;
 }
 
-/* Waits between two tries; false when the driver ends. */
-static bool pause_before(struct notify *n, int attempt)
+/* 1, 2, 4, … s, NOTIFY_WAIT_MAX_S at most. */
+static int64_t wait_ns(int tries)
 {
-    struct timespec until;
-    (void)clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += (time_t)1 << attempt;
-    (void)pthread_mutex_lock(&n->lock);
-    while (!n->closing && pthread_cond_timedwait(&n->wake, &n->lock, &until) == 0) {
-    }
-    bool go_on = !n->closing;
-    (void)pthread_mutex_unlock(&n->lock);
-    return go_on;
+    int64_t s = tries < 10 ? INT64_C(1) << tries : NOTIFY_WAIT_MAX_S;
+    return (s < NOTIFY_WAIT_MAX_S ? s : NOTIFY_WAIT_MAX_S) * MAG_NS_PER_S;
 }
 
-static void deliver(struct notify *n, const struct message *m)
+/* True when it needs no further try. */
+static bool deliver(struct notify *n, struct message *m)
 {
     char fault[256] = "";
-    for (int i = 0; i < NOTIFY_TRIES; i++) {
-        if (post(n, m, fault, sizeof(fault))) {
-            log_debug("notify", "sent", "url=%s", log_quote(m->url));
-            return;
-        }
-        if (i + 1 < NOTIFY_TRIES && !pause_before(n, i)) {
-            break;
+    if (post(n, m, fault, sizeof(fault))) {
+        log_debug("notify", "sent", "url=%s", log_quote(m->url));
+        return true;
+    }
+    bool over = clock_wall_ms() >= m->give_up_ms;
+    if (m->tries == 0 || over) {
+        log_warn("notify", over ? "not-delivered" : "not-delivered-yet", "url=%s reason=%s",
+                 log_quote(m->url), log_quote(fault));
+    }
+    m->due_ns = clock_mono_ns() + wait_ns(m->tries++);
+    return over;
+}
+
+static struct message *next_due(struct notify *n)
+{
+    struct message *first = NULL;
+    struct list_node *pos, *tmp;
+    list_foreach(pos, tmp, &n->queue)
+    {
+        struct message *m = container_of(pos, struct message, node);
+        first = first == NULL || m->due_ns < first->due_ns ? m : first;
+    }
+    return first;
+}
+
+/* Waits for a notice that is due, and takes it; NULL when the driver ends. Under the lock. */
+static struct message *take_due(struct notify *n)
+{
+    while (!n->closing) {
+        struct message *m = next_due(n);
+        if (m == NULL) {
+            (void)pthread_cond_wait(&n->wake, &n->lock);
+        } else if (m->due_ns <= clock_mono_ns()) {
+            list_remove(&m->node);
+            return m;
+        } else {
+            const struct timespec until = {.tv_sec = (time_t)(m->due_ns / MAG_NS_PER_S),
+                                           .tv_nsec = (long)(m->due_ns % MAG_NS_PER_S)};
+            (void)pthread_cond_timedwait(&n->wake, &n->lock, &until);
         }
     }
-    log_warn("notify", "not-delivered", "url=%s reason=%s", log_quote(m->url), log_quote(fault));
+    return NULL;
 }
 
 static void *notify_main(void *arg)
 {
     struct notify *n = arg;
     (void)pthread_setname_np(pthread_self(), "notify");
-    for (;;) {
-        (void)pthread_mutex_lock(&n->lock);
-        while (list_is_empty(&n->queue) && !n->closing) {
-            (void)pthread_cond_wait(&n->wake, &n->lock);
-        }
-        struct message *m = NULL;
-        if (!n->closing) {
-            m = container_of(list_first(&n->queue), struct message, node);
-            list_remove(&m->node);
-            n->n_queue--;
-        }
+    (void)pthread_mutex_lock(&n->lock);
+    for (struct message *m; (m = take_due(n)) != NULL;) {
         (void)pthread_mutex_unlock(&n->lock);
-        if (m == NULL) {
-            return NULL;
+        bool over = deliver(n, m);
+        (void)pthread_mutex_lock(&n->lock);
+        list_append(over ? &n->done : &n->queue, &m->node);
+        if (over) {
+            event_active(n->settled, EV_TIMEOUT, 0);
         }
-        deliver(n, m);
-        message_free(m);
     }
+    (void)pthread_mutex_unlock(&n->lock);
+    return NULL;
 }
 
 /* ---- on the loop ---- */
@@ -148,67 +178,103 @@ static void on_durable(struct deferred *df, bool ok)
     struct message *m = container_of(df, struct message, df);
     struct notify *n = m->owner;
     list_remove(&m->node);
-    (void)pthread_mutex_lock(&n->lock);
-    ok = ok && n->n_queue < NOTIFY_WAITING_MAX;
-    if (ok) {
-        list_append(&n->queue, &m->node);
-        n->n_queue++;
-        (void)pthread_cond_signal(&n->wake);
-    }
-    (void)pthread_mutex_unlock(&n->lock);
     if (!ok) {
-        message_free(m);
-    }
-}
-
-static bool wants(const json_t *spec, const char *event)
-{
-    const json_t *on = json_object_get(spec, "on");
-    for (size_t i = 0; i < json_array_size(on); i++) {
-        if (strcmp(json_string_value(json_array_get(on, i)), event) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static void send_event(struct driver *d, struct experiment *x, const char *event)
-{
-    const json_t *spec = study_spec(x->study)->notify;
-    if (spec == NULL || d->notify == NULL || !wants(spec, event)) {
+        n->n_waiting--;
+        message_free(m); /* the experiment goes back to what is stored, and is looked at again */
         return;
     }
+    (void)pthread_mutex_lock(&n->lock);
+    list_append(&n->queue, &m->node);
+    (void)pthread_cond_signal(&n->wake);
+    (void)pthread_mutex_unlock(&n->lock);
+}
+
+static void send_notice(struct driver *d, struct experiment *x, const struct study_notice *o)
+{
+    const struct spec *spec = study_spec(x->study);
+    const char *event = study_notice_name(o->kind);
     struct message *m = xcalloc(1, sizeof(*m));
     struct buf body = {0};
-    buf_addf(&body, "{\"event\":\"%s\",\"experiment\":", event);
+    char *id = xasprintf("%s/%" PRId64 "/%" PRId64 "/%s", store_uuid(d->store), x->id, o->seq,
+                         event);
+    buf_addf(&body, "{\"id\":\"%s\",\"event\":\"%s\",\"experiment\":", id, event);
     rest_add_experiment(&body, d, x, false);
     buf_addc(&body, '}');
-    m->owner = d->notify;
-    m->url = xstrdup(json_string_value(json_object_get(spec, "url")));
-    m->body = buf_take(&body);
-    m->df.fn = on_durable;
+    *m = (struct message){.owner = d->notify,
+                          .experiment = x->id,
+                          .seq = o->seq,
+                          .kind = o->kind,
+                          .url = xstrdup(json_string_value(json_object_get(spec->notify, "url"))),
+                          .body = buf_take(&body),
+                          .key = xasprintf("Idempotency-Key: \"%s\"", id),
+                          .give_up_ms = o->wall_ms + spec->notify_retry_ms,
+                          .df = {.fn = on_durable}};
+    free(id);
+    d->notify->n_waiting++;
     list_append(&d->notify->unsaved, &m->node);
     driver_after_commit(d, &m->df);
 }
 
 void notify_look(struct driver *d, struct experiment *x)
 {
-    enum study_state now = study_state(x->study);
-    if (now == x->notified) {
+    int n = 0;
+    const struct study_notice *owed = study_notices(x->study, &n);
+    if (d->notify == NULL || n == 0) {
         return;
     }
-    char why[512];
-    const char *code = study_why(x->study, why, sizeof(why));
-    x->notified = now;
-    if (code != NULL && strcmp(code, "target-reached") == 0) {
-        send_event(d, x, "target");
+    if (d->notify->n_waiting + n > NOTIFY_WAITING_MAX) {
+        d->notify->skipped = true;
+        return;
     }
-    if (now == STUDY_FAILED ||
-        (now == STUDY_PAUSED && code != NULL && strcmp(code, "experiment-paused") != 0)) {
-        send_event(d, x, "failure");
+    int64_t known = x->notified;
+    for (int i = 0; i < n; i++) {
+        if (owed[i].seq <= known) {
+            continue;
+        }
+        send_notice(d, x, &owed[i]);
+        x->notified = owed[i].seq;
     }
-    if (study_state_is_final(now)) {
-        send_event(d, x, "end");
+}
+
+static void record_settled(struct driver *d, const struct message *m)
+{
+    struct experiment *x = driver_experiment(d, m->experiment);
+    struct event ev;
+    struct mag_err err = {0};
+    if (x == NULL) {
+        return; /* it was deleted */
+    }
+    event_init(&ev, EV_NOTIFIED);
+    ev.detail = json_pack("{s:I, s:s}", "seq", (json_int_t)m->seq, "event",
+                          study_notice_name(m->kind));
+    if (driver_apply(d, x, &ev, &err) != MAG_OK) {
+        log_warn("notify", "not-recorded", "experiment=%" PRId64 " reason=%s", m->experiment,
+                 log_quote(err.text));
+    }
+    event_fini(&ev);
+}
+
+static void on_settled(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct notify *n = arg;
+    (void)pthread_mutex_lock(&n->lock);
+    for (struct list_node *node; (node = list_first(&n->done)) != NULL;) {
+        struct message *m = container_of(node, struct message, node);
+        list_remove(node);
+        (void)pthread_mutex_unlock(&n->lock);
+        record_settled(n->d, m);
+        message_free(m);
+        n->n_waiting--;
+        (void)pthread_mutex_lock(&n->lock);
+    }
+    (void)pthread_mutex_unlock(&n->lock);
+    if (n->skipped && n->n_waiting < NOTIFY_WAITING_MAX / 2) {
+        n->skipped = false;
+        for (struct experiment *x = driver_next(n->d, NULL); x != NULL; x = driver_next(n->d, x)) {
+            notify_look(n->d, x);
+        }
     }
 }
 
@@ -220,8 +286,12 @@ enum mag_status notify_start(struct notify **ret, struct driver *d, struct mag_e
         return mag_fail(err, MAG_NOMEM, "libcurl cannot be started");
     }
     struct notify *n = xcalloc(1, sizeof(*n));
+    n->d = d;
     list_init(&n->queue);
+    list_init(&n->done);
     list_init(&n->unsaved);
+    n->settled = event_new(d->base, -1, 0, on_settled, n);
+    MAG_ASSERT(n->settled != NULL, "no event");
     pthread_condattr_t attr;
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -230,6 +300,7 @@ enum mag_status notify_start(struct notify **ret, struct driver *d, struct mag_e
     (void)pthread_condattr_destroy(&attr);
     int rc = pthread_create(&n->thread, NULL, notify_main, n);
     if (rc != 0) {
+        event_free(n->settled);
         free(n);
         return mag_fail(err, MAG_NOMEM, "no thread for webhooks: %s", strerror(rc));
     }
@@ -247,8 +318,9 @@ void notify_stop(struct notify *n)
     (void)pthread_cond_signal(&n->wake);
     (void)pthread_mutex_unlock(&n->lock);
     (void)pthread_join(n->thread, NULL);
-    struct list_node *lists[] = {&n->queue, &n->unsaved};
-    for (size_t i = 0; i < 2; i++) {
+    event_free(n->settled);
+    struct list_node *lists[] = {&n->queue, &n->done, &n->unsaved};
+    for (size_t i = 0; i < 3; i++) {
         for (struct list_node *node; (node = list_first(lists[i])) != NULL;) {
             message_free(container_of(node, struct message, node));
         }

@@ -221,6 +221,9 @@ static struct study *study_from_text(struct experiment *x, const char *resolved)
     }
     struct mjson_issues is = {0};
     struct spec *spec = spec_parse(doc, 0, &is);
+    if (spec != NULL && json_object_get(json_object_get(doc, "notify"), "retry") == NULL) {
+        spec->notify_recorded = false; /* stored before deliveries were */
+    }
     json_decref(doc);
     if (spec == NULL) {
         struct buf text = {0};
@@ -292,10 +295,8 @@ static void bring_back(struct replay *r, struct experiment *x)
         r->bad_seq = 0;
         replay_events(r);
     }
+    x->notified = 0; /* what is owed is sent, twice rather than never */
     quota_note(r->d, x);
-    if (x->study != NULL) {
-        x->notified = study_state(x->study);
-    }
     rest_fail_begun(r->d, x);
     loop_mark_dirty(r->d, x);
 }

@@ -118,6 +118,8 @@ struct spec {
     char *project;   /* "default" */
     json_t *notify;  /* {"url", "on": [...]} or NULL */
     int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
+    int64_t notify_retry_ms; /* how long an undelivered notice is tried again */
+    bool notify_recorded;    /* deliveries are in the record: not in those before that */
     bool checkpoint_best; /* that of the trial's best step stays, too */
     json_t *logs;                              /* {"limit": bytes, "mask": ["re"]}, never NULL */
     json_t *points;         /* enqueued at the start: array of params objects, or NULL */

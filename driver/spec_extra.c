@@ -180,6 +180,8 @@ static void read_metrics(struct spec *s, const json_t *doc, struct mjson_issues 
 
 /* ---- notify ---- */
 
+#define NOTIFY_RETRY_MS 86400000 /* where nothing is said */
+
 static void check_event(const char *event, struct mjson_issues *is)
 {
     static const char *const events[] = {"end", "failure", "target", NULL};
@@ -202,7 +204,7 @@ static bool is_url(const char *url)
 
 static void read_notify(struct spec *s, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"url", "on", NULL};
+    static const char *const keys[] = {"url", "on", "retry", NULL};
     int before = is->total;
     const json_t *o = json_object_get(doc, "notify");
     if (!spec_object(o, "/notify", is)) {
@@ -219,10 +221,16 @@ static void read_notify(struct spec *s, const json_t *doc, struct mjson_issues *
             check_event(json_string_value(json_array_get(on, i)), is);
         }
     }
+    s->notify_recorded = true;
+    s->notify_retry_ms = NOTIFY_RETRY_MS;
+    if (json_object_get(o, "retry") != NULL) {
+        s->notify_retry_ms = spec_duration(o, "/notify", "retry", is);
+    }
     if (is->total == before) {
         json_t *all =
             on != NULL ? json_deep_copy(on) : json_pack("[s,s,s]", "end", "failure", "target");
-        s->notify = json_pack("{s:s, s:o}", "url", url, "on", all);
+        s->notify = json_pack("{s:s, s:o, s:f}", "url", url, "on", all, "retry",
+                              (double)s->notify_retry_ms / 1000);
     }
 }
 

@@ -112,6 +112,7 @@ void study_destroy(struct study *s)
     free(s->refit_code);
     free(s->refit_why);
     free(s->fold_why);
+    free(s->notices);
     spec_destroy(s->spec);
     free(s);
 }
@@ -422,6 +423,9 @@ static void enter_state(struct study *s, const struct event *ev)
     if (moved && s->state == STUDY_RUNNING) {
         s->failures_in_row = 0;
     }
+    if (moved) {
+        notice_note(s, ev);
+    }
 }
 
 static enum mag_status settle(struct study *s, struct event *ev, struct mag_err *err)
@@ -463,6 +467,7 @@ static const study_handler handlers[] = {
     [EV_TIME_UP] = handle_time_up,
     [EV_NOTE] = handle_note,
     [EV_COLLECTED] = handle_collected,
+    [EV_NOTIFIED] = handle_notified,
 };
 
 /* What a recorded event must be to be the next one. */

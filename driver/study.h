@@ -244,6 +244,17 @@ struct study_usage {
 /* O(1). */
 void study_usage(const struct study *s, struct study_usage *ret);
 
+/* ---- what its webhook has still to be told (study_notice.c) ---- */
+enum study_notice_kind { NOTICE_TARGET = 0, NOTICE_FAILURE = 1, NOTICE_END = 2, NOTICE_KINDS = 3 };
+struct study_notice {
+    int64_t seq; /* of the event that brought it */
+    enum study_notice_kind kind;
+    int64_t wall_ms; /* when */
+};
+/* In the order in which they came; an EV_NOTIFIED takes one out. Borrowed until the next apply. */
+const struct study_notice *study_notices(const struct study *s, int *ret_n);
+const char *study_notice_name(enum study_notice_kind kind); /* "target", "failure", "end" */
+
 /* ---- verify ---- */
 struct verify_result {
     int64_t events;    /* derived again */

@@ -117,6 +117,9 @@ uint64_t study_digest(const struct study *s)
     add(&h, fields, sizeof(fields));
     add(&h, s->counts, sizeof(s->counts));
     add_int(&h, s->usage.log_bytes);
+    for (int i = 0; i < s->n_notices && s->spec->notify_recorded; i++) {
+        add_int(&h, s->notices[i].seq * NOTICE_KINDS + s->notices[i].kind);
+    }
     add_text(&h, s->recorded_maker);
     add_text(&h, s->why_code);
     add_text(&h, s->why);

@@ -93,6 +93,8 @@ struct study {
     struct event *answer;    /* what study_request returned last; a cache behind a const study */
 
     struct study_usage usage;
+    struct study_notice *notices;
+    int n_notices;
     double step_ms, attempt_ms; /* durations seen, moving averages, 0 = none yet; not stored */
 };
 
@@ -169,6 +171,7 @@ enum mag_status handle_note(struct study *s, struct event *ev, struct mag_err *e
 enum mag_status handle_enqueue(struct study *s, struct event *ev, struct mag_err *err);
 enum mag_status handle_trial_cancel(struct study *s, struct event *ev, struct mag_err *err);
 enum mag_status handle_trial_retry(struct study *s, struct event *ev, struct mag_err *err);
+enum mag_status handle_notified(struct study *s, struct event *ev, struct mag_err *err);
 enum mag_status handle_collected(struct study *s, struct event *ev, struct mag_err *err);
 /* study_enqueue.c: the spec's own points, at creation. */
 void study_enqueue_points(struct study *s);
@@ -267,6 +270,10 @@ void front_completed(struct study *s, const struct trial *t);
 /* The event brings the trial's newest checkpoint; likewise the end of an attempt. */
 void usage_checkpoint(struct study *s, struct trial *t, const struct event *ev);
 void usage_attempt(struct study *s, const struct event *ev);
+
+/* ---- study_notice.c ---- */
+/* The state has just changed, by `ev`. */
+void notice_note(struct study *s, const struct event *ev);
 
 /* ---- study_best.c ---- */
 void best_completed(struct study *s, const struct trial *t); /* it has just completed */

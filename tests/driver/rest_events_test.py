@@ -226,7 +226,7 @@ class Hooks(harness.Case):
                 code = self.status.pop(0) if len(self.status) > 1 else self.status[0]
                 self.send_response(code)
                 self.end_headers()
-                got.put((code, json.loads(body)))
+                got.put((code, dict(json.loads(body), key=self.headers["Idempotency-Key"])))
 
             def log_message(self, *args):
                 pass
@@ -236,6 +236,10 @@ class Hooks(harness.Case):
         self.addCleanup(self.server.server_close)
         self.addCleanup(self.server.shutdown)
         self.url = f"http://127.0.0.1:{self.server.server_port}/hook"
+
+    def settled(self, d, x, notices=1):
+        """Are so many events there beside the ask and the tell?"""
+        return d.get(x)["events"] >= 2 + notices
 
     def begin(self, on, limits):
         d = self.driver()
@@ -265,6 +269,49 @@ class Hooks(harness.Case):
         d.post(x + ":pause")
         d.post(x + ":cancel")
         self.assertTrue(self.got.empty())
+
+    def test_an_id_stays_the_same_until_the_notice_is_taken(self):
+        self.status[:] = [503, 200]
+        d, x = self.begin(["end"], {"trials": 1})
+        d.post(x + "/ask")
+        d.post(x + "/trials/1/tell", {"attempt": 1, "state": "completed", "value": 1})
+        first, second = self.got.get(timeout=20)[1], self.got.get(timeout=20)[1]
+        self.assertEqual(first["id"], second["id"])
+        self.assertRegex(first["id"], rf"^[0-9a-f]{{32}}/{first['experiment']['id']}/\d+/end$")
+        self.assertEqual([first["key"], second["key"]], [f'"{first["id"]}"'] * 2)
+
+    def test_a_notice_that_nobody_took_comes_again_after_a_kill_and_one_that_was_taken_does_not(self):
+        self.status[:] = [500]
+        d, x = self.begin(["target", "end"], {"trials": 5, "target": 0.5})
+        d.post(x + "/ask")
+        d.post(x + "/trials/1/tell", {"attempt": 1, "state": "completed", "value": 0.9})
+        refused = self.got.get(timeout=20)[1]
+        d.kill()
+        while not self.got.empty():
+            self.got.get()
+        self.status[:] = [200]
+        d = d.restart()
+        taken = [self.got.get(timeout=20)[1] for _ in range(2)]
+        self.assertEqual([m["event"] for m in taken], ["target", "end"])
+        self.assertEqual(taken[0]["id"], refused["id"])
+        self.assertEqual(taken[1]["experiment"]["best"]["value"], 0.9)
+        wait_until(lambda: self.settled(d, x, 2), what="both to be recorded")
+        d.kill()
+        d = d.restart()
+        d.get(x)
+        d.stop()
+        self.assertTrue(self.got.empty(), "both were taken")
+        self.magpie("verify", x.rsplit("/", 1)[1], "--data", d.data)
+
+    def test_a_notice_is_given_up_when_its_time_is_over(self):
+        self.status[:] = [500]
+        d = self.driver()
+        x = d.submit(dict(SPEC, limits={"trials": 1}, notify={"url": self.url, "on": ["end"], "retry": "1s"}))
+        d.post(f"/api/v1/experiments/{x}/ask")
+        d.post(f"/api/v1/experiments/{x}/trials/1/tell", {"attempt": 1, "state": "completed", "value": 1})
+        wait_until(lambda: self.settled(d, f"/api/v1/experiments/{x}"), what="it to be given up")
+        self.assertIn("notify not-delivered url=", d.stderr())
+        self.assertGreaterEqual(self.got.qsize(), 2)
 
 
 if __name__ == "__main__":
