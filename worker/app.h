@@ -17,6 +17,7 @@
 #include "worker/machine.h"
 #include "worker/mask.h"
 #include "worker/outlog.h"
+#include "worker/scratch.h"
 #include "worker/worker.h"
 
 #define RUN_POINTS_HOLD 10000 /* unsent points at which a program is no longer read */
@@ -156,6 +157,8 @@ struct app {
     json_t *labels;
     char *scratch; /* our own folder below the configured one */
     int scratch_lock;
+    struct scratch_dead *dead; /* what killed workers left; until the storage is known */
+    int n_dead;
     struct folders folders; /* below scratch */
     struct cgroups cgroups;
     struct children *children;

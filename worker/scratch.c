@@ -31,12 +31,37 @@ static enum mag_status check_owner(const char *path, struct mag_err *err)
     return MAG_OK;
 }
 
+struct dead_list {
+    struct scratch_dead *list;
+    int n;
+};
+
+void scratch_dead_fini(struct scratch_dead *d)
+{
+    (void)close(d->lock);
+    free(d->dir);
+}
+
+/* It worked with a storage, which may lack the last of it. */
+static bool had_storage(const char *dir)
+{
+    char *note = xasprintf("%s/" SCRATCH_STORAGE, dir);
+    bool had = access(note, F_OK) == 0;
+    free(note);
+    return had;
+}
+
 /* The lock of a living worker cannot be had. */
-static void remove_if_dead(const char *dir)
+static void take_if_dead(const char *dir, struct dead_list *dead)
 {
     char *lock = xasprintf("%s/" LOCK_NAME, dir);
     int fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
+    bool ours = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (ours && had_storage(dir)) {
+        dead->list = xreallocarray(dead->list, (size_t)dead->n + 1, sizeof(*dead->list));
+        dead->list[dead->n++] = (struct scratch_dead){.dir = xstrdup(dir), .lock = fd};
+        fd = -1;
+    } else if (ours) {
         storage_remove_local(dir);
     }
     if (fd >= 0) {
@@ -45,13 +70,13 @@ static void remove_if_dead(const char *dir)
     free(lock);
 }
 
-static void remove_dead(const char *base)
+static void take_dead(const char *base, struct dead_list *dead)
 {
     DIR *d = opendir(base);
     for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
         if (e->d_name[0] != '.') {
             char *dir = xasprintf("%s/%s", base, e->d_name);
-            remove_if_dead(dir);
+            take_if_dead(dir, dead);
             free(dir);
         }
     }
@@ -93,8 +118,9 @@ static int take_guard(const char *base)
     return fd;
 }
 
-/* Makes PATH, locks it and clears away what dead workers left beside it. */
-static enum mag_status claim(const char *base, const char *path, int *ret_lock, struct mag_err *err)
+/* Makes PATH, locks it and looks at what dead workers left beside it. */
+static enum mag_status claim(const char *base, const char *path, int *ret_lock,
+                             struct dead_list *dead, struct mag_err *err)
 {
     int guard = take_guard(base);
     if (guard < 0) {
@@ -105,15 +131,17 @@ static enum mag_status claim(const char *base, const char *path, int *ret_lock, 
         st = lock_it(path, ret_lock, err);
     }
     if (st == MAG_OK) {
-        remove_dead(base);
+        take_dead(base, dead);
     }
     (void)close(guard);
     return st;
 }
 
 enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock,
+                             struct scratch_dead **ret_dead, int *ret_n_dead,
                              struct mag_err *err)
 {
+    struct dead_list dead = {0};
     const char *tmp = getenv("TMPDIR");
     char *dir = base != NULL
                     ? xstrdup(base)
@@ -128,8 +156,10 @@ enum mag_status scratch_open(const char *base, const char *id, char **ret_path, 
     if (st == MAG_OK) {
         real = realpath(dir, NULL);
         path = xasprintf("%s/%s", real != NULL ? real : dir, id);
-        st = claim(real != NULL ? real : dir, path, ret_lock, err);
+        st = claim(real != NULL ? real : dir, path, ret_lock, &dead, err);
     }
+    *ret_dead = dead.list;
+    *ret_n_dead = dead.n;
     if (st == MAG_OK) {
         *ret_path = path;
         path = NULL;

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "worker/salvage.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -247,6 +248,7 @@ static enum mag_status open_storage(struct session *s, const char *url, struct m
         s->app->storage = storage;
         s->storage = xstrdup(url);
     } else {
+        salvage_start(s->app, url);
         storage_close(storage);
     }
     return st;

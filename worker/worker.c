@@ -279,7 +279,8 @@ static enum mag_status open_parts(struct app *a, struct mag_err *err)
         st = st == MAG_OK ? st : mag_wrap(err, st, "--mask");
     }
     if (st == MAG_OK) {
-        st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, err);
+        st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, &a->dead, &a->n_dead,
+                          err);
     }
     if (st == MAG_OK) {
         st = cgroups_open(&a->cgroups, a->cfg.cgroup, err);
@@ -307,6 +308,10 @@ static void close_parts(struct app *a)
     cgroups_close(&a->cgroups);
     storage_close(a->storage);
     folders_fini(&a->folders);
+    for (int i = 0; i < a->n_dead; i++) {
+        scratch_dead_fini(&a->dead[i]);
+    }
+    free(a->dead);
     scratch_close(a->scratch, a->scratch_lock);
     for (int i = 0; i < 3; i++) {
         if (a->signals[i] != NULL) {

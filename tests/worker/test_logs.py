@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output of trials, end to end: whole and in order while it grows, over deaths of driver and worker, bounded,
 and without secrets anywhere."""
+import glob
 import gzip
 import json
 import os
@@ -94,6 +95,34 @@ class Logs(harness.Case):
         self.assertEqual(p.stdout().splitlines(), want)
         first = self.magpie("logs", str(x), "1", "--attempt", "1", "--url", d.http, "--data", d.data)
         self.assertEqual(first.stdout().splitlines(), self.lines(1, 1000), "readable after the worker is gone")
+
+    def test_the_last_lines_of_a_killed_worker_come_with_the_next_one_on_its_scratch(self):
+        d = self.driver("--heartbeat", "200ms", "--lease", "1s")
+        scratch = self.path("scratch")
+        code = ("import time, os\nif os.environ['MAGPIE_ATTEMPT'] == '1':\n for i in range(30):\n"
+                "  print('line', i, flush=True)\n  time.sleep(0.1)\n time.sleep(600)\n"
+                "print('::magpie {\"result\": {\"value\": 1}}', flush=True)")
+        w = self.worker(d, "--slots", "1", "--scratch", scratch)
+        x = d.submit({"name": "killed", "objective": {"metric": "value", "direction": "max"}, "seed": 1,
+                      "searchspace": {"x": ["DOUBLE", [0, 1]]}, "optimizer": {"algorithm": "random"}, "limits": {"trials": 1},
+                      "trial": {"command": [sys.executable, "-c", code]}})
+
+        def local():
+            return "".join(open(f).read() for f in glob.glob(scratch + "/*/*-1-1/log/*"))
+
+        harness.wait_until(lambda: "line 20\n" in local(), what="output on the scratch disk", every=0.005)
+        w.kill()
+        written = local()
+        left = glob.glob(scratch + "/*")
+        self.worker(d, "--slots", "1", "--scratch", scratch, "--name", "next")
+        d.wait_state(x)
+
+        def stored():
+            status, _, text = d.raw("GET", f"/api/v1/experiments/{x}/trials/1/log?attempt=1")
+            return status == 200 and text.decode().startswith(written)
+
+        harness.wait_until(stored, what="all that was written to be in storage")
+        harness.wait_until(lambda: not os.path.exists(left[0]), what="the folder to go")
 
     def test_offsets_are_stable_and_count_the_whole_output(self):
         d, _ = self.begin()
