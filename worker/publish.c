@@ -296,6 +296,7 @@ struct record_task {
     struct logship *log; /* what storage lacks of it */
     char *board_key; /* of its last event file; NULL = none */
     struct buf board;
+    struct buf metrics; /* all of them, where none were written to the file */
     int64_t attempt;
     bool has_metrics;
     bool reuse;              /* the folder may serve another run */
@@ -344,6 +345,10 @@ static void record_work(struct task *t)
     }
     if (k->has_metrics) {
         put_file(k, "metrics.jsonl", k->metrics_path);
+    } else if (k->metrics.len > 0) {
+        char *key = xasprintf("%s/attempts/%" PRId64 "/metrics.jsonl", k->base, k->attempt);
+        put_bytes(k, key, k->metrics.data, k->metrics.len);
+        free(key);
     }
     if (k->board_key != NULL) {
         put_bytes(k, k->board_key, k->board.data, k->board.len);
@@ -365,6 +370,7 @@ static void record_done(struct task *t)
     free(k->base);
     free(k->board_key);
     buf_fini(&k->board);
+    buf_fini(&k->metrics);
     free(k->params);
     free(k->trial);
     free(k->dir);
@@ -416,7 +422,12 @@ void publish_record(struct run *r)
 {
     struct record_task *k = xcalloc(1, sizeof(*k));
     json_t *doc = trial_json(r);
-    run_flush_metrics(r);
+    if (r->metrics_written) {
+        run_flush_metrics(r);
+    } else {
+        k->metrics = r->metrics;
+        r->metrics = (struct buf){0};
+    }
     k->log = logship_gather(&r->log, publish_log_key(r));
     r->tail_untold = false; /* the driver reads them in storage from now on */
     outlog_close(&r->log);
