@@ -98,6 +98,17 @@ static void on_lines_result(void *arg, const json_t *metrics)
     r->final_metrics = json_deep_copy(metrics);
 }
 
+/* As an executor's `error`; the program still has to end. */
+static void on_lines_failed(void *arg, const char *reason, const char *cause, bool retry)
+{
+    struct said s = {.kind = SAID_ERROR,
+                     .cause = cause != NULL ? cause : "program",
+                     .retry = retry,
+                     .reason = xstrdup(reason[0] != '\0' ? reason : "the program says that it failed")};
+    run_said(arg, &s);
+    free(s.reason);
+}
+
 static void on_lines_bad(void *arg, const char *why)
 {
     run_unusable(arg, "a ::magpie line", why);
@@ -161,6 +172,7 @@ static enum mag_status start_command(struct run *r, const struct spawn_program *
                                      .metrics = on_lines_metrics,
                                      .checkpoint = on_lines_checkpoint,
                                      .result = on_lines_result,
+                                     .failed = on_lines_failed,
                                      .bad = on_lines_bad};
     int64_t first = r->resume_path != NULL ? r->resume_step + 1 : 1;
     enum mag_status st =

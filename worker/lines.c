@@ -122,6 +122,34 @@ static void use_metrics(struct lines *l, const json_t *doc)
     json_decref(metrics);
 }
 
+static bool is_cause(const json_t *v)
+{
+    static const char *const causes[] = {"program", "configuration", "out-of-memory"};
+    for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+        if (json_is_string(v) && strcmp(json_string_value(v), causes[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whatever is wrong with the rest of it, it has failed. */
+static void use_failed(struct lines *l, const json_t *doc)
+{
+    const char *reason = json_string_value(json_object_get(doc, "failed"));
+    const json_t *cause = json_object_get(doc, "cause");
+    if (reason == NULL) {
+        bad(l, "\"failed\" must be the reason, a text");
+        return;
+    }
+    if (cause != NULL && !is_cause(cause)) {
+        bad(l, "\"cause\" must be \"program\", \"configuration\" or \"out-of-memory\"");
+        cause = NULL;
+    }
+    l->handler.failed(l->handler.arg, reason, json_string_value(cause),
+                      json_is_true(json_object_get(doc, "retry")));
+}
+
 static void use_mark(struct lines *l, const char *text, size_t len)
 {
     json_t *doc = NULL;
@@ -151,8 +179,12 @@ static void use_mark(struct lines *l, const char *text, size_t len)
         check_objective(l, result, metrics);
         l->handler.result(l->handler.arg, metrics);
         json_decref(metrics);
+        used = true;
+    }
+    if (json_object_get(doc, "failed") != NULL) {
+        use_failed(l, doc);
     } else if (!used) {
-        bad(l, "it has none of \"metrics\", \"checkpoint\" and \"result\"");
+        bad(l, "it has none of \"metrics\", \"checkpoint\", \"result\" and \"failed\"");
     }
     json_decref(doc);
 }

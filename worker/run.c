@@ -307,7 +307,13 @@ void run_fail(struct run *r, const char *cause, const char *fmt, ...)
     va_start(ap, fmt);
     (void)vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    if (r->failure != NULL || r->state >= RUN_PUBLISHING) {
+    if (r->state >= RUN_PUBLISHING) {
+        return;
+    }
+    if (r->failure != NULL) {
+        if (r->executor == NULL && run_child(r) != NULL) {
+            executor_kill(r); /* a command gave its reason and does not end */
+        }
         return;
     }
     r->failure = xstrdup(text);

@@ -32,6 +32,11 @@ static void on_result(void *arg, const json_t *metrics)
     free(text);
 }
 
+static void on_failed(void *arg, const char *reason, const char *cause, bool retry)
+{
+    buf_addf(&seen, "f%s/%s%s ", reason, cause != NULL ? cause : "-", retry ? "/again" : "");
+}
+
 static void on_bad(void *arg, const char *why)
 {
     buf_addf(&seen, "!%s ", why);
@@ -39,8 +44,11 @@ static void on_bad(void *arg, const char *why)
 
 static struct lines *make(const char *patterns)
 {
-    const struct lines_handler h = {
-        .metrics = on_metrics, .checkpoint = on_checkpoint, .result = on_result, .bad = on_bad};
+    const struct lines_handler h = {.metrics = on_metrics,
+                                    .checkpoint = on_checkpoint,
+                                    .result = on_result,
+                                    .failed = on_failed,
+                                    .bad = on_bad};
     struct lines *l = NULL;
     struct mag_err err = {0};
     json_t *p = NULL;
@@ -107,6 +115,8 @@ Test(lines, unusable_lines_are_named_and_passed_over)
         {"::magpie {\"step\":1,\"metrics\":[1]}", "\"metrics\""},
         {"::magpie {\"checkpoint\":\"x\"}", "\"checkpoint\""},
         {"::magpie {\"metrics\":{\"acc\":\"0.5\"}}", "\"acc\" must be a number, not a string"},
+        {"::magpie {\"failed\":7}", "\"failed\" must be the reason"},
+        {"::magpie {\"failed\":\"x\",\"cause\":\"fate\"}", "\"cause\" must be"},
         {"::magpie {\"result\":{\"acc\":true}}", "\"acc\" must be a number, not true"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -119,6 +129,17 @@ Test(lines, unusable_lines_are_named_and_passed_over)
                            seen.data);
         cr_assert_not_null(strstr(seen.data, "c9"), "%s", seen.data);
     }
+}
+
+Test(lines, a_failure_is_told_with_its_cause)
+{
+    expect(NULL, "::magpie {\"failed\": \"no such layer\", \"cause\": \"configuration\"}\n",
+           "fno such layer/configuration ");
+    expect(NULL, "::magpie {\"failed\": \"busy\", \"retry\": true}", "fbusy/-/again ");
+    expect(NULL, "::magpie {\"step\": 2, \"metrics\": {\"acc\": 1}, \"failed\": \"x\"}\n",
+           "m2{\"acc\":1} fx/- ");
+    expect(NULL, "::magpie {\"failed\": \"x\", \"cause\": \"fate\"}\n",
+           "!\"cause\" must be \"program\", \"configuration\" or \"out-of-memory\" fx/- ");
 }
 
 Test(lines, regular_expressions_find_metrics)

@@ -222,7 +222,7 @@ class Lines(Channel):
             self._say({"result": metrics})
 
     def error(self, reason: str, cause: str) -> None:
-        """The exit status and the last line of the output say it."""
+        self._say({"failed": reason, "cause": cause})
 
 
 class Terminal(Channel):
