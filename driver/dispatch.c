@@ -124,6 +124,17 @@ static json_t *where_of(const struct worker *w, const struct wire_hello *h)
     return where;
 }
 
+static bool can(const struct wire_hello *h, const char *what)
+{
+    for (size_t i = 0; i < json_array_size(h->can); i++) {
+        const char *word = json_string_value(json_array_get(h->can, i));
+        if (word != NULL && strcmp(word, what) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void take_hello(struct worker *w, struct wire_hello *h)
 {
     replace(&w->name, h->name);
@@ -136,6 +147,7 @@ static void take_hello(struct worker *w, struct wire_hello *h)
     w->memory_mb = h->memory_mb;
     w->cores = h->cores;
     w->fuse = (int)h->fuse;
+    w->can_folds = can(h, WIRE_CAN_FOLDS);
     w->draining = h->drain;
     take_json(&w->labels, &h->labels);
     json_decref(w->where);

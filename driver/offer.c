@@ -58,7 +58,8 @@ int offer_cost(const struct worker *w, const struct spec_requires *want)
     int64_t gpus = share_cost(want->gpus, w->gpus, slots);
     int64_t memory = share_cost(want->memory_mb, w->memory_mb, slots);
     int64_t cores = share_cost(want->cores, w->cores, slots);
-    bool enough = want->gpu_memory_mb <= w->gpu_memory_mb || want->gpu_memory_mb <= 0;
+    bool enough = (want->gpu_memory_mb <= w->gpu_memory_mb || want->gpu_memory_mb <= 0) &&
+                  (w->can_folds || !want->folds);
     if (gpus == 0 || memory == 0 || cores == 0 || !enough || missing_label(w, want) != NULL) {
         return 0;
     }
@@ -125,11 +126,19 @@ static int64_t get_slots(const struct worker *w)
     return w->slots;
 }
 
+static int64_t get_folds(const struct worker *w)
+{
+    return w->can_folds;
+}
+
 /* One sentence on what is missing; the buffer lives until the next call. */
 static const char *say_why(const struct pool *p, const struct spec_requires *want)
 {
     static char text[256];
-    if (want->gpus > most_of(p, get_gpus)) {
+    if (want->folds && most_of(p, get_folds) == 0) {
+        (void)snprintf(text, sizeof(text),
+                       "no worker knows \"validation\": they are older than this driver");
+    } else if (want->gpus > most_of(p, get_gpus)) {
         (void)snprintf(text, sizeof(text),
                        want->gpus == 1 ? "no worker offers a GPU"
                                        : "no worker offers %" PRId64 " GPUs",

@@ -77,6 +77,7 @@ struct worker {
     int slots;
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
     int fuse;          /* trials that are good to run as one there ("auto"), 0 = it knows no groups */
+    bool can_folds;    /* knows "validation": says so in hello */
     json_t *labels;    /* array of strings, NULL = none */
     json_t *where;     /* host, worker, versions, git commit: stored with each trial */
     json_t *use;       /* last resource use, NULL = none */

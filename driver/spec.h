@@ -39,6 +39,7 @@ struct spec_limits {
 struct spec_requires {
     int64_t gpus, gpu_memory_mb, memory_mb, cores;
     int64_t slots; /* of one worker, by "distribution": its ranks; 0 = as the others say */
+    bool folds; /* "validation": its worker has to hand the fold on */
     char **labels; /* n_labels strings */
     int n_labels;
 };
@@ -117,9 +118,9 @@ struct spec {
     char *notes;     /* never NULL */
     char *project;   /* "default" */
     json_t *notify;  /* {"url", "on": [...]} or NULL */
-    int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
     int64_t notify_retry_ms; /* how long an undelivered notice is tried again */
     bool notify_recorded;    /* deliveries are in the record: not in those before that */
+    int64_t checkpoint_every, checkpoint_keep; /* 1, 2 */
     bool checkpoint_best; /* that of the trial's best step stays, too */
     json_t *logs;                              /* {"limit": bytes, "mask": ["re"]}, never NULL */
     json_t *points;         /* enqueued at the start: array of params objects, or NULL */

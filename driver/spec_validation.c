@@ -83,6 +83,7 @@ void spec_read_validation(struct spec *s, const json_t *doc, struct mjson_issues
     }
     mjson_check_keys(o, keys, "/validation", is);
     v->present = true;
+    s->requires_.folds = true;
     v->stratified = read_flag(o, "stratified", false, is);
     v->refit = read_flag(o, "refit", true, is);
     v->seed = (uint64_t)spec_int(o, "/validation", "seed", 0, INT64_C(1) << 53, (int64_t)s->seed, is);

@@ -139,6 +139,7 @@
     F(INT, memory_mb, false, 0, WIRE_ID_NUM_MAX, none)                                              \
     F(INT, cores, false, 0, 1000000, none)                                                          \
     F(ARRAY, labels, false, 0, 0, none)                                                             \
+    F(ARRAY, can, false, 0, 0, none)    /* what it knows beside the first version: "folds" */        \
     F(OBJECT, where, false, 0, 0, none) /* versions, git commit */                                  \
     F(BOOL, drain, false, 0, 0, none)                                                               \
     F(INT, fuse, false, 0, WIRE_LANES_MAX, none) /* "auto" here: trainer's trials at once; 0: none */ \
@@ -213,6 +214,9 @@
     M(WORK, "work", work)                                                                           \
     M(ANSWER, "answer", answer)                                                                     \
     M(REFUSED, "refused", refused)
+
+/* Words of hello's `can`. A worker that does not say them gets no trial that needs them. */
+#define WIRE_CAN_FOLDS "folds" /* fold, folds, split of a grant */
 
 enum wire_type {
 #define M(id, text, body) WIRE_##id,

@@ -155,6 +155,7 @@ static void hello(struct session *s)
         .memory_mb = a->machine.memory_mb,
         .cores = a->machine.cores,
         .labels = a->labels != NULL ? json_incref(a->labels) : NULL,
+        .can = json_pack("[s]", WIRE_CAN_FOLDS),
         .where = json_deep_copy(a->machine.where),
         .drain = a->drain != DRAIN_NONE,
         .fuse = a->machine.n_gpus > 0 ? FUSE_GPU : FUSE_CPU,
@@ -247,8 +248,8 @@ static enum mag_status open_storage(struct session *s, const char *url, struct m
     if (st == MAG_OK) {
         s->app->storage = storage;
         s->storage = xstrdup(url);
-    } else {
         salvage_start(s->app, url);
+    } else {
         storage_close(storage);
     }
     return st;

@@ -336,6 +336,28 @@ class Sessions(harness.Case):
         self.assertIn("protocol version 99", answer["error"])
         self.one_trial_after(d)
 
+    def test_a_worker_that_does_not_know_folds_gets_no_trial_with_validation(self):
+        d = self.driver()
+        spec = {"name": "folds", "objective": {"metric": "value", "direction": "max"}, "seed": 1,
+                "searchspace": {"x": ["DOUBLE", [0, 1]]}, "optimizer": {"algorithm": "random"}, "limits": {"trials": 1},
+                "trial": {"command": ["true"]}}
+        hello = {"type": "hello", "seq": 1, "protocol": 1, "version": "0.0.9", "worker": "old-1", "name": "old", "host": "h",
+                 "pid": 1, "slots": 4}
+        ask = {"type": "next", "session": "*", "seq": 2, "wait_ms": 300}
+
+        def grants(**more):
+            p = self.start([PEER, d.nng, json.dumps({**hello, **more}), json.dumps(ask)])
+            self.assertEqual(p.wait(), 0, p.stderr())
+            return [(g["experiment"], g.get("folds")) for g in json.loads(p.stdout().splitlines()[1]).get("grants", [])]
+
+        by_ratio = d.submit({**spec, "validation": {"train_ratio": 0.5}})
+        by_folds = d.submit({**spec, "validation": {"folds": 2}})
+        self.assertEqual(grants(), [])
+        self.assertEqual(grants(can=["time travel"]), [])
+        plain = d.submit(spec)
+        self.assertEqual(grants(worker="old-2"), [(plain, None)])
+        self.assertEqual(sorted(grants(worker="new", can=["folds"])), [(by_ratio, 1), (by_folds, 2), (by_folds, 2)])
+
     def test_a_worker_leaves_a_driver_of_another_version_with_one_message(self):
         url = "ipc://" + self.path("old")
         refusal = ('{"type":"refused","code":"version","seq":1,"error":"the worker speaks protocol version 1, this '
