@@ -2,8 +2,8 @@
 #include "base/flags.h"
 
 #include "base/clock.h"
-#include "base/size.h"
 #include "base/json.h"
+#include "base/size.h"
 
 #include <errno.h>
 #include <math.h>
@@ -88,8 +88,8 @@ static enum mag_status set_size(const struct flag *f, const char *text, struct m
 {
     int64_t bytes = 0;
     if (size_parse(text, &bytes) != MAG_OK) {
-        return mag_fail(err, MAG_INVALID,
-                        "--%s: expected a size such as 500MB or 10GB, not \"%s\"", f->name, text);
+        return mag_fail(err, MAG_INVALID, "--%s: expected a size such as 500MB or 10GB, not \"%s\"",
+                        f->name, text);
     }
     if ((f->min != 0 || f->max != 0) && (bytes < f->min || bytes > f->max)) {
         return mag_fail(err, MAG_INVALID, "--%s: %s is not within %lld and %lld bytes", f->name,

@@ -71,8 +71,8 @@ int cmd_importance(int argc, char **argv)
     const char *objective = NULL;
     const struct flag flags[] = {
         CLIENT_FLAGS(&c),
-        FLAG(FLAG_NUMBER, "quantile", &quantile, "Q",
-             "the part of the trials that counts as good", .fallback = "0.1"),
+        FLAG(FLAG_NUMBER, "quantile", &quantile, "Q", "the part of the trials that counts as good",
+             .fallback = "0.1"),
         FLAG(FLAG_TEXT, "objective", &objective, "NAME", "which one of several [the first]"),
         {0},
     };

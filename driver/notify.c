@@ -195,8 +195,8 @@ static void send_notice(struct driver *d, struct experiment *x, const struct stu
     const char *event = study_notice_name(o->kind);
     struct message *m = xcalloc(1, sizeof(*m));
     struct buf body = {0};
-    char *id = xasprintf("%s/%" PRId64 "/%" PRId64 "/%s", store_uuid(d->store), x->id, o->seq,
-                         event);
+    char *id =
+        xasprintf("%s/%" PRId64 "/%" PRId64 "/%s", store_uuid(d->store), x->id, o->seq, event);
     buf_addf(&body, "{\"id\":\"%s\",\"event\":\"%s\",\"experiment\":", id, event);
     rest_add_experiment(&body, d, x, false);
     buf_addc(&body, '}');
@@ -245,8 +245,8 @@ static void record_settled(struct driver *d, const struct message *m)
         return; /* it was deleted */
     }
     event_init(&ev, EV_NOTIFIED);
-    ev.detail = json_pack("{s:I, s:s}", "seq", (json_int_t)m->seq, "event",
-                          study_notice_name(m->kind));
+    ev.detail =
+        json_pack("{s:I, s:s}", "seq", (json_int_t)m->seq, "event", study_notice_name(m->kind));
     if (driver_apply(d, x, &ev, &err) != MAG_OK) {
         log_warn("notify", "not-recorded", "experiment=%" PRId64 " reason=%s", m->experiment,
                  log_quote(err.text));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Webhooks: a POST of {"id", "event", "experiment"} to the address in an experiment's `notify`, when
- * it ends, reaches its target, or pauses by itself. Sent after the commit from a thread of its own,
- * at least once: what is owed and what was delivered are in the record, so a notice is tried again,
- * with growing waits and after a restart, until it is taken or `notify.retry` is over.
+ * Webhooks: a POST of {"id", "event", "experiment"} to the address in an experiment's `notify`,
+ * when it ends, reaches its target, or pauses by itself. Sent after the commit from a thread of its
+ * own, at least once: what is owed and what was delivered are in the record, so a notice is tried
+ * again, with growing waits and after a restart, until it is taken or `notify.retry` is over.
  */
 #ifndef MAG_DRIVER_NOTIFY_H
 #define MAG_DRIVER_NOTIFY_H

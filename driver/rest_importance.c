@@ -111,11 +111,11 @@ static void done(struct reader_job *job)
     struct http_call *c = j->call;
     if (c != NULL) {
         c->state = NULL;
-        json_t *o = json_pack("{s:s, s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "metric", j->metric,
-                              "direction", j->maximize ? "max" : "min", "method", "ped-anova",
-                              "quantile", j->quantile, "trials", (json_int_t)j->n, "best",
-                              (json_int_t)j->n_best, "caution", caution(j), "parameters",
-                              parameters(j));
+        json_t *o =
+            json_pack("{s:s, s:s, s:s, s:f, s:I, s:I, s:o, s:o}", "metric", j->metric, "direction",
+                      j->maximize ? "max" : "min", "method", "ped-anova", "quantile", j->quantile,
+                      "trials", (json_int_t)j->n, "best", (json_int_t)j->n_best, "caution",
+                      caution(j), "parameters", parameters(j));
         rest_add_json(&c->out, o);
         json_decref(o);
         http_reply(c);

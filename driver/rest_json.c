@@ -137,7 +137,7 @@ static void add_checkpoint(struct buf *out, const struct trial *t)
 /* Work that waits to be taken waits for room in storage and for a worker that can: when one is not
  * there, that is the reason. */
 static const char *name_obstacle(struct driver *d, const struct experiment *x, char *why,
-                                       size_t size, const char *code)
+                                 size_t size, const char *code)
 {
     const struct spec *spec = study_spec(x->study);
     const char *missing = NULL;

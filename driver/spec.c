@@ -132,9 +132,9 @@ static void read_resource(struct spec *s, const json_t *doc, struct mjson_issues
 
 static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_issues *is)
 {
-    static const char *const keys[] = {"trials",     "parallel", "time",   "target",
-                                       "retries",    "losses",   "failures", "trial_time",
-                                       "memory",     "output",   "files",  "processes", "storage", NULL};
+    static const char *const keys[] = {"trials", "parallel",  "time",       "target", "retries",
+                                       "losses", "failures",  "trial_time", "memory", "output",
+                                       "files",  "processes", "storage",    NULL};
     const json_t *o = json_object_get(doc, "limits");
     if (spec_object(o, "/limits", is)) {
         mjson_check_keys(o, keys, "/limits", is);
@@ -151,7 +151,8 @@ static void read_limits(struct spec_limits *l, const json_t *doc, struct mjson_i
                                                         : OUTPUT_MB;
     l->files = spec_int(o, "/limits", "files", 16, 1 << 20, 0, is);
     l->processes = spec_int(o, "/limits", "processes", 0, 65536, 4096, is);
-    l->storage_bytes = spec_bytes(o, "/limits", "storage", SPEC_STORAGE_MIN, SPEC_STORAGE_MAX, 0, is);
+    l->storage_bytes =
+        spec_bytes(o, "/limits", "storage", SPEC_STORAGE_MIN, SPEC_STORAGE_MAX, 0, is);
     const json_t *target = json_object_get(o, "target");
     l->has_target = target != NULL;
     if (target != NULL && !json_is_number(target)) {

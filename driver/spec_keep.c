@@ -5,8 +5,8 @@
 #include "driver/spec_read.h"
 
 #include "base/alloc.h"
-#include "base/size.h"
 #include "base/pattern.h"
+#include "base/size.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -98,9 +98,8 @@ static void add_list(uint64_t *h, const struct list_node *head)
 
 static void add_limits(uint64_t *h, const struct spec_limits *l)
 {
-    const int64_t fields[] = {l->trials,  l->parallel, l->time_ms,  l->has_target,
-                              l->retries, l->losses,   l->failures, l->trial_time_ms,
-                              l->storage_bytes};
+    const int64_t fields[] = {l->trials, l->parallel, l->time_ms,       l->has_target,   l->retries,
+                              l->losses, l->failures, l->trial_time_ms, l->storage_bytes};
     add(h, fields, sizeof(fields));
     add_double(h, l->target);
 }

@@ -55,8 +55,7 @@ void notice_note(struct study *s, const struct event *ev)
         if (!is_due(s, kind) || !wants(s, kind)) {
             continue;
         }
-        s->notices =
-            xreallocarray(s->notices, (size_t)s->n_notices + 1, sizeof(*s->notices));
+        s->notices = xreallocarray(s->notices, (size_t)s->n_notices + 1, sizeof(*s->notices));
         s->notices[s->n_notices++] =
             (struct study_notice){.seq = s->seq + 1, .kind = kind, .wall_ms = ev->wall_ms};
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Each parameter's domain becomes a grid of at most 50 places; a Parzen estimator on it, with
- * Scott's bandwidth and one observation's worth of prior, stands for the distribution among the best
- * trials and among all.
+ * Scott's bandwidth and one observation's worth of prior, stands for the distribution among the
+ * best trials and among all.
  */
 #include "optimizers/importance.h"
 
@@ -12,10 +12,10 @@
 #include <stdlib.h>
 
 #define PLACES_MAX 50
-#define PRIOR 1.0            /* weight, in observations */
-#define FLOOR 1e-12          /* added to each probability */
+#define PRIOR 1.0              /* weight, in observations */
+#define FLOOR 1e-12            /* added to each probability */
 #define NARROWEST (0.5 / 1.64) /* 90 % of a kernel within its own place */
-#define REGIME_MIN 2         /* trials in which a parameter is active, or nothing is said of it */
+#define REGIME_MIN 2           /* trials in which a parameter is active, or nothing is said of it */
 
 struct grid {
     int n;

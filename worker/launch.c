@@ -104,7 +104,8 @@ static void on_lines_failed(void *arg, const char *reason, const char *cause, bo
     struct said s = {.kind = SAID_ERROR,
                      .cause = cause != NULL ? cause : "program",
                      .retry = retry,
-                     .reason = xstrdup(reason[0] != '\0' ? reason : "the program says that it failed")};
+                     .reason =
+                         xstrdup(reason[0] != '\0' ? reason : "the program says that it failed")};
     run_said(arg, &s);
     free(s.reason);
 }

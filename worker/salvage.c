@@ -159,8 +159,8 @@ static bool is_theirs(const char *dir, const char *url)
     char *path = note_path(dir);
     char *text = NULL;
     size_t len = 0;
-    bool same = mjson_read_file(path, WIRE_URI_MAX, &text, &len, NULL) == MAG_OK &&
-                strcmp(text, url) == 0;
+    bool same =
+        mjson_read_file(path, WIRE_URI_MAX, &text, &len, NULL) == MAG_OK && strcmp(text, url) == 0;
     free(text);
     free(path);
     return same;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * What workers that were killed left in scratch beside ours: output and metrics of their attempts
- * that storage lacks. It goes there once we know the storage, if it is theirs; then the folder goes.
+ * that storage lacks. It goes there once we know the storage, if it is theirs; then the folder
+ * goes.
  */
 #ifndef MAG_WORKER_SALVAGE_H
 #define MAG_WORKER_SALVAGE_H

@@ -138,8 +138,7 @@ static enum mag_status claim(const char *base, const char *path, int *ret_lock,
 }
 
 enum mag_status scratch_open(const char *base, const char *id, char **ret_path, int *ret_lock,
-                             struct scratch_dead **ret_dead, int *ret_n_dead,
-                             struct mag_err *err)
+                             struct scratch_dead **ret_dead, int *ret_n_dead, struct mag_err *err)
 {
     struct dead_list dead = {0};
     const char *tmp = getenv("TMPDIR");

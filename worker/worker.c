@@ -279,8 +279,8 @@ static enum mag_status open_parts(struct app *a, struct mag_err *err)
         st = st == MAG_OK ? st : mag_wrap(err, st, "--mask");
     }
     if (st == MAG_OK) {
-        st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, &a->dead, &a->n_dead,
-                          err);
+        st = scratch_open(a->cfg.scratch, a->id, &a->scratch, &a->scratch_lock, &a->dead,
+                          &a->n_dead, err);
     }
     if (st == MAG_OK) {
         st = cgroups_open(&a->cgroups, a->cfg.cgroup, err);

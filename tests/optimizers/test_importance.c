@@ -90,9 +90,9 @@ Test(importance, few_or_equal_trials_tell_nothing)
 Test(importance, far_values_on_a_wide_log_scale_stay_finite)
 {
     struct mjson_issues is = {0};
-    json_t *doc = json_pack("{s:{s:s, s:[f,f], s:s}, s:{s:s, s:[f,f], s:s}}", "lr", "type", "DOUBLE",
-                            "range", 1e-300, 1.0, "scale", "log", "m", "type", "DOUBLE", "range",
-                            0.0, 0.999999, "scale", "reverse-log");
+    json_t *doc = json_pack("{s:{s:s, s:[f,f], s:s}, s:{s:s, s:[f,f], s:s}}", "lr", "type",
+                            "DOUBLE", "range", 1e-300, 1.0, "scale", "log", "m", "type", "DOUBLE",
+                            "range", 0.0, 0.999999, "scale", "reverse-log");
     struct space *s = space_parse(doc, "", &is);
     cr_assert_not_null(s);
     struct importance_data d = draw(s, N);
