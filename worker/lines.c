@@ -122,32 +122,32 @@ static void use_metrics(struct lines *l, const json_t *doc)
     json_decref(metrics);
 }
 
-static bool is_cause(const json_t *v)
+/* One of ours, which outlives the line; NULL = it is none. */
+static const char *cause_of(const json_t *v)
 {
     static const char *const causes[] = {"program", "configuration", "out-of-memory"};
     for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
         if (json_is_string(v) && strcmp(json_string_value(v), causes[i]) == 0) {
-            return true;
+            return causes[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 /* Whatever is wrong with the rest of it, it has failed. */
 static void use_failed(struct lines *l, const json_t *doc)
 {
     const char *reason = json_string_value(json_object_get(doc, "failed"));
-    const json_t *cause = json_object_get(doc, "cause");
+    const json_t *given = json_object_get(doc, "cause");
+    const char *cause = cause_of(given);
     if (reason == NULL) {
         bad(l, "\"failed\" must be the reason, a text");
         return;
     }
-    if (cause != NULL && !is_cause(cause)) {
+    if (given != NULL && cause == NULL) {
         bad(l, "\"cause\" must be \"program\", \"configuration\" or \"out-of-memory\"");
-        cause = NULL;
     }
-    l->handler.failed(l->handler.arg, reason, json_string_value(cause),
-                      json_is_true(json_object_get(doc, "retry")));
+    l->handler.failed(l->handler.arg, reason, cause, json_is_true(json_object_get(doc, "retry")));
 }
 
 static void use_mark(struct lines *l, const char *text, size_t len)

@@ -29,7 +29,7 @@ struct lines_handler {
     void (*metrics)(void *arg, int64_t step, const json_t *metrics);
     void (*checkpoint)(void *arg, int64_t step);
     void (*result)(void *arg, const json_t *metrics);
-    /* The program says that its trial has failed; `cause` NULL = it names none. */
+    /* The program says that its trial has failed; `cause`: static, NULL = it names none. */
     void (*failed)(void *arg, const char *reason, const char *cause, bool retry);
     /* A "::magpie" line that cannot be used, and why. */
     void (*bad)(void *arg, const char *why);

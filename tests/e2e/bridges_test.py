@@ -143,7 +143,7 @@ class Bridges(harness.Case):
             self.assertAlmostEqual(sum(i["importance"] for i in got["parameters"]), 1)
             self.assertEqual((got["trials"], got["metric"], got["direction"]), (119, "v", "max"))
         self.assertEqual(got["parameters"][0]["name"], "lr")
-        text = self.cli("importance", str(x), "--url", d.http).stdout()
+        text = self.cli("importance", str(x), "--url", d.http).stdout
         self.assertRegex(text, r"(?m)^lr +0\.\d{3} +#+$")
         self.assertIn("of 119 trials by v (max)", text)
 

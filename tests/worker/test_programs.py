@@ -143,6 +143,24 @@ class Programs(harness.Case):
             self.assertEqual(t["state"], "failed", t)
             self.assertIn(want, t["reason"])
 
+    def test_a_line_says_why_a_trial_failed_however_its_program_ends(self):
+        d, _ = self.start("--slots", "2", "--grace", "300ms")
+        script = """case "$1" in
+configuration) echo '::magpie {"failed": "no such layer", "cause": "configuration"}'; exit 3;;
+well) echo '::magpie {"step": 1, "metrics": {"value": 1}, "failed": "diverged"}'; exit 0;;
+again) echo '::magpie {"failed": "the server is busy", "retry": true}'; exit 1;;
+hangs) echo '::magpie {"failed": "stuck"}'; exec sleep 600;;
+cause) echo '::magpie {"failed": "odd", "cause": "fate"}';;
+esac"""
+        x = d.submit(spec(["configuration", "well", "again", "hangs", "cause"], {"command": ["sh", "-c", script, "sh", "${mode}"]},
+                          limits={"retries": 1, "trial_time": "2s"}))
+        got = {m: (t["state"], t["reason"], t["cause"], t["attempt"]) for m, t in self.outcomes(d, x).items()}
+        self.assertEqual(got, {"configuration": ("failed", "no such layer", "configuration", 1),
+                               "well": ("failed", "diverged", "program", 1),
+                               "again": ("failed", "the server is busy", "program", 2),
+                               "hangs": ("failed", "stuck", "program", 1),
+                               "cause": ("failed", "odd", "program", 1)})
+
     def test_output_and_record_lie_in_storage(self):
         d, _ = self.start("--slots", "1")
         x = d.submit(spec(["exit3"], COMMAND))
