@@ -74,6 +74,8 @@ class Examples(harness.Case):
         self.assertGreaterEqual(len(files), 5)
         for f in files:
             with self.subTest(file=os.path.basename(f)):
+                if os.path.basename(f) == "sparkflow-mnist.json":
+                    continue  # its CSV file is made first: tests/e2e/ranks_test.py does, and runs it
                 with open(f) as text:
                     if "idx:" in text.read() and not os.path.isdir("/usr/share/datasets/fashion-mnist"):
                         continue  # its data set is a package of its own
