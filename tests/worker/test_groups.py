@@ -280,6 +280,30 @@ class Groups(harness.Case):
         self.assertEqual(len(trials), 16)
         self.assertTrue(any(len(g) > 2 for g in self.sets()), self.sets())
 
+    def crowd(self, d, x, workers, deaf):
+        p = self.start([os.path.join(harness.BUILD, "tests", "worker", "crowd"), d.nng, str(workers), str(deaf)], "crowd")
+        self.assertEqual(p.wait(timeout=8 * harness.DEADLINE), 0, p.stderr())
+        trials = self.ended(d, x)
+        return json.loads(p.stdout()), trials
+
+    def test_a_thousand_workers_that_ask_at_once_get_whole_groups_within_the_limits(self):
+        d = self.driver("--lease", "60s")
+        x = d.submit(spec(4, limits={"trials": 400, "parallel": 90}))
+        seen, trials = self.crowd(d, x, 1000, 0)
+        self.assertEqual(len(trials), 400)
+        self.assertEqual((seen["grants"], seen["mixed"]), (400, 0), seen)
+        self.assertLessEqual(seen["most_open"], 90)
+        self.assertLessEqual(seen["largest"], 4)
+
+    def test_workers_that_die_with_their_groups_lose_no_trial(self):
+        d = self.driver("--heartbeat", "200ms", "--lease", "2s")
+        x = d.submit(spec(4, limits={"trials": 60, "parallel": 12}))
+        seen, trials = self.crowd(d, x, 40, 7)
+        self.assertGreater(seen["dead"], 0)
+        self.assertEqual({t["state"] for t in trials.values()}, {"completed"})
+        self.assertEqual(len(trials), 60)
+        self.assertEqual(seen["mixed"], 0)
+
     def test_fuse_is_checked(self):
         d = self.driver()
         for fuse in (0, 65, "always", 2.5, []):
