@@ -40,16 +40,16 @@ MAG_INSIDE double mse_row(struct head h, int64_t first, int label, float target,
     return block_sum(sum) / h.width;
 }
 
-/* One output z, two classes: log(1 + exp(-z)) or log(1 + exp(z)), whichever the label says. */
+/* log(1 + exp(z)) - t z, without large exponentials. */
 MAG_INSIDE double logistic_row(struct head h, int64_t first, int label, float scale)
 {
     const float z = tensor_at(h.out, first);
-    const float s = label == 1 ? -z : z;
+    const float t = (float)label * (1.0f - h.smoothing) + h.smoothing / 2;
+    const float e = expf(-fabsf(z));
     if (h.grad.data && threadIdx.x == 0) {
-        const float p = 1.0f / (1.0f + expf(-z));
-        tensor_put(h.grad, first, (p - (label == 1 ? 1.0f : 0.0f)) * scale);
+        tensor_put(h.grad, first, ((z >= 0 ? 1.0f : e) / (1.0f + e) - t) * scale);
     }
-    return (s > 0 ? (double)s : 0.0) + log1p(exp(-fabs((double)s)));
+    return (double)((z > 0 ? z : 0.0f) - z * t + log1pf(e));
 }
 
 KERNEL head_rows(struct head h)

@@ -102,6 +102,9 @@ static const float *gather_here(struct backend *b, const struct batch *batch)
     }
     float *values = xmalloc((size_t)n * sizeof(*values));
     dataset_gather(batch->d, batch->rows, batch->n, values);
+    if (batch->augment != NULL) {
+        augment_images(batch->augment, &batch->d->shape, values, batch->n);
+    }
     device_put(b->device, b->row_values, values, (size_t)n * sizeof(*values));
     free(values);
     return b->row_values;
@@ -118,7 +121,8 @@ void cuda_load(struct op *input, int lane, const struct batch *batch)
                        .out = c->out,
                        .e = cuda_extent(c, batch->n),
                        .lane = lane};
-    if (g.bytes == NULL && g.values == NULL) {
+    if (batch->augment != NULL || (g.bytes == NULL && g.values == NULL)) {
+        g.bytes = NULL;
         g.values = gather_here(b, batch); /* in the order of the batch: rows NULL */
     } else {
         g.rows = cuda_net_rows(c->net, lane);
