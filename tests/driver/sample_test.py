@@ -74,6 +74,15 @@ def drive(d, i):
     d.post(x + "/ask", {"client": "left", "lease": "0"})
 
 
+def without_new_keys(new, old):
+    """`new` without the keys that came after `old` was written and say nothing: their value is null."""
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {k: without_new_keys(v, old.get(k)) for k, v in new.items() if k in old or v is not None}
+    if isinstance(new, list) and isinstance(old, list) and len(new) == len(old):
+        return [without_new_keys(a, b) for a, b in zip(new, old)]
+    return new
+
+
 class Samples(harness.Case):
     def make(self, name):
         d = self.driver()
@@ -119,7 +128,8 @@ class Samples(harness.Case):
                 db.close()
                 d = self.driver(data=data)
                 with open(os.path.join(sample, "facts.json")) as f:
-                    self.assertEqual(facts(d), json.load(f))
+                    old = json.load(f)
+                self.assertEqual(without_new_keys(facts(d), old), old)
                 for x in d.get("/api/v1/experiments")["experiments"]:
                     d.post(f"/api/v1/experiments/{x['id']}:note", {"notes": "still alive"})
                     self.check_verify(d, x["id"], data)
