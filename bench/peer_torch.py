@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """PyTorch on the CPU, the peer of bench/trainer: the same models, data, batch, optimizer and threads.
 
-peer_torch.py --data DIR --model mlp|cnn|resnet8 [--compile] --batch 64 --threads 1 --epochs N --seed S [--batches N]
+peer_torch.py --data DIR --model mlp|cnn|resnet8 [--compile] --batch 64 --threads 1 --epochs N --seed S [--batches N] [--infer]
 
 mlp: 784-256-256-10. cnn: conv 5x5x32, pool, conv 5x5x64, pool, 512, 10; padding 2. resnet8: 3x3x16, three
 residual blocks of 16, 32 and 64 channels (stride 2 in the last two, projected shortcuts), batch norms, the mean, 10. ReLU, fp32, SGD with momentum 0.9;
 the whole set in memory as floats, reshuffled by index each epoch, so that no loader costs time. Prints one JSON line.
-With --compile the step (forward and backward) runs through torch.compile; its compilation is not timed.
+With --infer the model is applied to the test images instead, under inference_mode. With --compile the step (forward and backward) runs through torch.compile; its compilation is not timed.
 """
 import argparse
 import gzip
@@ -64,6 +64,22 @@ def accuracy(net, x, y):
     return hits / len(x)
 
 
+def infer(net, x, a):
+    net.eval()
+    whole = len(x) // a.batch
+    n = a.batches or whole
+    with torch.inference_mode():
+        for i in range(-(whole // 10), n):  # the first ones only warm up
+            if i == 0:
+                begin, cpu = time.perf_counter(), time.process_time()
+            at = i % whole * a.batch
+            net(x[at:at + a.batch])
+        train_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
+    print(json.dumps({"bench": "trainer", "system": "torch %s (%s)" % (torch.__version__, "compile" if a.compile else "eager"),
+                      "model": a.model, "batch": a.batch, "threads": a.threads, "seed": a.seed, "infer": True,
+                      "images_per_s": round(n * a.batch / train_s), "images_per_cpu_s": round(n * a.batch / cpu_s)}), flush=True)
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("--data", required=True)
@@ -74,6 +90,7 @@ def main():
     ap.add_argument("--epochs", type=int, default=1)
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--batches", type=int, default=0, help="time only so many batches")
+    ap.add_argument("--infer", action="store_true", help="apply the model, do not train it")
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
@@ -81,6 +98,9 @@ def main():
     shape = (-1, 784) if a.model == "mlp" else (-1, 1, 28, 28)
     (xtr, ytr), (xte, yte) = load(a.data, "train", shape), load(a.data, "t10k", shape)
     net = model_of(a.model)
+    if a.infer:
+        infer(torch.compile(net) if a.compile else net, xte, a)
+        return
     opt = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
 
     def loss_of(x, y):

@@ -104,7 +104,8 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
     buf_addf(&out,
              "{\"bench\":\"trainer\",\"system\":\"magpie-trainer %s "
              "(%s)\",\"model\":\"%s\",\"batch\":%d,"
-             "\"threads\":%d,\"lanes\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,\"images_per_cpu_"
+             "\"threads\":%d,\"lanes\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,"
+             "\"images_per_cpu_"
              "s\":%.0f,\"metrics\":",
              MAG_VERSION, t->system, t->b->model, t->b->batch, t->b->threads, t->b->lanes,
              (unsigned long long)t->b->seed, (long long)epoch, rate, cpu_rate);
@@ -132,8 +133,8 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
     if (b->lanes > 1) {
         fused_run(lanes, b->lanes, s->dataset, s->backend);
     } else {
-        lanes[0].status = trial_run(&jobs[0], r, s->dataset, s->backend, &first, &results[0],
-                                    &lanes[0].err);
+        lanes[0].status =
+            trial_run(&jobs[0], r, s->dataset, s->backend, &first, &results[0], &lanes[0].err);
     }
     if (lanes[0].status != MAG_OK) {
         fprintf(stderr, "magpie-trainer: %s\n", lanes[0].err.text);
@@ -149,6 +150,40 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
         cpu_rate = images / ((double)(t.cpu_last - t.cpu_start) / (double)MAG_NS_PER_S);
     }
     print_line(&t, result->step, rate, cpu_rate, &result->metrics);
+    return 0;
+}
+
+/* The model with its first weights, applied to the test images batch after batch. */
+static int measure_infer(struct session *s, const struct recipe *r, const struct bench *b)
+{
+    struct mag_err err = {0};
+    struct net *net = NULL;
+    const struct net_options options = {.rows = b->batch};
+    if (net_create(s->ops, s->backend, &r->model, &options, &net, &err) != MAG_OK) {
+        fprintf(stderr, "magpie-trainer: %s\n", err.text);
+        return 1;
+    }
+    net_init_weights(net, 0, b->seed, 1);
+    const struct dataset *d = s->dataset;
+    const int whole = (int)d->n_test / b->batch;
+    const int n = b->batches > 0 ? b->batches : whole;
+    float *out =
+        xcalloc((size_t)b->batch, (size_t)r->model.layers[r->model.n - 1].out.c * sizeof(*out));
+    struct timing t = {.b = b, .system = s->ops->describe(s->backend)};
+    for (int i = -whole / 10; i < n; i++) { /* the first ones only warm up */
+        if (i == 0) {
+            t.start = clock_mono_ns();
+            t.cpu_start = cpu_ns();
+        }
+        const int at = (i + whole) % whole * b->batch;
+        net_apply(net, &(struct batch){.d = d, .rows = d->test + at, .n = b->batch}, out);
+    }
+    const double images = (double)n * b->batch;
+    const double rate = images / ((double)(clock_mono_ns() - t.start) / (double)MAG_NS_PER_S);
+    const double cpu_rate = images / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
+    print_line(&t, 0, rate, cpu_rate, &(struct metrics){.n = 0});
+    free(out);
+    net_destroy(net);
     return 0;
 }
 
@@ -170,7 +205,7 @@ int bench_run(const struct bench *b)
     if (recipe_parse(trial, "", &ctx, is, &recipe)) {
         const struct dataset_part whole = {0};
         if (session_prepare(&session, &recipe, b->seed, &whole, "", is, &err) == MAG_OK) {
-            status = measure(&session, &recipe, b);
+            status = b->infer ? measure_infer(&session, &recipe, b) : measure(&session, &recipe, b);
         } else {
             fprintf(stderr, "magpie-trainer: %s\n", err.text);
         }

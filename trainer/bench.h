@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Measures training of the models that bench/trainer compares with PyTorch: an MLP 784-256-256-10,
- * a CNN of two 5x5 convolutions, and a residual net of 8 layers with weights in a row. SGD,
- * momentum 0.9, no validation part.
+ * Measures the models that bench/trainer compares with PyTorch, trained or applied: an MLP
+ * 784-256-256-10, a CNN of two 5x5 convolutions, and a residual net of 8 layers with weights in a
+ * row. SGD, momentum 0.9, no validation part.
  */
 #ifndef MAG_TRAINER_BENCH_H
 #define MAG_TRAINER_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct bench {
@@ -16,6 +17,7 @@ struct bench {
     int batch, epochs, threads;
     int batches; /* time only so many batches; 0 = whole epochs */
     int lanes;   /* trials side by side, which see the same batches; their images count together */
+    bool infer;  /* apply the model to the test images instead of training it */
     uint64_t seed;
 };
 

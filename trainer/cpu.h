@@ -163,6 +163,8 @@ void cpu_round_grad(const struct backend *b, float *g, size_t n);
 /* C[m][n] = op(A) op(B) + beta C; rows lie lda, ldb, ldc apart. */
 void cpu_matmul(struct backend *b, bool trans_a, bool trans_b, int m, int n, int k, const float *a,
                 int lda, const float *bb, int ldb, float beta, float *c, int ldc);
+/* y[out] = W x for W [out][in]: a product with one column. */
+void cpu_matvec(const float *w, int out, int in, const float *x, float *y);
 /* to[width] = sum of the rows. */
 void cpu_sum_rows(const float *from, int rows, int width, float *to);
 /* The optimizer's step of an array; `decays` as op_param_decays says. */

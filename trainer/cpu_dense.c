@@ -23,10 +23,21 @@ static enum mag_status dense_init(struct cpu_op *c, struct mag_err *err)
                : mag_fail(err, MAG_NOMEM, "no memory for a dense layer's tables");
 }
 
+/* Outputs of n rows before the bias: `out` of them by the weights at `w`. */
+static void multiply(struct cpu_op *c, int n, const float *x, int x_row, const float *w, int out,
+                     float *y)
+{
+    const int in = (int)shape_size(&c->op.layer.in);
+    if (n == 1 && !c->op.backend->bf16) {
+        cpu_matvec(w, out, in, x, y);
+        return;
+    }
+    cpu_matmul(c->op.backend, false, true, n, out, in, x, x_row, w, in, 0, y, (int)c->act.row);
+}
+
 static void dense_forward(struct cpu_op *c, int n, const struct pass *pass)
 {
     const struct cpu_act *x = cpu_in(c, 0);
-    const int in = (int)shape_size(&c->op.layer.in);
     const int row = (int)c->act.row;
     const bool shared = x->lanes == 1;
     const int out = shared ? row : c->op.layer.filters;
@@ -34,9 +45,9 @@ static void dense_forward(struct cpu_op *c, int n, const struct pass *pass)
         if (!shared && cpu_idle(c, lane, pass)) {
             continue;
         }
-        cpu_matmul(c->op.backend, false, true, n, out, in, x->out + cpu_lane(x, lane), (int)x->row,
-                   cpu_param(c, lane, OP_WEIGHTS, SLOT_VALUE), in, 0,
-                   c->act.out + cpu_lane(&c->act, lane), row);
+        multiply(c, n, x->out + cpu_lane(x, lane), (int)x->row,
+                 cpu_param(c, lane, OP_WEIGHTS, SLOT_VALUE), out,
+                 c->act.out + cpu_lane(&c->act, lane));
     }
     cpu_bias_act(c->act.out, c->pre, c->params[OP_BIAS][SLOT_VALUE], n, row, c->op.layer.act);
 }

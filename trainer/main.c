@@ -42,9 +42,10 @@ static void print_help(void)
         "      --checkpoints DIR   write a checkpoint after each epoch\n"
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
         "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
-        "  magpie-trainer --bench mlp|cnn|resnet8 [options] measure training on Fashion-MNIST\n"
+        "  magpie-trainer --bench mlp|cnn|resnet8 [options] measure speed on Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
         "      --lanes N           so many trials side by side on the same batches (1)\n"
+        "      --infer             apply it to the test images instead, without training\n"
         "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
         "  magpie-trainer --export MODEL --output FILE.onnx|FILE.safetensors\n"
         "  magpie-trainer --version | --help\n"
@@ -202,6 +203,7 @@ enum {
     OPT_BATCH,
     OPT_BATCHES,
     OPT_LANES,
+    OPT_INFER,
     OPT_THREADS,
     OPT_BACKEND,
     OPT_PREDICT,
@@ -229,6 +231,7 @@ static const struct option long_options[] = {
     {"batch", required_argument, NULL, OPT_BATCH},
     {"batches", required_argument, NULL, OPT_BATCHES},
     {"lanes", required_argument, NULL, OPT_LANES},
+    {"infer", no_argument, NULL, OPT_INFER},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"backend", required_argument, NULL, OPT_BACKEND},
     {"predict", required_argument, NULL, OPT_PREDICT},
@@ -320,6 +323,9 @@ static bool take_option(int opt, struct options *o, int *status)
         return true;
     case OPT_PROBABILITIES:
         o->predict.probabilities = true;
+        return true;
+    case OPT_INFER:
+        o->bench.infer = true;
         return true;
     case OPT_BACKEND:
         o->bench.backend = optarg;
