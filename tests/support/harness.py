@@ -331,6 +331,8 @@ def kill_descendants():
                 pass
         except ChildProcessError:
             return
+        if not left:
+            return  # spared servers are still children
         time.sleep(0.005)
 
 
