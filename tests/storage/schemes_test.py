@@ -11,8 +11,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness  # noqa: E402
 import places  # noqa: E402
 import relay  # noqa: E402
-from faults import Access, Faults, Folders  # noqa: E402, F401 (tests of this script too)
-from hosts import Hosts  # noqa: E402, F401
 from remote import Remote  # noqa: E402, F401
 
 PROGRAM = os.path.join(harness.ROOT, "tests", "worker", "program.py")

@@ -2,11 +2,13 @@
 """Real storage servers for the tests, as processes of the test on loopback ports in a temporary folder:
 
     swift = Swift(folder)         # OpenStack Swift with TempAuth, SLO and its S3 face
+    keystone = Keystone(folder)   # OpenStack Keystone; KeystoneSwift(folder) is a Swift that asks one
     hdfs = Hdfs(folder)           # a namenode and a datanode with WebHDFS
     swift.stop(); hdfs.stop()
 
 Each raises Unavailable with the reason when this machine has not what it takes.
 """
+import base64
 import contextlib
 import http.client
 import json
@@ -14,6 +16,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -115,7 +118,7 @@ workers = 0
 user = {user}
 swift_dir = {folder}
 [pipeline:main]
-pipeline = catch_errors cache s3api tempauth slo proxy-server
+pipeline = catch_errors cache {auth} slo proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 allow_account_management = true
@@ -128,6 +131,22 @@ user_magpie_reader = readonly .reseller_reader
 use = egg:swift#s3api
 s3_acl = false
 check_bucket_owner = false
+[filter:authtoken]
+paste.filter_factory = keystonemiddleware.auth_token:filter_factory
+www_authenticate_uri = {keystone}
+auth_url = {keystone}
+auth_type = password
+username = swift
+password = secret
+project_name = service
+user_domain_id = default
+project_domain_id = default
+memcached_servers = {host}:{cache}
+token_cache_time = 1
+delay_auth_decision = true
+[filter:keystoneauth]
+use = egg:swift#keystoneauth
+operator_roles = member
 [filter:slo]
 use = egg:swift#slo
 [filter:catch_errors]
@@ -140,9 +159,11 @@ memcache_servers = {host}:{cache}
 
 class Swift(Group):
     USER, KEY = "magpie:tester", "testing"
+    AUTH = "s3api tempauth"
 
-    def __init__(self, folder, host="127.0.0.1"):
+    def __init__(self, folder, host="127.0.0.1", keystone=None):
         super().__init__(folder)
+        self.keystone = keystone
         for program in ("swift-ring-builder", "swift-proxy-server", "swift-account-server", "memcached"):
             if shutil.which(program) is None:
                 raise Unavailable(f"{program} is not installed (Debian: swift, swift-proxy, swift-account, "
@@ -169,7 +190,8 @@ class Swift(Group):
         os.makedirs(os.path.join(self.folder, "cache"), exist_ok=True)
         env = {"PYTHONUNBUFFERED": "1",
                "PYTHONWARNINGS": "ignore"}
-        values = {"folder": self.folder, "host": self.host, "user": user, "key": self.KEY, "cache": ports["cache"]}
+        values = {"folder": self.folder, "host": self.host, "user": user, "key": self.KEY, "cache": ports["cache"],
+                  "auth": self.AUTH, "keystone": self.keystone.url() if self.keystone else ""}
         self.start(["memcached", "-l", self.host, "-p", str(ports["cache"]), "-U", "0", "-u", user], "memcached")
         for kind in ("account", "container", "object"):
             self._ring(kind, ports[kind])
@@ -217,6 +239,49 @@ class Swift(Group):
                 "AWS_SECRET_ACCESS_KEY": self.KEY, "AWS_REGION": "us-east-1"}
 
 
+class KeystoneSwift(Swift):
+    """Swift behind Keystone: user "magpie" of project "research" may write, "guest" has no role in it."""
+    AUTH = "authtoken keystoneauth"
+    PASSWORD = "a pass word"
+
+    def __init__(self, folder, life=3600):
+        try:
+            import_check = subprocess.run(["/usr/bin/python3", "-c", "import keystonemiddleware"], capture_output=True)
+        except OSError as e:
+            raise Unavailable(str(e)) from None
+        if import_check.returncode != 0:
+            raise Unavailable("keystonemiddleware is not installed (Debian: python3-keystonemiddleware)")
+        os.makedirs(folder, exist_ok=True)
+        keystone = Keystone(os.path.join(folder, "keystone"), life)
+        try:
+            keystone.add_user("swift", "secret", "service", "admin")
+            self.user_id, self.project_id = keystone.add_user("magpie", self.PASSWORD, "research", "member")
+            keystone.add_user("guest", self.PASSWORD, "elsewhere", "member")
+            super().__init__(folder, keystone=keystone)
+            self.service = keystone.add_store(self.root())
+        except BaseException:
+            keystone.stop()
+            raise
+
+    def root(self):
+        return f"{self.url()}/v1/AUTH_{self.project_id}"
+
+    def _token(self):
+        token, _ = self.keystone.token("magpie", self.PASSWORD, "research")
+        return self.root(), token
+
+    def env(self, **changed):
+        """OS_* of the user; None takes one away."""
+        values = {"OS_AUTH_URL": self.keystone.url(), "OS_USERNAME": "magpie", "OS_PASSWORD": self.PASSWORD,
+                  "OS_PROJECT_NAME": "research", "OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default", **changed}
+        return {k: v for k, v in values.items() if v is not None}
+
+    def stop(self):
+        super().stop()
+        if self.keystone is not None:
+            self.keystone.stop()
+
+
 # ---- HDFS ----
 
 class Hdfs(Group):
@@ -260,3 +325,102 @@ class Hdfs(Group):
 
     def hdfs_env(self):
         return {"HADOOP_USER_NAME": "magpie"}
+
+
+# ---- OpenStack Keystone ----
+
+KEYSTONE_CONF = """[DEFAULT]
+use_stderr = true
+[database]
+connection = sqlite:///{folder}/keystone.db?timeout=300
+sqlite_synchronous = false
+[token]
+provider = fernet
+expiration = {life}
+[fernet_tokens]
+key_repository = {folder}/keys
+[credential]
+key_repository = {folder}/keys
+[identity]
+password_hash_rounds = 4
+[cache]
+enabled = false
+"""
+
+
+class Keystone(Group):
+    """Identity v3 with fernet tokens that live for `life` seconds; an administrator, region "here"."""
+    PASSWORD = "secret"
+
+    def __init__(self, folder, life=3600, host="127.0.0.1"):
+        super().__init__(folder)
+        for program in ("keystone-manage", "keystone-wsgi-public"):
+            if shutil.which(program) is None:
+                raise Unavailable(f"{program} is not installed (Debian: python3-keystone)")
+        self.host, (self.port,) = host, free_ports(1, host)
+        self.conf = os.path.join(self.folder, "keystone.conf")
+        os.mkdir(os.path.join(self.folder, "keys"), 0o700)
+        for name in ("0", "1"):
+            with open(os.path.join(self.folder, "keys", name), "wb") as f:
+                f.write(base64.urlsafe_b64encode(os.urandom(32)))
+        with open(self.conf, "w") as f:
+            f.write(KEYSTONE_CONF.format(folder=self.folder, life=life))
+        face = [x for kind in ("admin", "internal", "public") for x in (f"--bootstrap-{kind}-url", self.url())]
+        self._manage("db_sync")
+        # A reader that is not done must not hold a writer up.
+        sqlite3.connect(os.path.join(self.folder, "keystone.db")).execute("PRAGMA journal_mode=WAL").connection.close()
+        self._manage("bootstrap", "--bootstrap-password", self.PASSWORD, "--bootstrap-region-id", "here", *face)
+        try:
+            self.start(["/usr/bin/python3", shutil.which("keystone-wsgi-public"), "--host", host, "--port", str(self.port)],
+                       "keystone", {"OS_KEYSTONE_CONFIG_FILES": self.conf, "PYTHONWARNINGS": "ignore"})
+            self.wait(lambda: answers(self.url()) is not None, "Keystone to answer")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _manage(self, *args):
+        r = subprocess.run(["keystone-manage", "--config-file", self.conf, *args], capture_output=True, text=True)
+        if r.returncode != 0:
+            raise Unavailable(f"keystone-manage {args[0]}: {r.stderr[-600:]}")
+
+    def url(self):
+        return f"http://{self.host}:{self.port}/v3"
+
+    def token(self, user="admin", password=PASSWORD, project="admin"):
+        """(token, project's id)"""
+        default = {"id": "default"}
+        status, headers, body = harness.request(self.url()[:-3], "POST", "/v3/auth/tokens", {"auth": {
+            "identity": {"methods": ["password"], "password": {"user": {"name": user, "domain": default, "password": password}}},
+            "scope": {"project": {"name": project, "domain": default}}}}, timeout=300)
+        if status != 201:
+            raise Unavailable(f"Keystone gave no token: {body[:300]}")
+        return headers["X-Subject-Token"], json.loads(body)["token"]["project"]["id"]
+
+    def call(self, method, path, body=None, token=None):
+        status, _, text = harness.request(self.url()[:-3], method, "/v3" + path, body, {"X-Auth-Token": token or self.token()[0]},
+                                         timeout=300)
+        if status >= 300:
+            raise Unavailable(f"Keystone: {method} {path}: {status} {text[:300]}")
+        return json.loads(text) if text else None
+
+    def add_user(self, name, password, project, role):
+        """A user with that role in a project; both are made where they lack."""
+        found = self.call("GET", f"/projects?name={project}")["projects"]
+        p = found[0] if found else self.call("POST", "/projects", {"project": {"name": project, "domain_id": "default"}})["project"]
+        u = self.call("POST", "/users", {"user": {"name": name, "password": password, "domain_id": "default",
+                                                  "default_project_id": p["id"]}})["user"]
+        found = self.call("GET", f"/roles?name={role}")["roles"]
+        r = found[0] if found else self.call("POST", "/roles", {"role": {"name": role}})["role"]
+        self.call("PUT", f"/projects/{p['id']}/users/{u['id']}/roles/{r['id']}")
+        return u["id"], p["id"]
+
+    def add_store(self, url, region="here"):
+        service = self.call("POST", "/services", {"service": {"name": "swift", "type": "object-store"}})["service"]
+        if region != "here":
+            self.call("POST", "/regions", {"region": {"id": region}})
+        self.add_endpoint(service["id"], "public", url, region)
+        return service["id"]
+
+    def add_endpoint(self, service, interface, url, region="here"):
+        self.call("POST", "/endpoints", {"endpoint": {"interface": interface, "url": url, "service_id": service,
+                                                      "region_id": region}})

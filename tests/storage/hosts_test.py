@@ -142,3 +142,7 @@ class Hosts(places.Case):
 
     def test_s3_another_host_goes_on_from_the_storage_alone(self):
         self.goes_on("s3")
+
+
+if __name__ == "__main__":
+    places.main()

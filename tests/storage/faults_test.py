@@ -287,3 +287,7 @@ class Folders(places.Case):
         self.assertIn("all well", said)
         self.assertIn("mounted read-only on this host", said)
         self.assertIn("cannot write to", said)
+
+
+if __name__ == "__main__":
+    places.main()
