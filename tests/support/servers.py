@@ -142,7 +142,7 @@ project_name = service
 user_domain_id = default
 project_domain_id = default
 memcached_servers = {host}:{cache}
-token_cache_time = 1
+token_cache_time = 300
 delay_auth_decision = true
 [filter:keystoneauth]
 use = egg:swift#keystoneauth
@@ -344,7 +344,8 @@ key_repository = {folder}/keys
 [identity]
 password_hash_rounds = 4
 [cache]
-enabled = false
+enabled = true
+backend = dogpile.cache.memory
 """
 
 
