@@ -106,6 +106,21 @@ void prep_make_sparse(struct prep *p, int i, int width, struct pairs *take)
     *take = (struct pairs){0};
 }
 
+void prep_scale_sparse(struct prep *p, int i, const double *factors)
+{
+    const struct column *c = &p->frame.columns[i];
+    struct pairs pairs;
+    pairs_begin(&pairs, p->frame.n_rows);
+    for (uint32_t r = 0; r < p->frame.n_rows; r++) {
+        for (uint64_t k = c->sparse.start[r]; k < c->sparse.start[r + 1]; k++) {
+            uint32_t at = c->sparse.index[k];
+            pairs_add(&pairs, at, (float)((double)c->sparse.value[k] * factors[at]));
+        }
+        pairs_end_row(&pairs);
+    }
+    prep_make_sparse(p, i, c->width, &pairs);
+}
+
 /* ---- which columns ---- */
 
 static bool takes(const struct stage_ops *ops, const json_t *spec, const struct column *c)

@@ -77,5 +77,7 @@ void pairs_add(struct pairs *b, uint32_t index, float value);
 void pairs_end_row(struct pairs *b);
 /* Makes column i SPARSE with these rows, which it takes. */
 void prep_make_sparse(struct prep *p, int i, int width, struct pairs *take);
+/* Multiplies each value of the SPARSE column i by its place's factor. */
+void prep_scale_sparse(struct prep *p, int i, const double *factors);
 
 #endif

@@ -254,23 +254,6 @@ static enum mag_status scale_numbers(struct prep *p, int i, const double *a, con
     return st;
 }
 
-static enum mag_status scale_sparse(struct prep *p, int i, const double *b, struct mag_err *err)
-{
-    (void)err;
-    const struct column *c = &p->frame.columns[i];
-    struct pairs pairs;
-    pairs_begin(&pairs, p->frame.n_rows);
-    for (uint32_t r = 0; r < p->frame.n_rows; r++) {
-        for (uint64_t k = c->sparse.start[r]; k < c->sparse.start[r + 1]; k++) {
-            uint32_t at = c->sparse.index[k];
-            pairs_add(&pairs, at, (float)((double)c->sparse.value[k] * b[at]));
-        }
-        pairs_end_row(&pairs);
-    }
-    prep_make_sparse(p, i, c->width, &pairs);
-    return MAG_OK;
-}
-
 static int groups_of(const json_t *spec, const struct column *c)
 {
     return spec_is(spec, "per", "channel") && c->kind == COLUMN_NUMBER ? c->groups : c->width;
@@ -287,7 +270,7 @@ static enum mag_status scale_apply(struct prep *p, int i, const json_t *spec, co
     if (a == NULL || b == NULL) {
         st = prep_damaged(p, c, err);
     } else if (c->kind == COLUMN_SPARSE) {
-        st = scale_sparse(p, i, b, err);
+        prep_scale_sparse(p, i, b);
     } else {
         st = scale_numbers(p, i, a, b, groups, err);
     }

@@ -358,17 +358,8 @@ static enum mag_status idf_apply(struct prep *p, int i, const json_t *spec, cons
     if (w == NULL) {
         return prep_damaged(p, c, err);
     }
-    struct pairs pairs;
-    pairs_begin(&pairs, p->frame.n_rows);
-    for (uint32_t r = 0; r < p->frame.n_rows; r++) {
-        for (uint64_t k = c->sparse.start[r]; k < c->sparse.start[r + 1]; k++) {
-            uint32_t at = c->sparse.index[k];
-            pairs_add(&pairs, at, (float)((double)c->sparse.value[k] * w[at]));
-        }
-        pairs_end_row(&pairs);
-    }
+    prep_scale_sparse(p, i, w);
     free(w);
-    prep_make_sparse(p, i, c->width, &pairs);
     return MAG_OK;
 }
 
