@@ -62,6 +62,7 @@ static json_t *trial_object(const struct bench *b)
 struct timing {
     const struct bench *b;
     const char *system;
+    int64_t products;            /* multiplications with additions of an image */
     int64_t done;                /* batches */
     int64_t start, last;         /* on the wall's clock, ns */
     int64_t cpu_start, cpu_last; /* processor time of this process, ns */
@@ -104,11 +105,11 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
     buf_addf(&out,
              "{\"bench\":\"trainer\",\"system\":\"magpie-trainer %s "
              "(%s)\",\"model\":\"%s\",\"batch\":%d,"
-             "\"threads\":%d,\"lanes\":%d,\"seed\":%llu,\"epoch\":%lld,\"images_per_s\":%.0f,"
-             "\"images_per_cpu_"
-             "s\":%.0f,\"metrics\":",
+             "\"threads\":%d,\"lanes\":%d,\"seed\":%llu,\"epoch\":%lld,\"products_per_image\":%lld,"
+             "\"images_per_s\":%.0f,\"images_per_cpu_s\":%.0f,\"metrics\":",
              MAG_VERSION, t->system, t->b->model, t->b->batch, t->b->threads, t->b->lanes,
-             (unsigned long long)t->b->seed, (long long)epoch, rate, cpu_rate);
+             (unsigned long long)t->b->seed, (long long)epoch, (long long)t->products, rate,
+             cpu_rate);
     metrics_json(m, &out);
     printf("%s}\n", out.data);
     (void)fflush(stdout);
@@ -117,7 +118,9 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
 
 static int measure(struct session *s, const struct recipe *r, const struct bench *b)
 {
-    struct timing t = {.b = b, .system = s->ops->describe(s->backend)};
+    struct timing t = {.b = b,
+                       .system = s->ops->describe(s->backend),
+                       .products = model_products(&r->model, true)};
     const struct trial_hooks first = {.ctx = &t, .poll = count_batch};
     const struct trial_hooks others = {.ctx = &t, .poll = follow};
     struct trial_job jobs[BACKEND_LANES_MAX];
@@ -169,7 +172,9 @@ static int measure_infer(struct session *s, const struct recipe *r, const struct
     const int n = b->batches > 0 ? b->batches : whole;
     float *out =
         xcalloc((size_t)b->batch, (size_t)r->model.layers[r->model.n - 1].out.c * sizeof(*out));
-    struct timing t = {.b = b, .system = s->ops->describe(s->backend)};
+    struct timing t = {.b = b,
+                       .system = s->ops->describe(s->backend),
+                       .products = model_products(&r->model, false)};
     for (int i = -whole / 10; i < n; i++) { /* the first ones only warm up */
         if (i == 0) {
             t.start = clock_mono_ns();

@@ -90,6 +90,24 @@ int64_t model_weights(const struct model *m)
     return n;
 }
 
+int64_t model_products(const struct model *m, bool training)
+{
+    bool moves[MODEL_LAYERS_MAX]; /* does a layer's output depend on anything that is trained? */
+    int64_t n = 0;
+    for (int i = 0; i < m->n; i++) {
+        const struct layer *l = &m->layers[i];
+        bool input_moves = false;
+        for (int k = 0; k < l->n_inputs; k++) {
+            input_moves = input_moves || (l->inputs[k] != MODEL_INPUT && moves[l->inputs[k]]);
+        }
+        moves[i] = input_moves || layer_learns(l);
+        if (l->kind == LAYER_DENSE || l->kind == LAYER_CONV) {
+            n += layer_fan_in(l) * shape_size(&l->out) * (!training ? 1 : input_moves ? 3 : 2);
+        }
+    }
+    return n;
+}
+
 bool model_is_chain(const struct model *m)
 {
     for (int i = 0; i < m->n; i++) {

@@ -142,6 +142,11 @@ int64_t layer_fan_in(const struct layer *l);
 /* All trained values. */
 int64_t model_weights(const struct model *m);
 
+/* Multiplications with additions that the products and convolutions of one example take when they
+ * are computed as they are defined: applied, or in a training step, where each layer also makes
+ * the gradient of its weights and, behind another layer that computes, that of its inputs. */
+int64_t model_products(const struct model *m, bool training);
+
 /* Is every layer fed by the one before it alone? */
 bool model_is_chain(const struct model *m);
 

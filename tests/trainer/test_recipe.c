@@ -387,6 +387,10 @@ Test(recipe, shapes_and_weights_of_the_known_cnn)
     cr_expect_eq(shape_size(&m.layers[4].out), 3136);
     cr_expect_eq(model_weights(&m),
                  32 * 25 + 32 + 64 * 32 * 25 + 64 + 3136 * 512 + 512 + 5120 + 10);
+    const int64_t first = 784 * 32 * 25;
+    const int64_t others = 196 * 64 * 32 * 25 + 3136 * 512 + 5120;
+    cr_expect_eq(model_products(&m, false), first + others);
+    cr_expect_eq(model_products(&m, true), 2 * first + 3 * others, "nothing asks for the input's");
 }
 
 Test(recipe, blocks_become_layers_that_name_their_inputs)
