@@ -150,11 +150,10 @@ void device_product(struct device *d, const struct product *p)
 }
 
 enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, int rows, struct device_conv **ret,
+                                   bool bf16, struct device_conv **ret,
                                    struct mag_err *err)
 {
     (void)bf16;
-    (void)rows;
     (void)err;
     MAG_ASSERT(x_lanes == lanes || f->groups == 1, "groups of shared channels");
     *ret = xcalloc(1, sizeof(**ret));

@@ -114,6 +114,50 @@ Test(cuda, a_data_set_that_changed_is_copied_anew)
     dataset_destroy(d);
 }
 
+/* Three steps of the lane `trial` = 2, whose rows change from step to step; with two lanes of one
+ * input the first, trial 1, ends after one step. Its weights are left in `out`. */
+static void three_steps(struct dataset *d, int lanes, float *out)
+{
+    struct backend *b = open_backend();
+    struct model m = model_of(LAYERS, small);
+    const struct net_options options = {
+        .rows = ROWS, .lanes = lanes, .shared = lanes > 1, .learns = true};
+    struct net *net = NULL;
+    cr_assert_eq(net_create(&backend_cuda, b, &m, &options, &net, NULL), MAG_OK);
+    for (int lane = 0; lane < lanes; lane++) {
+        net_init_weights(net, lane, 1, 2);
+    }
+    struct score scores[2] = {{0}, {0}};
+    for (int step = 0; step < 3; step++) {
+        const struct batch batch = {.d = d, .rows = d->train + step * ROWS, .n = ROWS};
+        const struct batch batches[] = {batch, batch};
+        struct pass_lane pass_lanes[] = {{.trial = 2}, {.trial = 2}};
+        struct update updates[] = {{.lr = 0.1f, .count = step + 1},
+                                   {.lr = 0.1f, .count = step + 1}};
+        pass_lanes[0].idle = updates[0].idle = lanes > 1 && step > 0;
+        const struct pass pass = {.training = true, .lanes = pass_lanes};
+        net_train(net, batches, (struct loss){0}, &pass, updates, scores);
+    }
+    cr_assert_eq(backend_cuda.check(b, NULL), MAG_OK);
+    backend_cuda.get(net->layers[0], lanes - 1, OP_WEIGHTS, SLOT_VALUE, out);
+    net_destroy(net);
+    backend_cuda.close(b);
+}
+
+Test(cuda, lanes_of_one_input_go_on_with_new_rows_when_the_first_has_ended)
+{
+    struct dataset *d = toy_dataset(small, 3, 60);
+    float alone[4 * 9];
+    float beside[4 * 9];
+    three_steps(d, 1, alone);
+    three_steps(d, 2, beside);
+    for (int i = 0; i < 4 * 9; i++) {
+        cr_expect_float_eq(alone[i], beside[i], 1e-6f, "weight %d: %g, %g", i, (double)alone[i],
+                           (double)beside[i]);
+    }
+    dataset_destroy(d);
+}
+
 Test(cuda, bfloat16_rounds_to_nearest_and_ties_to_even)
 {
     const struct {

@@ -2,7 +2,7 @@
  *
  * One GPU as the backend sees it: memory, copies, matrix products and convolutions, all in the
  * order of one stream. Calls that return nothing only queue work; what fails sticks until
- * device_check. device.c, products.c and convs.c do it with CUDA, cuBLASLt and cuDNN; the tests
+ * device_check. gpu.c, matmul.c and convs.c do it with CUDA, cuBLASLt and cuDNN; the tests
  * have a second implementation in host memory, so that the backend runs on machines without a GPU.
  */
 #ifndef MAG_TRAINER_CUDA_DEVICE_H
@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DEVICE_WORKSPACE ((int64_t)64 << 20) /* bytes that cuBLASLt and cuDNN may work in */
+#define DEVICE_WORKSPACE ((int64_t)256 << 20) /* bytes that cuBLASLt and cuDNN may work in */
 
 struct device;
 struct device_conv;
@@ -50,13 +50,13 @@ void device_put(struct device *d, void *to, const void *from, size_t bytes);
 void device_get(struct device *d, void *to, const void *from, size_t bytes);
 void device_zero(struct device *d, void *p, size_t bytes);
 
-/* ---- products (products.c) ---- */
+/* ---- products (matmul.c) ---- */
 void device_product(struct device *d, const struct product *p);
 
 /* ---- convolutions (convs.c) ---- */
 /* Of `lanes` lanes; x_lanes is 1 where all see the same input, and then groups must be 1. */
 enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, int rows, struct device_conv **ret,
+                                   bool bf16, struct device_conv **ret,
                                    struct mag_err *err) MAG_MUSTCHECK;
 void device_conv_destroy(struct device_conv *c); /* NULL allowed */
 void device_conv_forward(struct device_conv *c, struct tensor x, struct tensor w, struct tensor y,
@@ -67,7 +67,7 @@ void device_conv_dx(struct device_conv *c, struct tensor dy, struct tensor w, st
 void device_conv_dw(struct device_conv *c, struct tensor x, struct tensor dy, float *dw,
                     uint16_t *half, int n);
 
-/* ---- graphs: work that is queued once and repeated (graph.c) ---- */
+/* ---- graphs: work that is queued once and repeated (gpu.c) ---- */
 /* From here on work is recorded, not run. False where that is not possible. Copies from and to the
  * host are not allowed until the end. */
 bool device_record(struct device *d);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 struct device_graph {
+    struct device *device;
     cudaGraphExec_t exec;
 };
 
@@ -226,7 +227,7 @@ void device_zero(struct device *d, void *p, size_t bytes)
     (void)CUDA(d, cudaMemsetAsync(p, 0, bytes, d->stream));
 }
 
-/* Pinned memory of `bytes` that no copy reads any more; NULL when there is none. */
+/* Pinned memory of `bytes` that no copy reads any more; NULL when there is none, which is noted. */
 static struct stage *take_stage(struct device *d, size_t bytes)
 {
     struct stage *s = &d->stages[d->next_stage];
@@ -250,21 +251,25 @@ static struct stage *take_stage(struct device *d, size_t bytes)
     return s;
 }
 
-void device_put(struct device *d, void *to, const void *from, size_t bytes)
+/* One copy of STAGE_MAX bytes at most, through pinned memory. */
+static bool put_part(struct device *d, char *to, const char *from, size_t bytes)
 {
-    if (bytes == 0) {
-        return;
-    }
-    struct stage *s = bytes <= STAGE_MAX ? take_stage(d, bytes) : NULL;
+    struct stage *s = take_stage(d, bytes);
     if (s == NULL) {
-        if (CUDA(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, d->stream))) {
-            device_wait(d);
-        }
-        return;
+        return false;
     }
     memcpy(s->pinned, from, bytes);
-    if (CUDA(d, cudaMemcpyAsync(to, s->pinned, bytes, cudaMemcpyHostToDevice, d->stream))) {
-        (void)CUDA(d, cudaEventRecord(s->done, d->stream));
+    return CUDA(d, cudaMemcpyAsync(to, s->pinned, bytes, cudaMemcpyHostToDevice, d->stream)) &&
+           CUDA(d, cudaEventRecord(s->done, d->stream));
+}
+
+void device_put(struct device *d, void *to, const void *from, size_t bytes)
+{
+    bool good = true;
+    for (size_t at = 0; good && at < bytes; at += STAGE_MAX) {
+        const size_t left = bytes - at;
+        good = put_part(d, (char *)to + at, (const char *)from + at,
+                        left < STAGE_MAX ? left : STAGE_MAX);
     }
 }
 
@@ -308,7 +313,7 @@ struct device_graph *device_record_end(struct device *d)
         return NULL;
     }
     struct device_graph *g = xcalloc(1, sizeof(*g));
-    g->exec = exec;
+    *g = (struct device_graph){.device = d, .exec = exec};
     return g;
 }
 
@@ -320,6 +325,7 @@ void device_repeat(struct device *d, struct device_graph *g)
 void device_graph_destroy(struct device_graph *g)
 {
     if (g != NULL) {
+        device_wait(g->device); /* it may still run */
         (void)cudaGraphExecDestroy(g->exec);
         free(g);
     }

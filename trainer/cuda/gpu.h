@@ -13,7 +13,7 @@
 #include <cudnn.h>
 
 #define STAGES 4                    /* copies from the host that may be under way at once */
-#define STAGE_MAX ((size_t)8 << 20) /* bytes of one; larger ones are waited for */
+#define STAGE_MAX ((size_t)8 << 20) /* bytes of one; larger ones go in parts */
 #define COMPUTE_CAPABILITY_MIN 80   /* bfloat16 and TensorFloat-32 products */
 
 struct matmul; /* of matmul.c: a product that a kernel was found for */

@@ -139,9 +139,8 @@ static bool set_preference(struct device *d, cublasLtMatmulPreference_t p,
                            const struct matmul_key *k)
 {
     const size_t workspace = (size_t)DEVICE_WORKSPACE;
-    /* Sums of split products in a fixed order: not in the output's own place. */
-    const uint32_t sums =
-        CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+    /* Sums of split products in a fixed order: not in the output's own place; and as float32. */
+    const uint32_t sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     return LT(d, cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                       &workspace, sizeof(workspace))) &&
            LT(d, cublasLtMatmulPreferenceSetAttribute(p, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -203,6 +202,12 @@ void gpu_forget_matmuls(struct device *d)
     d->n_matmuls = 0;
 }
 
+/* Kernels may read a bias in vectors, and no preference tells them how the lanes' ones lie. */
+static bool bias_aligned(const struct matmul_key *k)
+{
+    return !k->bias || k->batches == 1 || (size_t)k->n * sizeof(float) % 16 == 0;
+}
+
 static struct matmul *matmul_create(struct device *d, const struct product *p,
                                     const struct matmul_key *key)
 {
@@ -211,7 +216,7 @@ static struct matmul *matmul_create(struct device *d, const struct product *p,
         d->tf32 && !key->bf16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     m->key = *key;
     if (LT(d, cublasLtMatmulDescCreate(&m->what, type, CUDA_R_32F)) && describe_layouts(d, m)) {
-        m->epilogue = key->bias || key->relu;
+        m->epilogue = (key->bias || key->relu) && bias_aligned(key);
         m->found = choose(d, m, p->bias);
         if (!m->found && m->epilogue) {
             m->epilogue = false;

@@ -215,8 +215,8 @@ static enum mag_status conv_init(struct cuda_op *c, struct mag_err *err)
     const struct layer *l = &c->op.layer;
     const struct filter f = {.w = window_of(l), .c = l->in.c, .k = l->filters, .groups = l->groups};
     const int x_lanes = c->input.data != NULL ? c->input.lanes : c->op.inputs[0]->lanes;
-    return device_conv_create(cuda_device(c), &f, c->op.lanes, x_lanes, c->out.bf16 != 0,
-                              c->op.rows, &c->conv, err);
+    return device_conv_create(cuda_device(c), &f, c->op.lanes, x_lanes, c->out.bf16 != 0, &c->conv,
+                              err);
 }
 
 static void conv_forward(struct cuda_op *c, int n, const struct pass *pass)

@@ -432,7 +432,8 @@ static void stage(struct cuda_net *net, const struct batch *batches, const struc
     struct cell_stream *streams = (struct cell_stream *)(void *)(net->step_host + net->streams_at);
     for (int lane = 0; lane < net->lanes; lane++) {
         step_updates(net)[lane] = cell_update_of(&lanes[lane]);
-        if (!pass->lanes[lane].idle) {
+        /* A shared input is gathered by lane 0's rows, though that lane may have ended. */
+        if (!pass->lanes[lane].idle || (lane == 0 && net->input->op.lanes == 1)) {
             memcpy(rows + (int64_t)lane * net->input->op.rows, batches[lane].rows,
                    (size_t)batches[lane].n * sizeof(*rows));
         }
