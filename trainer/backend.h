@@ -125,6 +125,9 @@ struct batch {
     const uint32_t *rows; /* n row numbers */
     int n;
     const struct augment_row *augment; /* how `load` changes each row's image; NULL = not at all */
+    /* What `load` would make of all that, where somebody did it before: n rows as the input has
+     * them; NULL = nobody did. */
+    const float *values;
 };
 
 /* What more is counted where a part of the data is measured. */
@@ -187,6 +190,10 @@ struct backend_ops {
     /* The first failure since the last check, and forgets it. Scores are complete after it. */
     enum mag_status (*check)(struct backend *b, struct mag_err *err);
 
+    /* True when `load` of such batches is work of the host that the device waits for; where the
+     * function is NULL, it is work of the processors that compute. */
+    bool (*waits)(struct backend *b, const struct dataset *d, bool augmented);
+
     /* Ops; inputs are borrowed and must outlive the new op. NOMEM when the device has no room. */
     enum mag_status (*input_create)(struct backend *b, const struct shape *shape, int rows,
                                     int lanes, struct op **ret, struct mag_err *err);
@@ -194,7 +201,8 @@ struct backend_ops {
                                  struct mag_err *err);
     void (*op_destroy)(struct op *op); /* NULL allowed */
 
-    /* Gathers the examples of a batch into a lane of the input op, and changes them as asked. */
+    /* Gathers the examples of a batch into a lane of the input op, and changes them as asked; or
+     * takes what was gathered. */
     void (*load)(struct op *input, int lane, const struct batch *batch);
     void (*forward)(struct op *op, int n, const struct pass *pass);
     /* Compares the last op's outputs with the examples' labels, lane by lane: batches[lane] and

@@ -247,17 +247,10 @@ static void fetch(const uint8_t *at, size_t n)
     }
 }
 
-static void cpu_load(struct op *input, int lane, const struct batch *batch)
+static void gather_dense(const struct batch *batch, size_t width, float *to)
 {
-    struct cpu_op *c = cpu_of(input);
     const struct dataset *d = batch->d;
-    size_t width = cpu_out_size(c);
-    float *to = c->act.out + cpu_lane(&c->act, lane);
-    if (d->sparse != NULL) {
-        dataset_gather(d, batch->rows, batch->n, to);
-        to += width * (size_t)batch->n;
-    }
-    for (int i = 0; d->sparse == NULL && i < batch->n; i++, to += width) {
+    for (int i = 0; i < batch->n; i++, to += width) {
         size_t at = (size_t)batch->rows[i] * width;
         if (d->bytes != NULL) {
             /* rows lie anywhere in memory: ask for the next while this one is read */
@@ -269,6 +262,22 @@ static void cpu_load(struct op *input, int lane, const struct batch *batch)
             memcpy(to, d->values + at, width * sizeof(float));
         }
     }
+}
+
+static void cpu_load(struct op *input, int lane, const struct batch *batch)
+{
+    struct cpu_op *c = cpu_of(input);
+    const struct dataset *d = batch->d;
+    size_t width = cpu_out_size(c);
+    float *to = c->act.out + cpu_lane(&c->act, lane);
+    if (batch->values != NULL) {
+        memcpy(to, batch->values, width * (size_t)batch->n * sizeof(float));
+    } else if (d->sparse != NULL) {
+        dataset_gather(d, batch->rows, batch->n, to);
+    } else {
+        gather_dense(batch, width, to);
+    }
+    to += width * (size_t)batch->n;
     memset(to, 0, width * (size_t)(input->rows - batch->n) * sizeof(float));
     if (batch->augment != NULL) {
         augment_images(batch->augment, &input->layer.out, to - width * (size_t)batch->n, batch->n);

@@ -18,7 +18,6 @@ struct lane {
     struct trial_lane *t;
     struct update update;
     struct plateau plateau;
-    struct augment_row *augment; /* of a batch; NULL = none, or that of the run */
     char *description;           /* of the model, for checkpoints */
     uint32_t *order;             /* this epoch's order of training rows; NULL = that of the run */
     float *rates;                /* of dropout, by layer; NULL = those of the net */
@@ -37,8 +36,8 @@ struct run {
     struct backend *backend;
     struct net *net;
     char *signature;
-    uint32_t *order;             /* where all see the same batches */
-    struct augment_row *augment; /* the changes to them; NULL = none */
+    uint32_t *order; /* where all see the same batches */
+    struct feed *feed;
 };
 
 /* ---- ends ---- */
@@ -124,16 +123,23 @@ static void begin_epoch(struct run *r)
     }
 }
 
-/* How the images of all lanes' next batch are changed. */
-static void draw_changes(struct run *r, int64_t number, int n)
+/* The batches of the epoch that has begun: one for all lanes, or each lane's. */
+static void begin_feed(struct run *r)
 {
-    bool drawn = false;
+    struct feed_lane lanes[BACKEND_LANES_MAX];
+    int first = 0;
+    while (r->lanes[first].ended) {
+        first++;
+    }
     for (int i = 0; i < r->n; i++) {
-        const struct lane *l = &r->lanes[i];
-        struct augment_row *rows = l->augment != NULL ? l->augment : drawn ? NULL : r->augment;
-        if (!l->ended && rows != NULL) {
-            trial_draw_changes(l->t->job, l->t->recipe, l->epoch, number, rows, n);
-            drawn = true;
+        const struct lane *l = &r->lanes[r->order != NULL ? first : i];
+        lanes[i] = trial_feed_lane(l->t->job, &l->t->recipe->training, l->epoch,
+                                   r->order != NULL ? r->order : l->order);
+    }
+    feed_begin(r->feed, lanes, r->order != NULL ? 1 : r->n, r->d->n_train);
+    for (int i = 0; i < r->n && r->order == NULL; i++) {
+        if (r->lanes[i].ended) {
+            feed_drop(r->feed, i);
         }
     }
 }
@@ -149,22 +155,19 @@ static void end_diverged(struct run *r, const struct score *scores, const char *
     }
 }
 
-/* One step of every lane on its next n rows. */
-static void train_batch(struct run *r, uint32_t at, int n, int64_t number, struct score *scores)
+/* One step of every lane on its next rows; where they share them, batches[0] is all lanes'. */
+static void train_batch(struct run *r, struct batch *batches, int64_t number, struct score *scores)
 {
-    struct batch batches[BACKEND_LANES_MAX];
     struct pass_lane lanes[BACKEND_LANES_MAX];
     struct update updates[BACKEND_LANES_MAX];
     for (int i = 0; i < r->n; i++) {
         struct lane *l = &r->lanes[i];
-        const uint32_t *order = l->order != NULL ? l->order : r->order;
         if (!l->ended) {
             training_next(&l->t->recipe->training, &l->update);
         }
-        batches[i] = (struct batch){.d = r->d,
-                                    .rows = order + at,
-                                    .n = n,
-                                    .augment = l->augment != NULL ? l->augment : r->augment};
+        if (r->order != NULL) {
+            batches[i] = batches[0];
+        }
         lanes[i] = (struct pass_lane){.seed = l->t->job->seed,
                                       .trial = l->t->job->trial,
                                       .epoch = l->epoch,
@@ -184,8 +187,10 @@ static void train_epoch(struct run *r)
     struct score scores[BACKEND_LANES_MAX] = {0};
     struct mag_err err = {0};
     int64_t start = clock_mono_ns();
-    int64_t number = 0;
-    for (uint32_t at = 0; at < r->d->n_train; number++) {
+    struct batch batches[BACKEND_LANES_MAX];
+    int first = 0;
+    begin_feed(r);
+    for (int64_t number = 0; feed_next(r->feed, batches, &first) > 0; number++) {
         obey(r);
         if (count_live(r) == 0) {
             check_backend(r); /* nothing that is queued may come to these scores later */
@@ -196,12 +201,8 @@ static void train_epoch(struct run *r)
             fail_all(r, mag_fail(&err, MAG_IO, "a fault was asked for at a batch"), &err);
             return;
         }
-        uint32_t left = r->d->n_train - at;
-        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        draw_changes(r, number, n);
-        train_batch(r, at, n, number, scores);
+        train_batch(r, batches, number, scores);
         end_diverged(r, scores, "");
-        at += (uint32_t)n;
     }
     check_backend(r);
     double seconds = (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
@@ -364,7 +365,6 @@ static void lane_fini(struct lane *l)
 {
     free(l->description);
     free(l->order);
-    free(l->augment);
     free(l->rates);
 }
 
@@ -432,9 +432,6 @@ static void open_lane(struct run *r, struct lane *l)
     if (r->order == NULL) {
         l->order = xcalloc(r->d->n_train + 1, sizeof(*l->order));
     }
-    if (r->order == NULL && augment_any(&recipe->training.augmentation)) {
-        l->augment = xcalloc((size_t)r->training->batch_size, sizeof(*l->augment));
-    }
     if (r->n > 1) {
         l->rates = xcalloc((size_t)recipe->model.n + 1, sizeof(*l->rates));
         for (int i = 0; i < recipe->model.n; i++) {
@@ -489,9 +486,6 @@ static void open_run(struct run *r, struct trial_lane *lanes, int n)
     if (may_share(lanes, n)) {
         r->order = xcalloc(r->d->n_train + 1, sizeof(*r->order));
     }
-    if (r->order != NULL && augment_any(&r->training->augmentation)) {
-        r->augment = xcalloc((size_t)r->training->batch_size, sizeof(*r->augment));
-    }
     for (int i = 0; i < n; i++) {
         *lanes[i].result = (struct trial_result){0};
         r->lanes[i].t = &lanes[i];
@@ -501,6 +495,12 @@ static void open_run(struct run *r, struct trial_lane *lanes, int n)
         fail_all(r, st, &err);
         return;
     }
+    const struct feed_options o = {.d = r->d,
+                                   .shape = r->model->input,
+                                   .batch_size = r->net->rows,
+                                   .lanes = r->order != NULL ? 1 : r->n,
+                                   .ahead = training_ahead(r->training, r->d, r->backend)};
+    r->feed = feed_create(&o);
     for (int i = 0; i < r->n; i++) {
         open_lane(r, &r->lanes[i]);
         st = fill_lane(r, &r->lanes[i]);
@@ -568,9 +568,9 @@ void fused_run(struct trial_lane *lanes, int n, const struct dataset *d, struct 
     for (int i = 0; i < r->n; i++) {
         lane_fini(&r->lanes[i]);
     }
+    feed_destroy(r->feed);
     net_destroy(r->net);
     free(r->order);
-    free(r->augment);
     free(r->signature);
     free(r);
 }

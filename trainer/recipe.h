@@ -34,6 +34,7 @@ struct training {
     int epochs;        /* where the experiment has no resource, so that no budget is given */
     double validation; /* part of the training examples kept for validation */
     int threads;
+    int prefetch; /* batches made ready ahead (feed.h); -1 = as the backend is served best */
     enum precision precision;
     float ema; /* how much of the weights' moving average each step keeps; 0 = there is none */
     enum data_order order;
@@ -68,6 +69,8 @@ void recipe_fini(struct recipe *r);
 /* Makes `u` that of the next step: counts it. The average starts as a copy of the first step's
  * weights. */
 void training_next(const struct training *t, struct update *u);
+/* How many batches are made ready ahead of the one that trains. */
+int training_ahead(const struct training *t, const struct dataset *d, struct backend *b);
 
 /* Fits the recipe to an opened (or probed) data set: input shape, loss, shapes of all layers. */
 bool recipe_fit(struct recipe *r, const struct dataset *d, const char *pointer,

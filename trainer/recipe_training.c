@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "trainer/recipe_training.h"
 
+#include "trainer/feed.h"
 #include "trainer/tally.h"
 
 #include <stdlib.h>
@@ -168,6 +169,7 @@ static void parse_numbers(const struct place *p, struct training *t)
     (void)value_int(p, "batch_size", false, 1, BACKEND_ROWS_MAX, &t->batch_size);
     (void)value_int(p, "epochs", false, 1, 1000000, &t->epochs);
     (void)value_int(p, "threads", false, 1, BACKEND_THREADS_MAX, &t->threads);
+    (void)value_int(p, "prefetch", false, 0, FEED_AHEAD_MAX, &t->prefetch);
     (void)value_number(p, "validation", false, 0, 0.9, &t->validation);
 }
 
@@ -222,12 +224,13 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
         "optimizer",       "lr",        "momentum",     "nesterov",   "weight_decay", "beta1",
         "beta2",           "epsilon",   "clip_norm",    "batch_size", "epochs",       "loss",
         "label_smoothing", "schedule",  "validation",   "threads",    "backend",      "ema",
-        "order",           "precision", "augmentation", NULL};
+        "order",           "precision", "augmentation", "prefetch",   NULL};
     static const char *const losses[] = {"cross_entropy", "mse", "logistic", NULL};
     static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
                            .epochs = 10,
                            .threads = 1,
+                           .prefetch = -1,
                            .validation = 0.1,
                            .backend = backend_registry[0]};
     t->update =
@@ -281,6 +284,16 @@ bool recipe_training_fit(const struct training *t, const struct shape *input, in
         free(at);
     }
     return is->total == before;
+}
+
+int training_ahead(const struct training *t, const struct dataset *d, struct backend *b)
+{
+    if (t->prefetch >= 0) {
+        return t->prefetch;
+    }
+    const bool waits =
+        t->backend->waits != NULL && t->backend->waits(b, d, augment_any(&t->augmentation));
+    return waits ? 2 : 0;
 }
 
 void training_next(const struct training *t, struct update *u)

@@ -133,26 +133,17 @@ static void take_step(struct team *t, const struct update *update)
     net_update(net, update);
 }
 
-enum mag_status team_train(struct team *t, const struct batch *whole, struct loss loss,
+enum mag_status team_train(struct team *t, const struct batch *share, int whole, struct loss loss,
                            const struct pass_lane *lane, const struct update *update, int *order,
                            int ends, struct score *add, struct mag_err *err)
 {
-    uint32_t from = 0;
-    uint32_t n = 0;
-    team_share(t, (uint32_t)whole->n, &from, &n);
-    const struct batch share = {.d = whole->d,
-                                .rows = whole->rows + from,
-                                .n = (int)n,
-                                .augment = whole->augment != NULL ? whole->augment + from : NULL};
-    struct pass_lane own = *lane;
-    own.first_row += (int)from;
     t->flat[0] = t->c->rank == 0 ? (float)*order : 0;
     t->filled = 1;
     t->started = t->n_sums = 0;
-    t->weight = (float)((double)n / (double)whole->n);
+    t->weight = (float)((double)share->n / (double)whole);
     t->err = err;
     t->st = MAG_OK;
-    begin_gradients(t, &share, loss, &own, add);
+    begin_gradients(t, share, loss, lane, add);
     enum mag_status st = end_gradients(t);
     t->err = NULL;
     if (st != MAG_OK) {

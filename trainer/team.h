@@ -26,9 +26,10 @@ void team_share(const struct team *t, uint32_t n, uint32_t *ret_from, uint32_t *
 /* The most rows that a share of a batch of n has. */
 int team_rows(const struct collective *c, int n);
 
-/* One training step on a batch that is the same on all ranks: of it this rank's rows. `*order` is
- * rank 0's and comes back on all ranks; where it is above `ends`, no step was taken. */
-enum mag_status team_train(struct team *t, const struct batch *whole, struct loss loss,
+/* One training step on a batch of `whole` rows, of which this rank has its share (perhaps none);
+ * lane->first_row is where that begins. `*order` is rank 0's and comes back on all ranks; where it
+ * is above `ends`, no step was taken. */
+enum mag_status team_train(struct team *t, const struct batch *share, int whole, struct loss loss,
                            const struct pass_lane *lane, const struct update *update, int *order,
                            int ends, struct score *add, struct mag_err *err) MAG_MUSTCHECK;
 

@@ -27,7 +27,7 @@ struct run {
     int batch_size;        /* of all ranks together */
     struct update update;
     struct plateau plateau;
-    struct augment_row *augment; /* of a batch; NULL = images stay as they are */
+    struct feed *feed;
     char *signature;
     char *description; /* of the model, for checkpoints */
     uint32_t *order;   /* this epoch's order of training rows */
@@ -60,15 +60,15 @@ static enum trial_order poll_order(const struct run *r)
     return r->hooks->poll != NULL ? r->hooks->poll(r->hooks->ctx) : ORDER_NONE;
 }
 
-void trial_draw_changes(const struct trial_job *job, const struct recipe *r, int64_t epoch,
-                        int64_t batch, struct augment_row *rows, int n)
+struct feed_lane trial_feed_lane(const struct trial_job *job, const struct training *t,
+                                 int64_t epoch, const uint32_t *rows)
 {
-    const struct training *t = &r->training;
-    const struct augment_stream stream = {.seed = job->seed,
-                                          .owner = t->order == ORDER_OF_EXPERIMENT ? 0 : job->trial,
-                                          .epoch = epoch,
-                                          .batch = batch};
-    augment_draw(&t->augmentation, &stream, &r->model.input, rows, n);
+    return (struct feed_lane){
+        .rows = rows,
+        .augmentation = &t->augmentation,
+        .stream = {.seed = job->seed,
+                   .owner = t->order == ORDER_OF_EXPERIMENT ? 0 : job->trial,
+                   .epoch = epoch}};
 }
 
 void trial_watch_plateau(const struct training *t, const struct dataset *d, const struct metrics *m,
@@ -112,9 +112,10 @@ static bool obey(struct run *r, enum trial_order o)
     }
 }
 
-/* One step, unless an order ends the trial: *ended. Over several ranks rank 0's order travels with
- * the gradients, so that all obey it at the same batch. */
-static enum mag_status train_batch(struct run *r, const struct batch *batch,
+/* One step on a batch of `whole` rows in all ranks, unless an order ends the trial: *ended. Over
+ * several ranks rank 0's order travels with the gradients, so that all obey it at the same batch.
+ */
+static enum mag_status train_batch(struct run *r, const struct batch *batch, int whole,
                                    const struct pass_lane *lane, bool *ended, struct score *score)
 {
     const struct loss loss = r->recipe->training.loss;
@@ -130,23 +131,10 @@ static enum mag_status train_batch(struct run *r, const struct batch *batch,
         net_train(r->net, batch, loss, &pass, &r->update, score);
         return MAG_OK;
     }
-    st =
-        team_train(r->team, batch, loss, lane, &r->update, &order, (int)ORDER_PAUSE, score, r->err);
+    st = team_train(r->team, batch, whole, loss, lane, &r->update, &order, (int)ORDER_PAUSE, score,
+                    r->err);
     *ended = st == MAG_OK && obey(r, (enum trial_order)order);
     return st;
-}
-
-static const struct augment_row *draw_changes(struct run *r, int64_t batch, int n)
-{
-    if (r->augment != NULL) {
-        trial_draw_changes(r->job, r->recipe, r->epoch, batch, r->augment, n);
-    }
-    return r->augment;
-}
-
-static int batch_rows(const struct run *r, uint32_t left)
-{
-    return left < (uint32_t)r->batch_size ? (int)left : r->batch_size;
 }
 
 /* This rank's part of the epoch, in mini-batches of its own; rank 0's orders reach the others by
@@ -158,7 +146,12 @@ static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, 
     uint32_t n_rows = 0;
     team_share(r->team, r->d->n_train, &from, &n_rows);
     lane->batch = (int64_t)(from / (uint32_t)r->batch_size) + r->job->ranks->rank;
-    for (uint32_t at = 0; at < n_rows; lane->batch++) {
+    struct feed_lane rows =
+        trial_feed_lane(r->job, &r->recipe->training, r->epoch, r->order + from);
+    rows.stream.batch = lane->batch;
+    feed_begin(r->feed, &rows, 1, n_rows);
+    struct batch batch;
+    for (int first = 0; feed_next(r->feed, &batch, &first) > 0; lane->batch++) {
         server_order(r->server, (int)poll_order(r));
         if (server_ordered(r->server) > (int)ORDER_PAUSE) {
             break;
@@ -166,13 +159,7 @@ static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, 
         if (fault_hit("trainer.batch")) {
             return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
         }
-        int n = batch_rows(r, n_rows - at);
-        const struct batch batch = {.d = r->d,
-                                    .rows = r->order + from + at,
-                                    .n = n,
-                                    .augment = draw_changes(r, lane->batch, n)};
         server_train(r->server, &batch, r->recipe->training.loss, lane, &r->update, score);
-        at += (uint32_t)batch.n;
     }
     server_flush(r->server, &r->update);
     enum mag_status st = server_settle(r->server, &r->update.count, r->err);
@@ -184,14 +171,15 @@ static enum mag_status train_with_server(struct run *r, struct pass_lane *lane, 
 static enum mag_status train_batches(struct run *r, struct pass_lane *lane, bool *ended,
                                      struct score *score)
 {
-    for (uint32_t at = 0; at < r->d->n_train; lane->batch++) {
+    const struct feed_lane rows =
+        trial_feed_lane(r->job, &r->recipe->training, r->epoch, r->order);
+    struct batch batch;
+    feed_begin(r->feed, &rows, 1, r->d->n_train);
+    for (int n = 0; (n = feed_next(r->feed, &batch, &lane->first_row)) > 0; lane->batch++) {
         if (fault_hit("trainer.batch")) {
             return mag_fail(r->err, MAG_IO, "a fault was asked for at a batch");
         }
-        int n = batch_rows(r, r->d->n_train - at);
-        const struct batch batch = {
-            .d = r->d, .rows = r->order + at, .n = n, .augment = draw_changes(r, lane->batch, n)};
-        enum mag_status st = train_batch(r, &batch, lane, ended, score);
+        enum mag_status st = train_batch(r, &batch, n, lane, ended, score);
         if (st != MAG_OK || *ended) {
             return st;
         }
@@ -199,7 +187,6 @@ static enum mag_status train_batches(struct run *r, struct pass_lane *lane, bool
         if (r->team == NULL && !isfinite(score->loss)) {
             return trial_diverged("", r->epoch, r->update.count, r->err);
         }
-        at += (uint32_t)batch.n;
     }
     return MAG_OK;
 }
@@ -418,6 +405,20 @@ static int rows_here(const struct run *r)
     return shared ? team_rows(r->job->ranks, r->batch_size) : r->batch_size;
 }
 
+/* What the epochs are trained on; of ranks with a server each has batches of its own. */
+static struct feed *make_feed(const struct run *r, struct backend *backend)
+{
+    const struct training *t = &r->recipe->training;
+    const bool shares = r->team != NULL && r->job->plan->strategy == STRATEGY_ALLREDUCE;
+    const struct feed_options o = {.d = r->d,
+                                   .shape = r->recipe->model.input,
+                                   .batch_size = r->batch_size,
+                                   .lanes = 1,
+                                   .ahead = training_ahead(t, r->d, backend),
+                                   .team = shares ? r->team : NULL};
+    return feed_create(&o);
+}
+
 /* New weights, or those of the checkpoint. */
 static enum mag_status prepare(struct run *r, struct backend *backend)
 {
@@ -442,9 +443,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
         json_decref(description);
     }
     r->order = xcalloc(r->d->n_train, sizeof(*r->order));
-    if (augment_any(&t->augmentation)) {
-        r->augment = xcalloc((size_t)r->batch_size, sizeof(*r->augment));
-    }
+    r->feed = make_feed(r, backend);
     if (r->job->resume_path == NULL) {
         net_init_weights(r->net, 0, r->job->seed, (uint64_t)r->job->trial);
     } else {
@@ -483,11 +482,11 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
         st = run_epoch(&r, &ended);
     }
 out:
+    feed_destroy(r.feed);
     server_destroy(r.server);
     team_destroy(r.team);
     net_destroy(r.net);
     free(r.order);
-    free(r.augment);
     free(r.signature);
     free(r.description);
     return st;

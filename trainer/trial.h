@@ -10,6 +10,7 @@
 #include "trainer/collective.h"
 #include "trainer/dataset.h"
 #include "trainer/distribution.h"
+#include "trainer/feed.h"
 #include "trainer/metrics.h"
 #include "trainer/net.h"
 #include "trainer/recipe.h"
@@ -58,9 +59,10 @@ enum mag_status trial_run(const struct trial_job *job, const struct recipe *reci
 /* The epoch's order of training rows: the trial's own, or the experiment's. */
 void trial_draw_order(const struct trial_job *job, const struct training *t,
                       const struct dataset *d, int64_t epoch, uint32_t *order);
-/* How the images of a batch of n rows are changed: by the stream of the order's owner. */
-void trial_draw_changes(const struct trial_job *job, const struct recipe *r, int64_t epoch,
-                        int64_t batch, struct augment_row *rows, int n);
+/* What an epoch trains on: `rows` in this order; changes to images come from the stream of the
+ * order's owner. */
+struct feed_lane trial_feed_lane(const struct trial_job *job, const struct training *t,
+                                 int64_t epoch, const uint32_t *rows);
 /* Takes the measures of an epoch that is done where the schedule is a plateau's. A trial without a
  * validation part (a refit) goes by its training loss. */
 void trial_watch_plateau(const struct training *t, const struct dataset *d, const struct metrics *m,

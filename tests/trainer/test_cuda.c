@@ -93,6 +93,39 @@ Test(cuda, a_data_set_that_does_not_fit_is_gathered_by_the_host_with_the_same_re
     cr_expect_eq(loss[0], loss[1]);
 }
 
+Test(cuda, what_was_gathered_ahead_is_taken_where_the_host_gathers_and_only_there)
+{
+    float *values = xcalloc(ROWS, 64 * sizeof(float));
+    double loss[2];
+    for (int k = 0; k < 2; k++) {
+        cuda_host_memory = k == 0 ? 4 * SPARE : SPARE;
+        struct backend *b = open_backend();
+        struct dataset *d = toy_dataset(small, 3, 60);
+        struct net *net = NULL;
+        const struct pass_lane lane = {.trial = 1};
+        const struct pass pass = {.training = true, .lanes = &lane};
+        const struct update u = {.lr = 0.1f, .count = 1};
+        struct score s = {0};
+        cr_assert_eq(make(b, ROWS, &net, NULL), MAG_OK);
+        cr_expect_eq(backend_cuda.waits(b, d, false), k == 1);
+        cr_expect(backend_cuda.waits(b, d, true), "images change on the host");
+        loss[k] = step(net, d);
+        dataset_gather(d, d->train, ROWS, values);
+        memset(d->values, 0, (size_t)d->n_rows * 64 * sizeof(float)); /* nobody looks at them */
+        d->serial = 0;
+        net_init_weights(net, 0, 1, 1);
+        net_train(net, &(struct batch){.d = d, .rows = d->train, .n = ROWS, .values = values},
+                  (struct loss){0}, &pass, &u, &s);
+        cr_assert_eq(backend_cuda.check(b, NULL), MAG_OK);
+        cr_expect_eq(s.loss, loss[k]);
+        net_destroy(net);
+        backend_cuda.close(b);
+        dataset_destroy(d);
+    }
+    cr_expect_eq(loss[0], loss[1]);
+    free(values);
+}
+
 Test(cuda, a_data_set_that_changed_is_copied_anew)
 {
     struct backend *b = open_backend();

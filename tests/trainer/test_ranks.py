@@ -171,7 +171,7 @@ class SameCurve(Base):
         self.check((4,), budget=1, spec=self.spec(batch_size=3))
 
     def test_images_change_as_in_one_process(self):
-        spec = self.spec(augmentation={"crop": 1, "flip": True, "cutout": 1})
+        spec = self.spec(augmentation={"crop": 1, "flip": True, "cutout": 1}, prefetch=2)
         spec["model"]["input"] = [1, 2, 2]
         self.check((3,), budget=2, spec=spec)
 

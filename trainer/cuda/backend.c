@@ -358,6 +358,7 @@ const struct backend_ops backend_cuda = {
     .input_create = cuda_input_create,
     .op_create = cuda_op_create,
     .op_destroy = cuda_op_destroy,
+    .waits = cuda_waits,
     .load = cuda_load,
     .forward = cuda_forward,
     .score = cuda_score,

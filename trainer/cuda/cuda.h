@@ -141,6 +141,7 @@ void cuda_streams(const struct cuda_op *c, const struct pass *pass, struct cell_
 /* ---- data sets (resident.c) ---- */
 /* Gathers a batch into a lane of the input op; its row numbers are in c->rows when `staged`. */
 void cuda_load(struct op *input, int lane, const struct batch *batch);
+bool cuda_waits(struct backend *b, const struct dataset *d, bool augmented);
 /* The data set on the device, copied there when it is not. Without bytes and values where there is
  * no room: the host gathers its examples then. `touch`: it counts as used. */
 const struct resident *cuda_resident(struct backend *b, const struct dataset *d, bool touch);

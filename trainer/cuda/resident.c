@@ -82,9 +82,10 @@ const struct resident *cuda_resident(struct backend *b, const struct dataset *d,
 }
 
 /* The batch's values, gathered here and copied; NULL when there is no room, which is noted. */
-static const float *gather_here(struct backend *b, const struct batch *batch)
+static const float *gather_here(struct backend *b, const struct shape *shape,
+                                const struct batch *batch)
 {
-    const int64_t width = shape_size(&batch->d->shape);
+    const int64_t width = shape_size(shape);
     const int64_t n = width * batch->n;
     struct mag_err err = {0};
     if (b->row_room < n) {
@@ -100,14 +101,31 @@ static const float *gather_here(struct backend *b, const struct batch *batch)
         b->row_values = room;
         b->row_room = n;
     }
+    if (batch->values != NULL) {
+        device_put(b->device, b->row_values, batch->values, (size_t)n * sizeof(float));
+        return b->row_values;
+    }
     float *values = xmalloc((size_t)n * sizeof(*values));
     dataset_gather(batch->d, batch->rows, batch->n, values);
     if (batch->augment != NULL) {
-        augment_images(batch->augment, &batch->d->shape, values, batch->n);
+        augment_images(batch->augment, shape, values, batch->n);
     }
     device_put(b->device, b->row_values, values, (size_t)n * sizeof(*values));
     free(values);
     return b->row_values;
+}
+
+/* Whether the host has a part in the loading of the batch. */
+static bool from_host(const struct resident *r, const struct batch *batch)
+{
+    return batch->augment != NULL || batch->values != NULL ||
+           (r->bytes == NULL && r->values == NULL);
+}
+
+bool cuda_waits(struct backend *b, const struct dataset *d, bool augmented)
+{
+    const struct resident *r = cuda_resident(b, d, true);
+    return augmented || (r->bytes == NULL && r->values == NULL);
 }
 
 void cuda_load(struct op *input, int lane, const struct batch *batch)
@@ -121,9 +139,9 @@ void cuda_load(struct op *input, int lane, const struct batch *batch)
                        .out = c->out,
                        .e = cuda_extent(c, batch->n),
                        .lane = lane};
-    if (batch->augment != NULL || (g.bytes == NULL && g.values == NULL)) {
+    if (from_host(r, batch)) {
         g.bytes = NULL;
-        g.values = gather_here(b, batch); /* in the order of the batch: rows NULL */
+        g.values = gather_here(b, &input->layer.out, batch); /* in the batch's order: rows NULL */
     } else {
         g.rows = cuda_net_rows(c->net, lane);
         if (g.rows != NULL && !c->net->staged) {

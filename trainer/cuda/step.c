@@ -477,8 +477,8 @@ static bool describe_step(struct cuda_net *net, const struct batch *batches,
         uint64_t serial = 0;
         if (!pass->lanes[lane].idle) {
             const struct resident *r = cuda_resident(net->backend, batches[lane].d, true);
-            all = all && batches[lane].augment == NULL && r->serial != 0 &&
-                  (r->bytes != NULL || r->values != NULL);
+            all = all && batches[lane].augment == NULL && batches[lane].values == NULL &&
+                  r->serial != 0 && (r->bytes != NULL || r->values != NULL);
             serial = r->serial;
             ret->clips = ret->clips || lanes[lane].clip > 0;
         }
