@@ -4,6 +4,21 @@
 
 #include <stdio.h>
 
+static void print_sound(const struct cmd_spec *cs, bool json)
+{
+    json_t *notes = spec_fuse_notes(cs->spec);
+    if (json) {
+        cmd_print_json(json_pack("{s:b, s:s, s:[], s:O}", "valid", 1, "file", cs->path, "issues",
+                                 "notes", notes));
+    } else {
+        (void)printf("%s: sound\n", cs->path);
+        for (size_t i = 0; i < json_array_size(notes); i++) {
+            (void)printf("%s\n", json_string_value(json_array_get(notes, i)));
+        }
+    }
+    json_decref(notes);
+}
+
 int cmd_validate(int argc, char **argv)
 {
     bool json = false;
@@ -40,10 +55,8 @@ int cmd_validate(int argc, char **argv)
         status = CMD_OK;
         if (resolved) {
             cmd_print_json(json_incref(cs.spec->resolved));
-        } else if (json) {
-            cmd_print_json(json_pack("{s:b, s:s, s:[]}", "valid", 1, "file", cs.path, "issues"));
         } else {
-            (void)printf("%s: sound\n", cs.path);
+            print_sound(&cs, json);
         }
     }
     cmd_spec_fini(&cs);

@@ -140,6 +140,8 @@ void spec_destroy(struct spec *s);
 /* What the search will do before anything is spent: {"algorithm", "why", "trials", "epochs",
  * "table": [{"bracket","rung","budget","trials","epochs"}], "notes": [...]}; new reference. */
 json_t *spec_plan(const struct spec *s);
+/* What "fuse" comes to in this space, a list of sentences; empty without it. New reference. */
+json_t *spec_fuse_notes(const struct spec *s);
 /* The index of a measure, -1 = no measure has this name. */
 int spec_measure_find(const struct spec *s, const char *name);
 /* [{"metric", "direction"}, …], new reference. */

@@ -94,6 +94,9 @@ static json_t *make_notes(const struct spec *s, const struct optimizer_ops *ops,
                         ? xstrdup("results of earlier experiments are read when it is submitted")
                         : xasprintf("%d earlier results are known from the start", s->n_observed));
     }
+    json_t *fuse = spec_fuse_notes(s);
+    (void)json_array_extend(notes, fuse);
+    json_decref(fuse);
     return notes;
 }
 

@@ -110,6 +110,7 @@ struct pass_lane {
     uint64_t seed;
     int64_t trial, epoch, batch;
     const float *rates; /* dropout rate of each layer, by index; NULL = those of the layers */
+    const struct loss *loss; /* of the kind of the others' loss; NULL = that of the call */
     int first_row;      /* of the whole batch, where its rows are shared among processes */
     bool idle;          /* the lane has ended: its values are undefined, its state stays */
 };
@@ -275,6 +276,12 @@ static inline float pass_rate(const struct pass *pass, int lane, const struct op
 {
     const float *rates = pass->lanes[lane].rates;
     return rates != NULL ? rates[op->index] : op->layer.rate;
+}
+/* What the outputs of a lane are compared by. */
+static inline struct loss pass_loss(const struct pass *pass, int lane, struct loss all)
+{
+    const struct loss *own = pass->lanes[lane].loss;
+    return own != NULL ? *own : all;
 }
 /* The row of an embedding that a value means: the nearest whole number inside [0, vocabulary). */
 static inline int backend_index(float v, int vocabulary)

@@ -300,7 +300,7 @@ static void cpu_score(struct op *last, const struct batch *batches, const struct
         size_t at = cpu_lane(&c->act, lane);
         if (!pass->lanes[lane].idle) {
             backend_score(c->act.out + at, want_grad ? c->act.grad + at : NULL, last->layer.filters,
-                          c->act.row, &batches[lane], loss, &add[lane]);
+                          c->act.row, &batches[lane], pass_loss(pass, lane, loss), &add[lane]);
         }
     }
     last->grad_set = want_grad;

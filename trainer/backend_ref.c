@@ -174,7 +174,8 @@ static void ref_score(struct op *last, const struct batch *batches, const struct
     for (int lane = 0; lane < last->lanes; lane++) {
         if (!pass->lanes[lane].idle) {
             backend_score(ref_out(r, lane), want_grad ? ref_grad(r, lane) : NULL,
-                          last->layer.filters, ref_size(last), &batches[lane], loss, &add[lane]);
+                          last->layer.filters, ref_size(last), &batches[lane],
+                          pass_loss(pass, lane, loss), &add[lane]);
         }
     }
     last->grad_set = want_grad;

@@ -325,6 +325,10 @@ void cpu_update(float *const slots[OP_SLOTS], size_t n, const struct update *u, 
 
 FOR_CPUS void cpu_average(const float *value, float *average, size_t n, float keep)
 {
+    if (keep == 0) {
+        memcpy(average, value, n * sizeof(*average));
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         average[i] += (1 - keep) * (value[i] - average[i]);
     }

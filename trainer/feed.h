@@ -43,7 +43,8 @@ void feed_destroy(struct feed *f);
 /* Begins an epoch of n_rows rows in each of n lanes. The one before may have been left half-way. */
 void feed_begin(struct feed *f, const struct feed_lane *lanes, int n, uint32_t n_rows);
 /* The next batch of every lane, valid until the next call, of which this process has the rows from
- * *first on. Returns the rows that the batch has in all processes together; 0: the epoch is over. */
+ * *first on. Returns the rows that the batch has in all processes together; 0: the epoch is over.
+ */
 int feed_next(struct feed *f, struct batch *lanes, int *first);
 /* Nothing is made ready for the lane any more. */
 void feed_drop(struct feed *f, int lane);

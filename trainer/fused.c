@@ -173,6 +173,7 @@ static void train_batch(struct run *r, struct batch *batches, int64_t number, st
                                       .epoch = l->epoch,
                                       .batch = number,
                                       .rates = l->rates,
+                                      .loss = &l->t->recipe->training.loss,
                                       .idle = l->ended};
         updates[i] = l->update;
         updates[i].idle = l->ended;
@@ -288,7 +289,7 @@ static enum mag_status save(struct run *r, struct lane *l)
     struct checkpoint_info info = {.signature = r->signature,
                                    .optimizer = l->update.kind,
                                    .step = l->epoch,
-                                   .average = r->net->average,
+                                   .average = l->t->recipe->training.ema > 0,
                                    .plateau = l->plateau,
                                    .description = l->description,
                                    .updates = l->update.count,
@@ -333,6 +334,16 @@ static void end_epoch(struct run *r, struct lane *l)
 
 /* ---- the net ---- */
 
+/* A lane that wants none has averages that are its weights. */
+static bool any_average(const struct run *r)
+{
+    bool any = false;
+    for (int i = 0; i < r->n; i++) {
+        any = any || r->lanes[i].t->recipe->training.ema > 0;
+    }
+    return any;
+}
+
 static enum mag_status make_net(const struct run *r, int lanes, struct net **ret,
                                 struct mag_err *err)
 {
@@ -341,7 +352,7 @@ static enum mag_status make_net(const struct run *r, int lanes, struct net **ret
     const struct net_options options = {.rows = (uint32_t)batch < most ? batch : (int)most,
                                         .lanes = lanes,
                                         .shared = r->order != NULL,
-                                        .average = r->training->ema > 0,
+                                        .average = any_average(r),
                                         .learns = true};
     return net_create(r->training->backend, r->backend, r->model, &options, ret, err);
 }

@@ -66,7 +66,8 @@ static void update_average(struct ref_op *r, int lane, float keep)
         const float *value = ref_param(r, lane, (enum op_param)p, SLOT_VALUE);
         for (size_t i = 0; average != NULL && i < n; i++) {
             float *a = &average[(size_t)lane * n + i];
-            *a = (float)((double)*a + (1 - (double)keep) * ((double)value[i] - (double)*a));
+            const double moved = (double)*a + (1 - (double)keep) * ((double)value[i] - (double)*a);
+            *a = keep > 0 ? (float)moved : value[i];
         }
     }
 }

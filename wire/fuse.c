@@ -8,8 +8,9 @@
 #include <string.h>
 
 /* Keys of "training" that are numbers of a lane's own. A schedule changes the rate alone. */
-static const char *const own_numbers[] = {"lr",    "momentum", "nesterov",  "weight_decay", "beta1",
-                                          "beta2", "epsilon",  "clip_norm", "schedule",     NULL};
+static const char *const own_numbers[] = {
+    "lr",      "momentum",  "nesterov", "weight_decay", "beta1",           "beta2",
+    "epsilon", "clip_norm", "schedule", "ema",          "label_smoothing", NULL};
 /* Parameters that the recipe does not name and that change the model or the data (ablation). */
 static const char *const silent[] = {"ablated_layer", "ablated_feature"};
 

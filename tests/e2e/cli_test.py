@@ -122,7 +122,7 @@ class Files(harness.Case):
         f = self.write("good.json", GOOD)
         self.assertEqual(self.magpie("validate", f).stdout(), f"{f}: sound\n")
         self.assertEqual(json.loads(self.magpie("validate", f, "--json").stdout()),
-                         {"valid": True, "file": f, "issues": []})
+                         {"valid": True, "file": f, "issues": [], "notes": []})
         resolved = json.loads(self.magpie("validate", f, "--resolved").stdout())
         self.assertEqual(resolved["searchspace"]["k"], {"type": "DISCRETE", "values": [1, 3]})
         self.assertEqual(resolved["limits"]["retries"], 2)

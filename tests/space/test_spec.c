@@ -332,6 +332,61 @@ Test(spec, the_plan_of_a_search_without_schedule_is_trials_times_budget)
     spec_destroy(s);
 }
 
+Test(spec, what_fuse_comes_to_is_told_by_what_separates_groups)
+{
+#define FUSED(space, rest)                                                                         \
+    "{\"searchspace\": {\"kernel\": null, \"lr\": null, \"momentum\": null, \"optimizer\": null, "       \
+    "\"units\": null, " space "}, \"trial\": {\"command\": null, \"program\": \"builtin\", " rest "}}"
+#define LR "\"rate\": {\"type\": \"DOUBLE\", \"range\": [0.1, 1]}"
+#define KINDS                                                                                      \
+    "\"width\": {\"type\": \"DISCRETE\", \"values\": [8, 16, 32]}, "                              \
+    "\"batch\": {\"type\": \"INTEGER\", \"range\": [1, 2]}"
+#define RECIPE                                                                                     \
+    "\"model\": {\"layers\": [{\"units\": \"${width}\"}]}, "                                      \
+    "\"training\": {\"lr\": \"${rate}\", \"batch_size\": \"${batch}\"}"
+    static const struct {
+        const char *patch;
+        size_t n;
+        const char *says[2];
+    } cases[] = {
+        {FUSED(LR, "\"training\": {\"lr\": \"${rate}\"}"), 0, {NULL}},
+        {FUSED(LR, "\"fuse\": 1, \"training\": {\"lr\": \"${rate}\"}"), 0, {NULL}},
+        {FUSED(LR, "\"fuse\": 8, \"training\": {\"lr\": \"${rate}\"}"),
+         1,
+         {"fuse: up to 8 trials train as one; they may differ in rate"}},
+        {FUSED(LR, "\"fuse\": \"auto\", \"training\": {\"lr\": \"${rate}\"}"),
+         1,
+         {"up to 32 trials train as one on a GPU, each alone elsewhere; they may differ in rate"}},
+        {FUSED(LR ", " KINDS, "\"fuse\": 8, " RECIPE),
+         2,
+         {"they may differ in rate",
+          "batch (2) and width (3) separate groups, 6 kinds of trials in all; a group is trials of "
+          "one kind that come one after the other: drawn at random 1.2 on average"}},
+        {FUSED("\"width\": {\"type\": \"INTEGER\", \"range\": [8, 8]}, "
+               "\"w\": {\"type\": \"DOUBLE\", \"range\": [0, 1]}",
+               "\"fuse\": 4, \"model\": {\"layers\": [{\"rate\": \"${w}\"}, \"${width}\"]}"),
+         2,
+         {"nothing but their random streams",
+          "w separates groups and takes any number, so that every trial runs alone: give a \"step\""}},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct spec *s = must_parse(with(cases[i].patch));
+        json_t *notes = spec_fuse_notes(s);
+        cr_assert_eq(json_array_size(notes), cases[i].n, "case %zu: %zu", i, json_array_size(notes));
+        for (size_t k = 0; k < cases[i].n; k++) {
+            const char *text = json_string_value(json_array_get(notes, k));
+            cr_expect_not_null(strstr(text, cases[i].says[k]), "case %zu: %s", i, text);
+        }
+        json_t *plan = spec_plan(s);
+        char *dump = mjson_dump(plan);
+        cr_expect_eq(strstr(dump, "fuse: ") != NULL, cases[i].n > 0, "the plan says it too");
+        free(dump);
+        json_decref(plan);
+        json_decref(notes);
+        spec_destroy(s);
+    }
+}
+
 Test(spec, the_plan_of_asha_and_hyperband_has_their_rungs)
 {
     static const struct {

@@ -30,7 +30,8 @@ static int count_threads(void)
         char *path = xasprintf("/proc/self/task/%s/comm", e->d_name);
         FILE *f = fopen(path, "re");
         char name[32] = "";
-        n += f != NULL && fgets(name, sizeof(name), f) != NULL && strcmp(name, "magpie-feed\n") == 0;
+        n +=
+            f != NULL && fgets(name, sizeof(name), f) != NULL && strcmp(name, "magpie-feed\n") == 0;
         if (f != NULL) {
             (void)fclose(f);
         }
@@ -98,7 +99,9 @@ Test(feed, ahead_gives_what_load_would_make)
         const struct augmentation *a = k % 2 == 0 ? &changes : &no_changes;
         const struct feed_lane lanes[2] = {
             {.rows = d->train, .augmentation = a, .stream = {.seed = 1, .owner = 1, .epoch = 3}},
-            {.rows = d->train + 5, .augmentation = a, .stream = {.seed = 1, .owner = 2, .epoch = 3}}};
+            {.rows = d->train + 5,
+             .augmentation = a,
+             .stream = {.seed = 1, .owner = 2, .epoch = 3}}};
         struct feed_options o = {
             .d = k < 6 ? d : &as_bytes, .shape = image, .batch_size = 32, .lanes = 2};
         struct feed *inlined = feed_create(&o);
@@ -140,7 +143,7 @@ Test(feed, one_that_nobody_takes_from_ends)
 /* ---- trials ---- */
 
 #define MLP                                                                                        \
-    "[{\"type\":\"dense\",\"units\":24,\"activation\":\"relu\"},{\"type\":\"dropout\"},"            \
+    "[{\"type\":\"dense\",\"units\":24,\"activation\":\"relu\"},{\"type\":\"dropout\"},"           \
     "{\"type\":\"dense\",\"units\":3}]"
 #define CNN                                                                                        \
     "[{\"type\":\"conv\",\"filters\":4,\"kernel\":3},{\"type\":\"maxpool\"},"                      \
@@ -154,9 +157,10 @@ struct lab {
 
 static struct lab open_lab(const char *layers, const char *training, int prefetch)
 {
-    char *text = xasprintf("{\"program\":\"builtin\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":%s},"
-                           "\"training\":{\"batch_size\":16,\"prefetch\":%d%s}}",
-                           layers, prefetch, training);
+    char *text =
+        xasprintf("{\"program\":\"builtin\",\"dataset\":\"idx:/x\",\"model\":{\"layers\":%s},"
+                  "\"training\":{\"batch_size\":16,\"prefetch\":%d%s}}",
+                  layers, prefetch, training);
     struct lab l = {.recipe = recipe_of(text), .d = toy_dataset(image, 3, 203)};
     struct mjson_issues *is = xcalloc(1, sizeof(*is));
     const struct backend_options o = {.threads = 1};

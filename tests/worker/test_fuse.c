@@ -59,7 +59,7 @@ Test(fuse, numbers_of_a_lane_may_differ_and_what_makes_the_model_may_not)
         {"{'act': 'relu'}", "{'act': 'tanh'}", false},
         {"{'depth': 1}", "{'depth': 2}", false},
         {"{'batch': 32}", "{'batch': 64}", false},
-        {"{'smooth': 0.1}", "{'smooth': 0.2}", false}, /* the loss is one for all */
+        {"{'smooth': 0.1}", "{'smooth': 0.2}", true},
         {"{'optimizer': 'sgd'}", "{'optimizer': 'adam'}", false},
         {"{'file': 'a'}", "{'file': 'b'}", true}, /* no reference: the trainer refuses it anyway */
         {"{'drop': 0.1}", "{}", false},           /* a list of layers that is left out */

@@ -54,6 +54,7 @@ struct cuda_graph {
     struct device_graph *graph;
     int n;
     struct loss loss;
+    float smoothing[BACKEND_LANES_MAX]; /* 0 of those that are idle */
     uint64_t sets; /* which data sets the lanes read, as a sum over their serials */
     bool clips, ratios;
     bool tried; /* it has run once without being recorded: libraries have picked their kernels */

@@ -327,7 +327,7 @@ void cuda_score(struct op *last, const struct batch *batches, const struct pass 
             continue;
         }
         if (want_grad || !net->idle[lane]) {
-            queue_head(c, lane, &batches[lane], loss, want_grad);
+            queue_head(c, lane, &batches[lane], pass_loss(pass, lane, loss), want_grad);
             counts = true;
         }
         if (net->idle[lane]) {
@@ -480,6 +480,7 @@ static bool describe_step(struct cuda_net *net, const struct batch *batches,
             all = all && batches[lane].augment == NULL && batches[lane].values == NULL &&
                   r->serial != 0 && (r->bytes != NULL || r->values != NULL);
             serial = r->serial;
+            ret->smoothing[lane] = pass_loss(pass, lane, loss).smoothing;
             ret->clips = ret->clips || lanes[lane].clip > 0;
         }
         ret->sets = ret->sets * 0x100000001b3ULL + serial;
@@ -494,7 +495,8 @@ static struct cuda_graph *find_graph(struct cuda_net *net, const struct cuda_gra
     for (int i = 0; i < GRAPHS_MAX; i++) {
         struct cuda_graph *g = &net->graphs[i];
         if (g->tried && g->n == wanted->n && g->loss.kind == wanted->loss.kind &&
-            g->loss.smoothing == wanted->loss.smoothing && g->sets == wanted->sets &&
+            memcmp(g->smoothing, wanted->smoothing, sizeof(g->smoothing)) == 0 &&
+            g->sets == wanted->sets &&
             g->clips == wanted->clips && g->ratios == wanted->ratios) {
             return g;
         }

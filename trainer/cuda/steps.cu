@@ -52,7 +52,8 @@ MAG_INSIDE float gradient_scale(const struct cell_model *m, const struct cell_up
 MAG_INSIDE void follow(const struct cell_array *a, const struct cell_update *u, int64_t i)
 {
     if (a->average) {
-        a->average[i] += (1.0f - u->average_keep) * (a->value[i] - a->average[i]);
+        const float moved = (1.0f - u->average_keep) * (a->value[i] - a->average[i]);
+        a->average[i] = u->average_keep > 0 ? a->average[i] + moved : a->value[i];
     }
     if (a->half) {
         a->half[i] = bf16_of(a->value[i]);
