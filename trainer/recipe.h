@@ -52,12 +52,26 @@ struct recipe {
     struct training training;
 };
 
+/* What a key of a recipe takes, as the parser asks for it. */
+struct recipe_key {
+    const char *pointer; /* of the object that it may stand in */
+    const char *key;
+    enum { KEY_WHOLE = 0, KEY_NUMBER = 1, KEY_FLAG = 2, KEY_CHOICE = 3 } kind;
+    bool required;
+    double lo, hi;            /* of numbers */
+    const char *const *names; /* of a choice, NULL-terminated */
+};
+
 /* Where values come from. `params` may be NULL (none). `declared`, where not NULL, is the
  * experiment's searchspace: a "${name}" that it lacks is an error that names the nearest. */
 struct recipe_context {
     const json_t *params;
     const json_t *declared;
     bool described; /* the layers are a description's (describe.h), not a person's */
+    /* Called for each key that the parser looks for, there or not; NULL = nobody wants to know. The
+     * published JSON Schema is made of it (tools/gen-recipe-schema). */
+    void (*looks)(void *ctx, const struct recipe_key *key);
+    void *looks_ctx;
 };
 
 /* Parses the trial object that stands at `pointer`. False exactly when issues were added; then

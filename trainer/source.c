@@ -38,6 +38,8 @@ static void parse_list(const struct parse *p, const char *key, const json_t *v, 
             (void)json_array_append_new(list, json_stringn(at, n));
             at += n + (at[n] == ',');
         }
+    } else if (!json_is_array(v)) {
+        mjson_issue_at(p->is, p->pointer, key, "\"%s\" must be a list of texts", key);
     }
     size_t i = 0;
     json_t *item = NULL;
@@ -273,13 +275,15 @@ static const struct option *find_option(const char *name)
 
 /* ---- the whole ---- */
 
-/* A value of a query: a number where it is one and the option is no text. */
+/* A value of a query: a number where it is one and the option is no text or list of texts. */
 static json_t *query_value(const char *name, const char *value)
 {
     const struct option *o = find_option(name);
     char *end = NULL;
     double number = strtod(value, &end);
-    if (end == value || *end != '\0' || !isfinite(number) || (o != NULL && o->parse == NULL)) {
+    bool text = o != NULL && (o->parse == NULL || o->parse == parse_ignore ||
+                              o->parse == parse_missing || o->parse == parse_columns);
+    if (end == value || *end != '\0' || !isfinite(number) || text) {
         return json_string(value);
     }
     return number == floor(number) && fabs(number) < 1e15 ? json_integer((json_int_t)number)

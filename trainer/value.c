@@ -99,8 +99,17 @@ bool value_has_inactive(struct reader *r, const json_t *value)
 }
 
 /* The resolved value, or NULL with an issue where one is due. */
-static const json_t *field(const struct place *p, const char *key, bool required, const char **name)
+static const json_t *field(const struct place *p, const struct recipe_key *looked,
+                           const char **name)
 {
+    const struct recipe_context *ctx = p->reader->ctx;
+    const char *key = looked->key;
+    const bool required = looked->required;
+    if (ctx->looks != NULL) {
+        struct recipe_key told = *looked;
+        told.pointer = p->pointer;
+        ctx->looks(ctx->looks_ctx, &told);
+    }
     const json_t *given = json_object_get(p->object, key);
     *name = NULL;
     if (given == NULL) {
@@ -138,7 +147,9 @@ bool value_number(const struct place *p, const char *key, bool required, double 
 {
     const char *name = NULL;
     char from[128];
-    const json_t *v = field(p, key, required, &name);
+    const struct recipe_key looked = {
+        .key = key, .kind = KEY_NUMBER, .required = required, .lo = lo, .hi = hi};
+    const json_t *v = field(p, &looked, &name);
     if (v == NULL) {
         return false;
     }
@@ -162,7 +173,9 @@ bool value_int(const struct place *p, const char *key, bool required, int lo, in
 {
     const char *name = NULL;
     char from[128];
-    const json_t *v = field(p, key, required, &name);
+    const struct recipe_key looked = {
+        .key = key, .kind = KEY_WHOLE, .required = required, .lo = lo, .hi = hi};
+    const json_t *v = field(p, &looked, &name);
     if (v == NULL) {
         return false;
     }
@@ -188,7 +201,9 @@ bool value_choice(const struct place *p, const char *key, bool required, const c
 {
     const char *name = NULL;
     char from[128];
-    const json_t *v = field(p, key, required, &name);
+    const struct recipe_key looked = {
+        .key = key, .kind = KEY_CHOICE, .required = required, .names = names};
+    const json_t *v = field(p, &looked, &name);
     if (v == NULL) {
         return false;
     }
@@ -218,7 +233,8 @@ bool value_bool(const struct place *p, const char *key, bool *to)
 {
     const char *name = NULL;
     char from[128];
-    const json_t *v = field(p, key, false, &name);
+    const struct recipe_key looked = {.key = key, .kind = KEY_FLAG};
+    const json_t *v = field(p, &looked, &name);
     const char *text = json_string_value(v);
     bool yes = json_is_true(v) || (json_is_integer(v) && json_integer_value(v) == 1) ||
                (text != NULL && strcmp(text, "true") == 0);

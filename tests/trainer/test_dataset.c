@@ -447,6 +447,18 @@ static enum mag_status open_csv(const char *text, size_t n, const char *query, s
     return st;
 }
 
+Test(dataset, a_list_of_one_number_is_a_list_of_texts)
+{
+    static const char text[] = "1,-1,y\n2,-1,a\n3,-1,b\n4,5,a\n5,-1,b\n";
+    struct dataset *d = NULL;
+    struct mag_err err = {0};
+    cr_assert_eq(open_csv(text, sizeof(text) - 1, "label=y&ignore=1&missing=-1&columns=-1:category&test=0",
+                          &d, &err),
+                 MAG_OK, "%s", err.text);
+    cr_expect_eq(d->shape.c, 1, "of the one column that is left only 5 is a category: %d", d->shape.c);
+    dataset_destroy(d);
+}
+
 Test(dataset, csv_is_read_with_quotes_blank_lines_and_named_classes)
 {
     static const char text[] = "\xef\xbb\xbf\"a, b\",id,c,species\r\n"
@@ -590,6 +602,7 @@ Test(dataset, each_broken_source_has_a_message)
         {"{\"path\":\"/x\"}", "unknown data set format"},
         {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":3}", "must be a text"},
         {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":\"y\",\"ignore\":[1]}", "must be a list of texts"},
+        {"{\"format\":\"csv\",\"path\":\"/x\",\"label\":\"y\",\"missing\":3}", "must be a list of texts"},
         {"7", "not a whole number"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
