@@ -141,6 +141,9 @@ static enum mag_status exchange(struct client *c, const char *method, const char
     (void)curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
     (void)curl_easy_setopt(h, CURLOPT_TIMEOUT, CALL_TIMEOUT_S);
     (void)curl_easy_setopt(h, CURLOPT_ERRORBUFFER, text);
+    if (getenv("MAGPIE_CA_BUNDLE") != NULL) {
+        (void)curl_easy_setopt(h, CURLOPT_CAINFO, getenv("MAGPIE_CA_BUNDLE"));
+    }
     (void)curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
     (void)curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(h, CURLOPT_WRITEDATA, out);

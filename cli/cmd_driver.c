@@ -74,7 +74,8 @@ int cmd_driver(int argc, char **argv)
         FLAG(FLAG_TEXT, "http", &cfg.http_addr, "ADDR:PORT", "REST and board; port 0 = any",
              .fallback = "127.0.0.1:8470"),
         FLAG(FLAG_TEXT, "listen", &cfg.listen_urls, "URL[,URL]",
-             "where workers connect; port 0 = any", .fallback = "tcp://127.0.0.1:8471"),
+             "where workers connect: tcp://, tls+tcp:// (with --tls-cert), ipc://; port 0 = any",
+             .fallback = "tcp://127.0.0.1:8471"),
         FLAG(FLAG_TEXT, "storage", &cfg.storage_url, "URL",
              "checkpoints and outputs: a folder, s3://, swift:// or hdfs:// "
              "(docs/STORAGE.md) [file:DIR/storage]"),
@@ -97,7 +98,8 @@ int cmd_driver(int argc, char **argv)
              "further names that browsers may call this host by"),
         FLAG(FLAG_BOOL, "require-token", &cfg.require_token, NULL,
              "ask for the token on loopback too"),
-        FLAG(FLAG_TEXT, "tls-cert", &cfg.tls_cert, "FILE", "certificate chain (PEM); serves HTTPS"),
+        FLAG(FLAG_TEXT, "tls-cert", &cfg.tls_cert, "FILE",
+             "certificate chain (PEM): serves HTTPS, and workers on tls+tcp://"),
         FLAG(FLAG_TEXT, "tls-key", &cfg.tls_key, "FILE", "its private key (PEM)"),
         {0},
     };

@@ -15,10 +15,12 @@
 #include "base/log.h"
 #include "driver/peer.h"
 #include "wire/hangup.h"
+#include "wire/secure.h"
 #include "wire/wire.h"
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
+#include <nng/supplemental/tls/tls.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,15 +205,57 @@ static char *real_url(nng_listener l, const char *url)
     return xasprintf("%.*s:%d", (int)(colon - url), url, port);
 }
 
-static enum mag_status listen_one(struct bridge *b, const char *url, struct mag_err *err)
+/* Certificate and key for a listener that speaks TLS. */
+static enum mag_status show_certificate(nng_listener l, const char *url,
+                                        const struct bridge_endpoint *at, struct mag_err *err)
+{
+    struct nng_tls_config *tls = NULL;
+    if (at->tls_cert == NULL) {
+        return mag_fail(err, MAG_INVALID,
+                        "worker endpoint %s: TLS wants --tls-cert FILE and --tls-key FILE", url);
+    }
+    enum mag_status st =
+        secure_server(at->tls_cert, at->tls_key != NULL ? at->tls_key : at->tls_cert, &tls, err);
+    if (st == MAG_OK) {
+        const int rv = nng_listener_set_ptr(l, NNG_OPT_TLS_CONFIG, tls);
+        st = rv == 0 ? MAG_OK : from_nng(rv, "TLS", url, err);
+    }
+    secure_free(tls);
+    return st;
+}
+
+/* Names and numbers of the loopback interface, and sockets in the file system. */
+static bool stays_here(const char *url)
+{
+    const char *host = strstr(url, "://");
+    return strncmp(url, "ipc:", 4) == 0 ||
+           (host != NULL &&
+            (strncmp(host, "://127.", 7) == 0 || strncmp(host, "://[::1]", 8) == 0 ||
+             strncmp(host, "://localhost:", 13) == 0));
+}
+
+static enum mag_status listen_one(struct bridge *b, const char *url,
+                                  const struct bridge_endpoint *at, struct mag_err *err)
 {
     nng_listener l;
     int rv = nng_listener_create(&l, b->sock, url);
     if (rv != 0) {
-        return from_nng(rv, "not a nng address (tcp://HOST:PORT or ipc:///PATH)", url, err);
+        return from_nng(rv,
+                        "not a nng address (tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH)",
+                        url, err);
     }
     if (strncmp(url, "ipc:", 4) == 0) {
         (void)nng_listener_set_int(l, NNG_OPT_IPC_PERMISSIONS, 0600);
+    }
+    if (secure_is_url(url)) {
+        enum mag_status st = show_certificate(l, url, at, err);
+        if (st != MAG_OK) {
+            return st;
+        }
+    } else if (!stays_here(url)) {
+        log_warn("driver", "no-tls", "address=%s advice=%s", url,
+                 log_quote("other hosts can read what workers send, tokens too; listen on "
+                           "tls+tcp:// with --tls-cert and --tls-key"));
     }
     rv = nng_listener_start(l, 0);
     if (rv != 0) {
@@ -225,14 +269,15 @@ static enum mag_status listen_one(struct bridge *b, const char *url, struct mag_
     return MAG_OK;
 }
 
-static enum mag_status listen_all(struct bridge *b, const char *urls, struct mag_err *err)
+static enum mag_status listen_all(struct bridge *b, const struct bridge_endpoint *at,
+                                  struct mag_err *err)
 {
-    char *copy = xstrdup(urls);
+    char *copy = xstrdup(at->urls);
     char *save = NULL;
     enum mag_status st = MAG_OK;
     for (char *url = strtok_r(copy, ", ", &save); url != NULL && st == MAG_OK;
          url = strtok_r(NULL, ", ", &save)) {
-        st = listen_one(b, url, err);
+        st = listen_one(b, url, at, err);
     }
     free(copy);
     if (st == MAG_OK && b->urls == NULL) {
@@ -241,8 +286,9 @@ static enum mag_status listen_all(struct bridge *b, const char *urls, struct mag
     return st;
 }
 
-enum mag_status bridge_start(struct bridge **ret, struct event_base *base, const char *urls,
-                             const struct bridge_handler *handler, struct mag_err *err)
+enum mag_status bridge_start(struct bridge **ret, struct event_base *base,
+                             const struct bridge_endpoint *at, const struct bridge_handler *handler,
+                             struct mag_err *err)
 {
     struct bridge *b = xcalloc(1, sizeof(*b));
     b->handler = *handler;
@@ -262,7 +308,7 @@ enum mag_status bridge_start(struct bridge **ret, struct event_base *base, const
     if (rv == 0) {
         rv = nng_aio_alloc(&b->recv, on_receive, b);
     }
-    st = rv == 0 ? listen_all(b, urls, err) : from_nng(rv, "socket", urls, err);
+    st = rv == 0 ? listen_all(b, at, err) : from_nng(rv, "socket", at->urls, err);
     if (st != MAG_OK) {
         bridge_stop(b);
         return st;
@@ -281,7 +327,8 @@ void bridge_stop(struct bridge *b)
     b->closed = true;
     (void)pthread_mutex_unlock(&b->lock);
     if (b->open && !hangup(b->sock.id, CLOSE_MS)) {
-        log_warn("driver", "endpoint-left-open", "reason=nng still waits for a worker's connection");
+        log_warn("driver", "endpoint-left-open",
+                 "reason=nng still waits for a worker's connection");
         event_free(b->wake);
         b->wake = NULL;
         return; /* nng's threads may still look at the rest: it goes with the process */

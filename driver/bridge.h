@@ -42,8 +42,14 @@ struct bridge_handler {
 
 struct bridge;
 
-enum mag_status bridge_start(struct bridge **ret, struct event_base *base, const char *urls,
-                             const struct bridge_handler *handler,
+/* Where to listen. */
+struct bridge_endpoint {
+    const char *urls;               /* comma-separated: tcp://, tls+tcp://, ipc:// */
+    const char *tls_cert, *tls_key; /* PEM files, for tls+tcp://; NULL = none */
+};
+
+enum mag_status bridge_start(struct bridge **ret, struct event_base *base,
+                             const struct bridge_endpoint *at, const struct bridge_handler *handler,
                              struct mag_err *err) MAG_MUSTCHECK;
 /* No handler runs after this. NULL is allowed. */
 void bridge_stop(struct bridge *b);

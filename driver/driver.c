@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "driver/archive.h"
+#include "driver/bridge.h"
 #include "driver/gc.h"
 #include "driver/http_internal.h"
 #include "driver/notify.h"
@@ -179,7 +180,9 @@ static enum mag_status start_fronts(struct driver *d, struct mag_err *err)
         st = http_start(&d->http, d, err);
     }
     if (st == MAG_OK && d->cfg.listen_urls != NULL && d->cfg.listen_urls[0] != '\0') {
-        st = pool_start(&d->pool, d, d->cfg.listen_urls, d->storage_url, err);
+        const struct bridge_endpoint at = {
+            .urls = d->cfg.listen_urls, .tls_cert = d->cfg.tls_cert, .tls_key = d->cfg.tls_key};
+        st = pool_start(&d->pool, d, &at, d->storage_url, err);
     }
     return st;
 }

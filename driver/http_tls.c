@@ -6,13 +6,11 @@
 #include "driver/http_internal.h"
 
 #include "base/log.h"
+#include "wire/secure.h"
 
-#include <errno.h>
 #include <event2/bufferevent_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <string.h>
-#include <sys/stat.h>
 
 /* The one translation of an OpenSSL failure. */
 static enum mag_status tls_fail(const char *doing, const char *path, struct mag_err *err)
@@ -34,23 +32,9 @@ static struct bufferevent *new_connection(struct event_base *base, void *arg)
                        : NULL;
 }
 
-static enum mag_status check_key_mode(const char *path, struct mag_err *err)
-{
-    struct stat sb;
-    if (stat(path, &sb) != 0) {
-        return mag_fail(err, MAG_NOTFOUND, "TLS key %s: %s", path, strerror(errno));
-    }
-    if ((sb.st_mode & 077) != 0) {
-        return mag_fail(err, MAG_INVALID,
-                        "TLS key %s may be read by others (mode %o): chmod 600 it", path,
-                        sb.st_mode & 0777);
-    }
-    return MAG_OK;
-}
-
 enum mag_status tls_start(struct http *h, const char *cert, const char *key, struct mag_err *err)
 {
-    enum mag_status st = check_key_mode(key, err);
+    enum mag_status st = secure_check_key(key, err);
     if (st != MAG_OK) {
         return st;
     }

@@ -392,7 +392,7 @@ static enum mag_status open_storage(struct pool *p, const char *url, struct mag_
     return st;
 }
 
-enum mag_status pool_start(struct pool **ret, struct driver *d, const char *listen_urls,
+enum mag_status pool_start(struct pool **ret, struct driver *d, const struct bridge_endpoint *at,
                            const char *storage_url, struct mag_err *err)
 {
     struct pool *p = xcalloc(1, sizeof(*p));
@@ -408,7 +408,7 @@ enum mag_status pool_start(struct pool **ret, struct driver *d, const char *list
         scan_studies(p);
         const struct bridge_handler handler = {
             .arg = p, .message = dispatch_message, .gone = dispatch_gone};
-        st = bridge_start(&p->bridge, driver_base(d), listen_urls, &handler, err);
+        st = bridge_start(&p->bridge, driver_base(d), at, &handler, err);
     }
     if (st != MAG_OK) {
         pool_stop(p);

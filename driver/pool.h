@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 struct driver;
+struct bridge_endpoint;
 struct pool;
 
 #define POOL_WORKERS_MAX 10000 /* workers known at a time */
@@ -23,7 +24,7 @@ struct pool;
 /* Opens the listening sockets (comma-separated nng URLs; port 0 = any) and registers with the
  * driver. Shared storage: <storage_url>/<store's uuid>, claimed here and told to workers; NULL =
  * <data_dir>/storage. */
-enum mag_status pool_start(struct pool **ret, struct driver *d, const char *listen_urls,
+enum mag_status pool_start(struct pool **ret, struct driver *d, const struct bridge_endpoint *at,
                            const char *storage_url, struct mag_err *err) MAG_MUSTCHECK;
 /* No new grants; held polls are answered at once. */
 void pool_drain(struct pool *p);

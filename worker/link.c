@@ -8,10 +8,12 @@
 
 #include "base/alloc.h"
 #include "wire/hangup.h"
+#include "wire/secure.h"
 #include "wire/wire.h"
 
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <nng/supplemental/tls/tls.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -32,6 +34,7 @@ struct channel {
 
 struct link {
     nng_socket sock;
+    nng_dialer dialer;
     bool open;
     struct event *wake;
     struct link_handler handler;
@@ -121,11 +124,12 @@ static enum mag_status from_nng(int rv, const char *url, struct mag_err *err)
 {
     enum mag_status st =
         rv == NNG_EADDRINVAL || rv == NNG_ENOTSUP || rv == NNG_EINVAL ? MAG_INVALID : MAG_IO;
-    return mag_fail(err, st, "driver address %s: %s%s", url, nng_strerror(rv),
-                    st == MAG_INVALID ? " (expected tcp://HOST:PORT or ipc:///PATH)" : "");
+    return mag_fail(
+        err, st, "driver address %s: %s%s", url, nng_strerror(rv),
+        st == MAG_INVALID ? " (expected tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH)" : "");
 }
 
-static int set_up(struct link *l, const char *url)
+static int set_up(struct link *l)
 {
     int rv =
         nng_socket_set_size(l->sock, NNG_OPT_RECVMAXSZ, 0); /* the driver is trusted to answer */
@@ -154,11 +158,46 @@ static int set_up(struct link *l, const char *url)
             rv = nng_aio_alloc(&c->aio, on_aio, c);
         }
     }
-    return rv == 0 ? nng_dial(l->sock, url, NULL, NNG_FLAG_NONBLOCK) : rv;
+    return rv;
+}
+
+/* Begins to connect, and goes on trying. */
+static enum mag_status dial(struct link *l, const char *url, const char *ca, struct mag_err *err)
+{
+    int rv = nng_dialer_create(&l->dialer, l->sock, url);
+    if (rv == 0 && secure_is_url(url)) {
+        struct nng_tls_config *tls = NULL;
+        enum mag_status st = secure_client(url, ca, &tls, err);
+        if (st != MAG_OK) {
+            return st;
+        }
+        rv = nng_dialer_set_ptr(l->dialer, NNG_OPT_TLS_CONFIG, tls);
+        secure_free(tls);
+    }
+    if (rv == 0) {
+        rv = nng_dialer_start(l->dialer, NNG_FLAG_NONBLOCK);
+    }
+    return rv == 0 ? MAG_OK : from_nng(rv, url, err);
+}
+
+const char *link_distrust(const struct link *l)
+{
+    nng_stat *all = NULL;
+    if (l->dialer.id == 0 || nng_stats_get(&all) != 0) {
+        return NULL;
+    }
+    nng_stat *mine = nng_stat_find_dialer(all, l->dialer);
+    nng_stat *refused = mine != NULL ? nng_stat_find(mine, "auth") : NULL;
+    const bool distrusts = refused != NULL && nng_stat_value(refused) > 0;
+    nng_stats_free(all);
+    return distrusts
+               ? "its certificate is not signed by whom --ca or this system trusts, or is not "
+                 "for the host name in the address (numbers do not count)"
+               : NULL;
 }
 
 enum mag_status link_open(struct link **ret, struct event_base *base, const char *url,
-                          const struct link_handler *handler, struct mag_err *err)
+                          const char *ca, const struct link_handler *handler, struct mag_err *err)
 {
     struct link *l = xcalloc(1, sizeof(*l));
     l->handler = *handler;
@@ -167,11 +206,12 @@ enum mag_status link_open(struct link **ret, struct event_base *base, const char
     int rv = nng_req0_open(&l->sock);
     l->open = rv == 0;
     if (rv == 0) {
-        rv = set_up(l, url);
+        rv = set_up(l);
     }
-    if (rv != 0) {
+    enum mag_status st = rv == 0 ? dial(l, url, ca, err) : from_nng(rv, url, err);
+    if (st != MAG_OK) {
         link_close(l);
-        return from_nng(rv, url, err);
+        return st;
     }
     *ret = l;
     return MAG_OK;

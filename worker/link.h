@@ -22,10 +22,15 @@ struct link_handler {
 };
 
 struct link;
+/* `ca`: certificates that a tls+tcp:// driver's must be signed by (PEM file); NULL = the system's.
+ */
 enum mag_status link_open(struct link **ret, struct event_base *base, const char *url,
-                          const struct link_handler *handler, struct mag_err *err) MAG_MUSTCHECK;
+                          const char *ca, const struct link_handler *handler,
+                          struct mag_err *err) MAG_MUSTCHECK;
 /* No handler runs after this. NULL is allowed. */
 void link_close(struct link *l);
+/* What went wrong with the driver's certificate so far, as words; NULL = nothing that is known. */
+const char *link_distrust(const struct link *l);
 bool link_is_busy(const struct link *l, enum link_channel ch);
 /* The channel must not be busy. The bytes are copied. */
 void link_send(struct link *l, enum link_channel ch, const char *text, size_t len, int timeout_ms);

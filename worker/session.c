@@ -173,7 +173,9 @@ static void say_unreachable(struct session *s)
     int64_t now = clock_mono_ns();
     if (s->said_ns == 0 || now - s->said_ns > UNREACHABLE_SAY_MS * MAG_NS_PER_MS) {
         s->said_ns = now;
-        log_warn("worker", "driver-unreachable", "url=%s running trials go on", s->urls[s->at]);
+        const char *distrust = link_distrust(s->link);
+        log_warn("worker", "driver-unreachable", "url=%s%s%s running trials go on", s->urls[s->at],
+                 distrust != NULL ? " reason=" : "", distrust != NULL ? log_quote(distrust) : "");
     }
 }
 
@@ -489,7 +491,7 @@ void session_bye(struct session *s)
 static enum mag_status connect_here(struct session *s, struct mag_err *err)
 {
     const struct link_handler handler = {.arg = s, .reply = on_reply};
-    return link_open(&s->link, s->app->base, s->urls[s->at], &handler, err);
+    return link_open(&s->link, s->app->base, s->urls[s->at], s->app->cfg.ca, &handler, err);
 }
 
 static enum mag_status split_urls(struct session *s, const char *urls, struct mag_err *err)
@@ -507,8 +509,9 @@ static enum mag_status split_urls(struct session *s, const char *urls, struct ma
     }
     free(copy);
     if (st == MAG_OK && s->n_urls == 0) {
-        st = mag_fail(err, MAG_INVALID,
-                      "no driver address: give --driver tcp://HOST:PORT or ipc:///PATH");
+        st = mag_fail(
+            err, MAG_INVALID,
+            "no driver address: give --driver tcp://HOST:PORT, tls+tcp://HOST:PORT or ipc:///PATH");
     }
     return st;
 }

@@ -24,6 +24,7 @@ struct worker_config {
     const char *scratch; /* folder for trials' own files; NULL = below $TMPDIR */
     const char *name;    /* NULL = the host's name */
     const char *cgroup;  /* "auto", "none" or a folder (cgroup.h); NULL = auto */
+    const char *ca;      /* PEM file of certificates to trust, for tls+tcp://; NULL = the system's */
     const char *token;   /* NULL = $MAGPIE_TOKEN, else none */
     int64_t grace_ms;    /* between SIGTERM and SIGKILL; 0 = 10 s */
     int64_t start_ms;    /* a program's time to say `ready`; 0 = 2 min */

@@ -112,7 +112,7 @@ class Transport:
     def connect(self, timeout: float) -> http.client.HTTPConnection:
         """A connection of its own."""
         if self._tls:
-            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=ssl.create_default_context())
+            return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=ssl.create_default_context(cafile=os.environ.get("MAGPIE_CA_BUNDLE") or None))
         return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
 
     def headers(self, body: Optional[bytes]) -> Dict[str, str]:
