@@ -135,62 +135,109 @@ int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret)
     return status;
 }
 
-/* The trainer's "FILE:LINE:COLUMN: /pointer: text" lines as issues; other lines are texts alone. */
-static json_t *trainer_issues(const struct cmd_spec *cs, char *out)
+/* What `--check --json` said, its last line; NULL: it said something else. */
+static json_t *trainer_result(char *out)
 {
-    json_t *issues = json_array();
-    size_t prefix = strlen(cs->path);
-    char *save = NULL;
-    for (char *line = strtok_r(out, "\n", &save); line != NULL;
-         line = strtok_r(NULL, "\n", &save)) {
-        int row = 0;
-        int column = 0;
-        int used = 0;
-        const char *text = line;
-        char *pointer = NULL;
-        if (strncmp(line, cs->path, prefix) == 0 &&
-            sscanf(line + prefix, ":%d:%d: %n", &row, &column, &used) == 2 && used > 0) {
-            text = line + prefix + used;
-            const char *colon = strstr(text, ": ");
-            if (colon != NULL && text[0] == '/') {
-                pointer = xstrndup(text, (size_t)(colon - text));
-                text = colon + 2;
-            }
-        }
-        (void)json_array_append_new(issues, json_pack("{s:s, s:i, s:i, s:s}", "pointer",
-                                                      pointer != NULL ? pointer : "", "line", row,
-                                                      "column", column, "detail", text));
-        free(pointer);
+    char *from = out[0] == '{' ? out : NULL;
+    for (char *at = strstr(out, "\n{"); at != NULL; at = strstr(at + 1, "\n{")) {
+        from = at + 1;
     }
-    return issues;
+    json_t *o = from != NULL ? json_loads(from, 0, NULL) : NULL;
+    if (json_is_array(json_object_get(o, "issues"))) {
+        return o;
+    }
+    json_decref(o);
+    return NULL;
 }
 
-int cmd_spec_check_trainer(const struct cmd_spec *cs, bool json)
+/* In the form of mjson_issues_print. */
+static void print_trainer_issues(const struct cmd_spec *cs, const json_t *issues)
+{
+    size_t i = 0;
+    const json_t *it = NULL;
+    json_array_foreach(issues, i, it)
+    {
+        const char *pointer = json_string_value(json_object_get(it, "pointer"));
+        (void)fprintf(stderr, "%s:%d:%d: %s: %s\n", cs->path,
+                      (int)json_integer_value(json_object_get(it, "line")),
+                      (int)json_integer_value(json_object_get(it, "column")),
+                      pointer != NULL && pointer[0] != '\0' ? pointer : "(document)",
+                      json_string_value(json_object_get(it, "detail")));
+    }
+}
+
+/* Its exit status, its words and (unless NULL) what they say. */
+static int ask_trainer(struct cmd_spec *cs, const char *trainer, char **ret_out, json_t **ret)
+{
+    const char *argv[] = {trainer, "--check", cs->path, "--json", NULL};
+    int status = spawn_capture(argv, ret_out);
+    *ret = trainer_result(*ret_out);
+    if (status == 0) {
+        cs->memory = json_incref(json_object_get(*ret, "memory"));
+    }
+    return status;
+}
+
+void cmd_spec_weigh(struct cmd_spec *cs)
+{
+    char *trainer = cs->spec->program == SPEC_BUILTIN ? program_find("magpie-trainer") : NULL;
+    char *out = NULL;
+    json_t *result = NULL;
+    if (trainer != NULL) {
+        (void)ask_trainer(cs, trainer, &out, &result);
+    }
+    json_decref(result);
+    free(out);
+    free(trainer);
+}
+
+int cmd_spec_check_trainer(struct cmd_spec *cs, bool json)
 {
     char *trainer = cs->spec->program == SPEC_BUILTIN ? program_find("magpie-trainer") : NULL;
     if (trainer == NULL) {
         return CMD_GO_ON;
     }
-    const char *argv[] = {trainer, "--check", cs->path, NULL};
     char *out = NULL;
-    int status = spawn_capture(argv, &out);
+    json_t *result = NULL;
+    int status = ask_trainer(cs, trainer, &out, &result);
+    json_t *issues = json_object_get(result, "issues");
     /* The trainer's own words tell the place in the file and what is wrong there. */
     if (status != 0 && json) {
-        cmd_print_json(json_pack("{s:b, s:s, s:o}", "valid", 0, "file", cs->path, "issues",
-                                 trainer_issues(cs, out)));
+        json_t *list = issues != NULL ? json_incref(issues)
+                                      : json_pack("[{s:s, s:i, s:i, s:s}]", "pointer", "", "line",
+                                                  0, "column", 0, "detail", out);
+        cmd_print_json(json_pack("{s:b, s:s, s:o}", "valid", 0, "file", cs->path, "issues", list));
     } else if (status != 0) {
-        (void)fprintf(stderr, "%s%s: %s: the built-in trainer cannot run it\n", out, program,
-                      cs->path);
+        if (issues != NULL) {
+            print_trainer_issues(cs, issues);
+        }
+        (void)fprintf(stderr, "%s%s: %s: the built-in trainer cannot run it\n",
+                      issues != NULL ? "" : out, program, cs->path);
     }
+    json_decref(result);
     free(out);
     free(trainer);
     return status == 0 ? CMD_GO_ON : CMD_USAGE;
+}
+
+void cmd_print_memory(const struct cmd_spec *cs, const char *label)
+{
+    const char *text = json_string_value(json_object_get(cs->memory, "text"));
+    const json_t *of = json_object_get(cs->memory, "of");
+    if (text == NULL) {
+        return;
+    }
+    char *params = json_object_size(of) > 0 ? mjson_dump(of) : NULL;
+    (void)printf("%s a trial takes up to %s%s%s%s\n", label, text, params != NULL ? " (with " : "",
+                 params != NULL ? params : "", params != NULL ? ")" : "");
+    free(params);
 }
 
 void cmd_spec_fini(struct cmd_spec *cs)
 {
     spec_destroy(cs->spec);
     json_decref(cs->doc);
+    json_decref(cs->memory);
     free(cs->text);
     *cs = (struct cmd_spec){0};
 }

@@ -50,11 +50,18 @@ struct cmd_spec {
     size_t len;
     json_t *doc;
     struct spec *spec;
+    json_t *memory; /* what the trainer found that a trial takes at most; NULL = not asked or not
+                       known */
 };
 int cmd_spec_read(const char *path, bool json, struct cmd_spec *ret);
 /* Asks the built-in trainer whether it can run a spec with "program": "builtin" (data set, model's
- * shapes). CMD_GO_ON when it can, when another program runs the trials, or without the trainer. */
-int cmd_spec_check_trainer(const struct cmd_spec *cs, bool json);
+ * shapes), and what memory a trial takes. CMD_GO_ON when it can, when another program runs the
+ * trials, or without the trainer. */
+int cmd_spec_check_trainer(struct cmd_spec *cs, bool json);
+/* Finds out the memory alone, where the trainer can run it. */
+void cmd_spec_weigh(struct cmd_spec *cs);
+/* "LABEL a trial takes up to 3.2 GB: …", where that is known. */
+void cmd_print_memory(const struct cmd_spec *cs, const char *label);
 void cmd_spec_fini(struct cmd_spec *cs);
 
 /* One JSON value on standard output, indented on a terminal, compact otherwise. Takes `value`. */

@@ -73,8 +73,9 @@ static void print_number(const char *label, const json_t *value, const char *non
     }
 }
 
-static void print_text(const struct spec *s, const json_t *plan)
+static void print_text(const struct cmd_spec *cs, const json_t *plan)
 {
+    const struct spec *s = cs->spec;
     (void)printf("%-11s %s\n", "experiment", s->name);
     char *objectives = format_objectives(s->resolved);
     (void)printf("%-11s %s\n", "objective", objectives);
@@ -90,6 +91,7 @@ static void print_text(const struct spec *s, const json_t *plan)
         (void)snprintf(label, sizeof(label), "%ss", s->resource_unit);
         print_number(label, json_object_get(plan, "epochs"), "no limit");
     }
+    cmd_print_memory(cs, "memory     ");
     print_rows(s, json_object_get(plan, "table"));
     size_t i = 0;
     const json_t *note = NULL;
@@ -111,7 +113,8 @@ int cmd_plan(int argc, char **argv)
         .max_args = 1,
         .summary =
             "Tells what a search will do before anything is spent: brackets, rungs, trials and\n"
-            "the epochs (or other resource) in each."};
+            "the epochs (or other resource) in each; for the built-in trainer also the memory\n"
+            "that a trial takes at most."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);
     if (status != CMD_GO_ON) {
@@ -121,11 +124,15 @@ int cmd_plan(int argc, char **argv)
     status = cmd_spec_read(args.items[0], json, &cs);
     if (status == CMD_GO_ON) {
         status = CMD_OK;
+        cmd_spec_weigh(&cs);
         json_t *plan = spec_plan(cs.spec);
         if (json) {
+            if (cs.memory != NULL) {
+                (void)json_object_set(plan, "memory", cs.memory);
+            }
             cmd_print_json(plan);
         } else {
-            print_text(cs.spec, plan);
+            print_text(&cs, plan);
             json_decref(plan);
         }
     }

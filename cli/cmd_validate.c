@@ -8,10 +8,15 @@ static void print_sound(const struct cmd_spec *cs, bool json)
 {
     json_t *notes = spec_fuse_notes(cs->spec);
     if (json) {
-        cmd_print_json(json_pack("{s:b, s:s, s:[], s:O}", "valid", 1, "file", cs->path, "issues",
-                                 "notes", notes));
+        json_t *o = json_pack("{s:b, s:s, s:[], s:O}", "valid", 1, "file", cs->path, "issues",
+                              "notes", notes);
+        if (cs->memory != NULL) {
+            (void)json_object_set(o, "memory", cs->memory);
+        }
+        cmd_print_json(o);
     } else {
         (void)printf("%s: sound\n", cs->path);
+        cmd_print_memory(cs, "memory:");
         for (size_t i = 0; i < json_array_size(notes); i++) {
             (void)printf("%s\n", json_string_value(json_array_get(notes, i)));
         }
@@ -39,7 +44,8 @@ int cmd_validate(int argc, char **argv)
         .detail =
             "Every fault is printed as FILE:LINE:COLUMN: /place: what is wrong and how to mend "
             "it.\n"
-            "Files for the built-in trainer are also checked by it: data set, layers, shapes.\n"
+            "Files for the built-in trainer are also checked by it: data set, layers, shapes, and\n"
+            "the memory that a trial takes at most.\n"
             "Exit status: 0 the file is sound, 2 it is not."};
     struct flags_args args;
     int status = cmd_begin(&u, argc, argv, &args);

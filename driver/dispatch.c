@@ -493,6 +493,7 @@ static void fill_tell(struct event *ev, struct worker *w, const struct wire_resu
         ev->told = TRIAL_FAILED;
         ev->cause = cause_of(r->cause);
         ev->retry = r->retry;
+        ev->final = r->final;
     } else {
         /* Given back; or the program ended as ordered, and then the study has moved on already. */
         ev->told = TRIAL_WAITING;

@@ -410,6 +410,7 @@ void event_encode(const struct event *ev, int dims, struct buf *out)
     put_int(out, "created", ev->created_trial, 0);
     put_json(out, "detail", ev->detail);
     put_flag(out, "done", ev->done);
+    put_flag(out, "final", ev->final);
     put_grants(out, ev, dims);
     put_text(out, "holder", ev->holder);
     put_flag(out, "late", ev->late);

@@ -140,6 +140,7 @@ struct event {
     int n_values;
     enum fail_cause cause;
     bool retry;              /* TELL failed: may be tried again whatever the cause */
+    bool final;              /* TELL failed: is not tried again whatever the cause */
     char *reason;
     json_t *detail;          /* PAUSE {"stop": bool}, EXTEND, ENQUEUE (params, budget), NOTE, TRIAL_RETRY;
                                 TELL {"exit","signal","last_line","log"}; NULL = none */

@@ -284,6 +284,7 @@ static const struct key_row keys[] = {
     {"created", K_INT, AT(created_trial), 0, INT64_MAX, NULL},
     {"detail", K_JSON, AT(detail), 0, 0, NULL},
     {"done", K_FLAG, AT(done), 0, 0, NULL},
+    {"final", K_FLAG, AT(final), 0, 0, NULL},
     {"grants", K_OTHER, 0, 0, 0, get_grants},
     {"holder", K_TEXT, AT(holder), 0, 0, NULL},
     {"late", K_FLAG, AT(late), 0, 0, NULL},

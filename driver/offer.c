@@ -249,6 +249,7 @@ static int64_t grant_wait_mb(const struct experiment *x, const struct trial *t)
         return 0;
     }
     int64_t most = t->peak_mb > spec->requires_.memory_mb ? t->peak_mb : spec->requires_.memory_mb;
+    most = t->need_mb > most ? t->need_mb : most;
     return most > 0 ? most : 1;
 }
 

@@ -49,6 +49,7 @@ struct trial {
     int32_t losses_in_row;    /* without a newer checkpoint */
     int32_t late;             /* messages recorded as late */
     int64_t peak_mb;          /* memory of its newest attempt that told it; 0 = not known */
+    int64_t need_mb;          /* memory that its last attempt said it needs; 0 = it did not say */
     int64_t checkpoint_step;  /* committed, -1 = none */
     char *checkpoint_uri;
     struct trial_kept *kept; /* by step; study_usage.c */

@@ -179,7 +179,7 @@ void study_enqueue_points(struct study *s);
 /* ---- study_loss.c: what failing and losing do ---- */
 /* Live: where a trial goes after a failure of its program, or after a lost lease. */
 enum trial_state decide_failure(const struct study *s, const struct trial *t, enum fail_cause cause,
-                                bool retry);
+                                const struct event *ev);
 enum trial_state decide_loss(const struct study *s, const struct trial *t, bool uncounted);
 /* `to` is WAITING (tried again) or FAILED. */
 void enact_failure(struct study *s, struct trial *t, enum trial_state to, enum fail_cause cause,

@@ -16,9 +16,9 @@ static bool may_pass(enum fail_cause cause)
 }
 
 enum trial_state decide_failure(const struct study *s, const struct trial *t, enum fail_cause cause,
-                                bool retry)
+                                const struct event *ev)
 {
-    bool again = cause != FAIL_CONFIGURATION && (may_pass(cause) || retry) &&
+    bool again = cause != FAIL_CONFIGURATION && (may_pass(cause) || ev->retry) && !ev->final &&
                  t->failures < s->limits.retries;
     return again ? TRIAL_WAITING : TRIAL_FAILED;
 }

@@ -148,7 +148,7 @@ static enum mag_status take_failed(struct study *s, struct event *ev, struct tri
 {
     enum fail_cause cause = ev->cause != FAIL_NONE ? ev->cause : FAIL_CLIENT;
     if (!ev->decided) {
-        ev->state = decide_failure(s, t, cause, ev->retry);
+        ev->state = decide_failure(s, t, cause, ev);
     }
     if (ev->state != TRIAL_WAITING && ev->state != TRIAL_FAILED) {
         return event_corrupt(ev, err, "a failed trial becomes %s", trial_state_name(ev->state));
@@ -185,6 +185,7 @@ static void note_memory(const struct event *ev, struct trial *t)
 {
     int64_t mb = json_integer_value(json_object_get(ev->detail, "peak_mb"));
     t->peak_mb = mb > 0 ? mb : t->peak_mb;
+    t->need_mb = json_integer_value(json_object_get(ev->detail, "need_mb"));
 }
 
 static enum mag_status take_tell(struct study *s, struct event *ev, struct trial *t,

@@ -254,9 +254,9 @@ static enum mag_status alloc_rows(const struct array_set *set, const struct data
     d->n_rows = (uint32_t)rows;
     d->n_given_test = (uint32_t)test;
     bool good = true;
+    d->scale = !bytes ? 0 : x->type == DTYPE_BOOL ? 1.0f : 1.0f / 255.0f;
     if (!probe && bytes) {
         d->bytes = mag_try_alloc(rows, width);
-        d->scale = x->type == DTYPE_BOOL ? 1.0f : 1.0f / 255.0f;
         good = d->bytes != NULL;
     } else if (!probe) {
         d->values = mag_try_alloc(rows, width * sizeof(float));

@@ -50,6 +50,24 @@ bool op_has_slot(const struct op_spec *s, enum op_param p, enum op_slot slot)
             (slot == SLOT_AVERAGE ? s->average : s->learns && op_param_trained(p)));
 }
 
+void op_room(const struct op *op, bool average, bool learns, struct room *add)
+{
+    const struct op_spec spec = {.layer = &op->layer, .average = average, .learns = learns};
+    int64_t *const to[OP_SLOTS] = {[SLOT_VALUE] = &add->weights,
+                                   [SLOT_GRAD] = &add->gradients,
+                                   [SLOT_FIRST] = &add->optimizer,
+                                   [SLOT_SECOND] = &add->optimizer,
+                                   [SLOT_AVERAGE] = &add->average};
+    for (int p = 0; p < OP_PARAMS; p++) {
+        for (int s = 0; s < OP_SLOTS; s++) {
+            if (op_has_slot(&spec, (enum op_param)p, (enum op_slot)s)) {
+                *to[s] += op_param_floats(&op->layer, (enum op_param)p) * op->lanes *
+                          (int64_t)sizeof(float);
+            }
+        }
+    }
+}
+
 void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, int64_t width,
                           float *mask, int64_t n)
 {

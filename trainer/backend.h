@@ -165,6 +165,17 @@ struct backend_options {
     enum precision precision;
 };
 
+/* Bytes of memory that a net takes, by what lies in them. */
+struct room {
+    int64_t weights; /* and running statistics */
+    int64_t gradients;
+    int64_t optimizer; /* both moments */
+    int64_t average;   /* of the weights */
+    int64_t values;    /* of a batch: outputs, their gradients, what backward keeps beside them */
+    int64_t workspace; /* of kernels and libraries */
+    int64_t data;      /* the data set */
+};
+
 /* What an op is made from. */
 struct op_spec {
     const struct layer *layer;
@@ -239,6 +250,11 @@ struct backend_ops {
      * grad_set (tests). */
     void (*read)(struct op *op, int lane, bool grad, int n, float *out);
     void (*put)(struct op *op, int lane, bool grad, int n, const float *in);
+
+    /* Adds what a net of this outline (net_outline) would take here: all but the data set. */
+    void (*room)(const struct net *outline, enum precision precision, struct room *add);
+    /* Bytes of the backend's memory that are free, and that there are; NULL: it is the host's. */
+    int64_t (*memory)(struct backend *b, int64_t *ret_total);
 };
 
 /* Every backend of this build, best first, NULL-terminated. */
@@ -293,6 +309,8 @@ static inline int backend_index(float v, int vocabulary)
  * from lane->first_row on. */
 void backend_dropout_mask(const struct pass_lane *lane, int layer, float rate, int64_t width,
                           float *mask, int64_t n);
+/* Adds the parameter arrays of an op, or of the head of one, with all their slots. */
+void op_room(const struct op *op, bool average, bool learns, struct room *add);
 /* Loss and, when `grad` is not NULL, its gradient for outputs of `width` that lie `stride` apart in
  * host memory. */
 void backend_score(const float *out, float *grad, int width, size_t stride,

@@ -521,4 +521,5 @@ const struct backend_ops backend_cpu = {
     .set = cpu_set,
     .read = cpu_read,
     .put = cpu_put,
+    .room = cpu_room,
 };

@@ -8,6 +8,7 @@
 #include "trainer/ref.h"
 
 #include "base/alloc.h"
+#include "trainer/net.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -301,6 +302,25 @@ static void ref_put(struct op *op, int lane, bool grad, int n, const float *in)
     op->grad_set = op->grad_set || grad;
 }
 
+/* Gradients of convolutions and of what feeds several ops are summed as doubles. */
+static void ref_room(const struct net *outline, enum precision precision, struct room *add)
+{
+    (void)precision;
+    int64_t most = 0;
+    const struct op *input = outline->input;
+    add->values += 12 * shape_size(&input->layer.out) * input->rows * input->lanes;
+    for (int i = 0; i < outline->n; i++) {
+        const struct op *op = outline->layers[i];
+        const int64_t n = shape_size(&op->layer.out) * op->rows;
+        const int64_t sums = 8 * (n + shape_size(&op->layer.in) * op->rows +
+                                  op_param_floats(&op->layer, OP_WEIGHTS));
+        op_room(op, outline->average, outline->learns, add);
+        add->values += 12 * n * op->lanes;
+        most = op->layer.kind == LAYER_CONV && sums > most ? sums : most;
+    }
+    add->workspace += most;
+}
+
 const struct backend_ops backend_ref = {
     .version = BACKEND_VERSION,
     .name = "ref",
@@ -326,4 +346,5 @@ const struct backend_ops backend_ref = {
     .set = ref_set,
     .read = ref_read,
     .put = ref_put,
+    .room = ref_room,
 };

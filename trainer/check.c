@@ -230,6 +230,24 @@ static bool use_dataset(struct check *c, struct recipe *r)
     return true;
 }
 
+/* Remembers the corner that takes the most memory. */
+static void weigh(struct check *c, const struct recipe *r, const json_t *params)
+{
+    struct check_summary *s = c->summary;
+    const struct room_ask ask = {.recipe = r, .dataset = c->dataset};
+    struct room room;
+    room_of(&ask, &room);
+    if (model_weights(&r->model) > s->most_weights) {
+        s->most_weights = model_weights(&r->model);
+    }
+    if (s->largest == NULL || room_sum(&room) > room_sum(&s->room)) {
+        json_decref(s->largest);
+        s->largest = json_deep_copy(params);
+        s->room = room;
+        s->rows = room_rows(&ask);
+    }
+}
+
 static bool try_point(struct check *c, const json_t *params, struct recipe *keep)
 {
     const struct recipe_context ctx = {.params = params, .declared = c->space};
@@ -238,10 +256,8 @@ static bool try_point(struct check *c, const json_t *params, struct recipe *keep
         return false;
     }
     bool good = use_dataset(c, &r) && recipe_fit(&r, c->dataset, c->pointer, c->issues);
-    if (good && model_weights(&r.model) > c->summary->most_weights) {
-        c->summary->most_weights = model_weights(&r.model);
-    }
     if (good) {
+        weigh(c, &r, params);
         *keep = r;
         keep->source = (struct dataset_source){0};
     }
@@ -441,4 +457,24 @@ bool check_document(const json_t *doc, struct mjson_issues *is, struct check_sum
     forget_shapes(&c);
     dataset_destroy(c.dataset);
     return is->total == before;
+}
+
+void check_summary_fini(struct check_summary *s)
+{
+    json_decref(s->largest);
+    *s = (struct check_summary){0};
+}
+
+json_t *check_summary_json(const struct check_summary *s)
+{
+    struct buf text = {0};
+    json_t *memory = room_json(&s->room);
+    room_text(&s->room, s->rows, &text);
+    (void)json_object_set_new(memory, "batch", json_integer(s->rows));
+    (void)json_object_set(memory, "of", s->largest);
+    (void)json_object_set_new(memory, "text", json_string(text.data));
+    buf_fini(&text);
+    return json_pack("{s:I, s:s, s:i, s:I, s:i, s:o}", "examples", (json_int_t)s->n_rows, "input",
+                     s->shape, "classes", s->n_classes, "weights", (json_int_t)s->most_weights,
+                     "corners", s->points, "memory", memory);
 }

@@ -147,6 +147,9 @@ bool cpu_need_spare(struct backend *b, size_t n);
 /* All floats of an op's activations. */
 size_t cpu_act_size(const struct cpu_op *c);
 
+/* As backend_ops.room. */
+void cpu_room(const struct net *outline, enum precision precision, struct room *add);
+
 /* 64-byte aligned zeroed floats, or NULL; free() releases. */
 float *cpu_alloc(size_t n);
 /* Remembers the first failure. */

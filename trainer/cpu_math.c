@@ -20,11 +20,7 @@
 float *cpu_alloc(size_t n)
 {
     size_t bytes = (n * sizeof(float) + 127) / 64 * 64;
-    float *p = aligned_alloc(64, bytes);
-    if (p != NULL) {
-        memset(p, 0, bytes);
-    }
-    return p;
+    return mag_try_aligned(64, bytes);
 }
 
 void cpu_fail(struct backend *b, enum mag_status code, const char *what)

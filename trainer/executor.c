@@ -41,15 +41,31 @@ static void send_ready(struct executor *e)
     e->exit = executor_send(e, &b) != MAG_OK || e->exit;
 }
 
-void executor_error(struct executor *e, int64_t trial, const char *cause, const char *reason)
+void executor_refuse(struct executor *e, int64_t trial, const struct refusal *why)
 {
     struct buf b = {0};
     buf_addf(&b,
              "{\"type\":\"error\",\"trial\":%lld,\"cause\":\"%s\",\"reason\":", (long long)trial,
-             cause);
-    buf_add_json_string(&b, reason);
-    buf_addc(&b, '}');
+             why->cause);
+    buf_add_json_string(&b, why->text);
+    if (why->room.need > 0 && !why->room.gpu) {
+        buf_addf(&b, ",\"need_mb\":%lld", (long long)(why->room.need >> 20) + 1);
+    }
+    buf_adds(&b, why->room.never ? ",\"retry\":false}" : "}");
     e->exit = executor_send(e, &b) != MAG_OK || e->exit;
+}
+
+static void refuse(struct refusal *why, const char *cause, const char *text)
+{
+    (void)snprintf(why->cause, sizeof(why->cause), "%s", cause);
+    (void)snprintf(why->text, sizeof(why->text), "%s", text);
+}
+
+void executor_error(struct executor *e, int64_t trial, const char *cause, const char *reason)
+{
+    struct refusal why = {0};
+    refuse(&why, cause, reason);
+    executor_refuse(e, trial, &why);
 }
 
 void executor_result(struct executor *e, int64_t trial, const struct trial_result *r)
@@ -228,18 +244,15 @@ static void issues_text(const struct mjson_issues *is, struct buf *out)
     }
 }
 
-static void refuse(struct refusal *why, const char *cause, const char *text)
-{
-    (void)snprintf(why->cause, sizeof(why->cause), "%s", cause);
-    (void)snprintf(why->text, sizeof(why->text), "%s", text);
-}
-
 /* Recipe, data set and backend; or what is wrong with the configuration. */
 bool executor_make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
                        struct refusal *why)
 {
     struct mjson_issues is = {0};
     struct mag_err err = {0};
+    const bool here = e->ranks != NULL && strcmp(e->ranks->ops->name, "shm") == 0;
+    e->session.processes = here ? e->ranks->size : 1;
+    e->session.server = here && s->plan.strategy == STRATEGY_SERVER;
     const struct recipe_context ctx = {.params = s->params};
     bool parsed = recipe_parse(s->spec, "/trial", &ctx, &is, recipe);
     enum mag_status st =
@@ -253,6 +266,7 @@ bool executor_make_ready(struct executor *e, const struct start *s, struct recip
     } else if (st != MAG_OK) {
         /* A damaged data set is the user's to mend, as a missing one is. */
         refuse(why, st == MAG_CORRUPT ? "configuration" : executor_cause(st), err.text);
+        why->room = st == MAG_NOMEM ? e->session.verdict : (struct room_verdict){0};
     }
     if (parsed && st != MAG_OK) {
         recipe_fini(recipe);
@@ -364,7 +378,7 @@ static void run_trial(struct executor *e, const struct start *s)
             recipe_fini(&recipe);
         }
         if (speaks && !e->exit) {
-            executor_error(e, e->trial, why.cause, why.text);
+            executor_refuse(e, e->trial, &why);
         }
         return;
     }

@@ -145,7 +145,7 @@ static bool take_member(struct member *k, const json_t *m, const struct member *
         return false;
     }
     if (!executor_make_ready(e, &k->start, &k->recipe, &why)) {
-        executor_error(e, k->start.job.trial, why.cause, why.text);
+        executor_refuse(e, k->start.job.trial, &why);
         return false;
     }
     return true;

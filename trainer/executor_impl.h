@@ -36,11 +36,13 @@ struct start {
 struct refusal {
     char cause[32];
     char text[1024];
+    struct room_verdict room; /* for lack of memory: how much it needs; need 0 = not known */
 };
 
 /* ---- executor.c ---- */
 /* Each sends one line; a worker that has gone ends the executor. */
 void executor_error(struct executor *e, int64_t trial, const char *cause, const char *reason);
+void executor_refuse(struct executor *e, int64_t trial, const struct refusal *why);
 void executor_result(struct executor *e, int64_t trial, const struct trial_result *r);
 enum mag_status executor_report(struct executor *e, int64_t trial, int64_t step,
                                 const struct metrics *m, struct mag_err *err) MAG_MUSTCHECK;

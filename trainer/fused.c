@@ -474,7 +474,9 @@ static bool may_share(const struct trial_lane *lanes, int n)
 /* The net for as many as have room; the others are told so. */
 static enum mag_status open_net(struct run *r, struct trial_lane *lanes, int n, struct mag_err *err)
 {
-    int most = room_lanes(r->model, r->training->batch_size, n);
+    const struct room_ask ask = {
+        .recipe = lanes[0].recipe, .dataset = r->d, .lanes = n, .shared = r->order != NULL};
+    int most = room_lanes(&ask, r->backend);
     enum mag_status st = make_net(r, most, &r->net, err);
     while (st == MAG_NOMEM && most > 1) {
         most = (most + 1) / 2;

@@ -249,9 +249,9 @@ static enum mag_status alloc_rows(const struct idx_set *s, bool probe, struct da
     d->n_given_test = s->n == 2 ? s->images[1].dims[0] : 0;
     d->shape = image_shape(x);
     d->labels = mag_try_alloc(rows, sizeof(*d->labels));
+    d->scale = x->type == IDX_U8 ? 1.0f / 255.0f : 0;
     if (!probe && x->type == IDX_U8) {
         d->bytes = mag_try_alloc(rows, width);
-        d->scale = 1.0f / 255.0f;
     } else if (!probe) {
         d->values = mag_try_alloc(rows, width * sizeof(float));
     }

@@ -97,6 +97,29 @@ static json_t *read_document(const char *path, char **ret_text, size_t *ret_len)
     return doc;
 }
 
+static void print_check(const struct mjson_issues *is, const struct check_summary *sum)
+{
+    json_t *out = is->total == 0 ? check_summary_json(sum) : json_object();
+    (void)json_object_set_new(out, "issues", mjson_issues_json(is));
+    char *dump = mjson_dump(out);
+    printf("%s\n", dump);
+    free(dump);
+    json_decref(out);
+}
+
+static void print_good(const struct check_summary *sum)
+{
+    struct buf text = {0};
+    char *of = mjson_dump(sum->largest);
+    room_text(&sum->room, sum->rows, &text);
+    printf("good: %u examples of %s, %d classes; up to %lld weights; %d corner%s of the "
+           "searchspace tried\nmemory: %s (with %s)\n",
+           sum->n_rows, sum->shape, sum->n_classes, (long long)sum->most_weights, sum->points,
+           sum->points == 1 ? "" : "s", text.data, of);
+    free(of);
+    buf_fini(&text);
+}
+
 static int run_check(const char *path, bool json)
 {
     char *text = NULL;
@@ -110,22 +133,16 @@ static int run_check(const char *path, bool json)
     bool good = check_document(doc, is, &sum);
     mjson_issues_place(is, text, len);
     if (json) {
-        json_t *out = mjson_issues_json(is);
-        char *dump = mjson_dump(out);
-        printf("%s\n", dump);
-        free(dump);
-        json_decref(out);
+        print_check(is, &sum);
     } else if (good) {
-        printf("good: %u examples of %s, %d classes; up to %lld weights; %d corner%s of the "
-               "searchspace tried\n",
-               sum.n_rows, sum.shape, sum.n_classes, (long long)sum.most_weights, sum.points,
-               sum.points == 1 ? "" : "s");
+        print_good(&sum);
     } else {
         struct buf out = {0};
         mjson_issues_print(is, path, &out);
         fputs(out.data, stderr);
         buf_fini(&out);
     }
+    check_summary_fini(&sum);
     mjson_issues_fini(is);
     free(is);
     free(text);
@@ -377,6 +394,7 @@ int main(int argc, char **argv)
 {
     log_init_from_env();
     flush_denormals();
+    room_watch();
     struct options o = {.train = {.epochs = 10, .trial = 1},
                         .bench = {.data = "/usr/share/datasets/fashion-mnist",
                                   .batch = 64,

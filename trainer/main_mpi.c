@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "trainer/denormal.h"
 #include "trainer/rank.h"
+#include "trainer/room.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,7 @@ int main(int argc, char **argv)
 {
     log_init_from_env();
     flush_denormals();
+    room_watch();
     if (argc == 2 && strcmp(argv[1], "--version") == 0) {
         printf("magpie-trainer-mpi %s\n", MAG_VERSION);
         return 0;

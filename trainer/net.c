@@ -23,40 +23,47 @@ static int lanes_of(const struct net *net, const struct layer *l, struct op *con
     return most;
 }
 
-static enum mag_status add_layer(struct net *net, const struct layer *l, struct mag_err *err)
+/* Of the next layer; its inputs into `inputs`. */
+static struct op_spec spec_of(const struct net *net, const struct layer *l,
+                              struct op *inputs[MODEL_INPUTS_MAX])
 {
-    struct op *inputs[MODEL_INPUTS_MAX];
     for (int i = 0; i < l->n_inputs; i++) {
         MAG_ASSERT(l->inputs[i] < net->n, "layer %d is fed by layer %d", net->n, l->inputs[i]);
         inputs[i] = l->inputs[i] == MODEL_INPUT ? net->input : net->layers[l->inputs[i]];
     }
-    const struct op_spec spec = {.layer = l,
-                                 .index = net->n,
-                                 .inputs = inputs,
-                                 .lanes = lanes_of(net, l, inputs),
-                                 .average = net->average,
-                                 .learns = net->learns};
-    enum mag_status st = net->ops->op_create(net->backend, &spec, &net->layers[net->n], err);
-    net->n += st == MAG_OK;
-    return st;
+    return (struct op_spec){.layer = l,
+                            .index = net->n,
+                            .inputs = inputs,
+                            .lanes = lanes_of(net, l, inputs),
+                            .average = net->average,
+                            .learns = net->learns};
+}
+
+static struct net *net_empty(const struct net_options *options)
+{
+    struct net *net = xcalloc(1, sizeof(*net));
+    net->rows = options->rows;
+    net->lanes = options->lanes > 0 ? options->lanes : 1;
+    net->average = options->average;
+    net->learns = options->learns;
+    MAG_ASSERT(net->lanes <= BACKEND_LANES_MAX, "%d lanes", net->lanes);
+    return net;
 }
 
 enum mag_status net_create(const struct backend_ops *ops, struct backend *backend,
                            const struct model *model, const struct net_options *options,
                            struct net **ret, struct mag_err *err)
 {
-    struct net *net = xcalloc(1, sizeof(*net));
-    *net = (struct net){.ops = ops,
-                        .backend = backend,
-                        .rows = options->rows,
-                        .lanes = options->lanes > 0 ? options->lanes : 1,
-                        .average = options->average,
-                        .learns = options->learns};
-    MAG_ASSERT(net->lanes <= BACKEND_LANES_MAX, "%d lanes", net->lanes);
+    struct net *net = net_empty(options);
+    net->ops = ops;
+    net->backend = backend;
     enum mag_status st = ops->input_create(backend, &model->input, net->rows,
                                            options->shared ? 1 : net->lanes, &net->input, err);
     for (int i = 0; i < model->n && st == MAG_OK; i++) {
-        st = add_layer(net, &model->layers[i], err);
+        struct op *inputs[MODEL_INPUTS_MAX];
+        const struct op_spec spec = spec_of(net, &model->layers[i], inputs);
+        st = ops->op_create(backend, &spec, &net->layers[i], err);
+        net->n += st == MAG_OK;
     }
     if (st != MAG_OK) {
         net_destroy(net);
@@ -64,6 +71,29 @@ enum mag_status net_create(const struct backend_ops *ops, struct backend *backen
     }
     *ret = net;
     return MAG_OK;
+}
+
+struct net *net_outline(const struct model *model, const struct net_options *options)
+{
+    struct net *net = net_empty(options);
+    net->input = xcalloc((size_t)model->n + 1, sizeof(*net->input));
+    op_init_input(net->input, NULL, &model->input, net->rows, options->shared ? 1 : net->lanes);
+    for (int i = 0; i < model->n; i++) {
+        struct op *inputs[MODEL_INPUTS_MAX];
+        const struct op_spec spec = spec_of(net, &model->layers[i], inputs);
+        net->layers[i] = net->input + 1 + i;
+        op_init(net->layers[i], NULL, &spec);
+        net->n++;
+    }
+    return net;
+}
+
+void net_outline_destroy(struct net *outline)
+{
+    if (outline != NULL) {
+        free(outline->input); /* all heads lie there */
+    }
+    free(outline);
 }
 
 void net_destroy(struct net *net)

@@ -33,6 +33,10 @@ enum mag_status net_create(const struct backend_ops *ops, struct backend *backen
                            const struct model *model, const struct net_options *options,
                            struct net **ret, struct mag_err *err) MAG_MUSTCHECK;
 void net_destroy(struct net *net);
+/* What that net would be: the heads of its ops alone, without a backend and without arrays. For
+ * counting what it takes. */
+struct net *net_outline(const struct model *model, const struct net_options *options);
+void net_outline_destroy(struct net *outline);
 
 /* Weights and biases of a lane uniform in +-1 / sqrt(fan-in), norms as the identity, embeddings
  * normal, from the stream (seed, "init", trial). Optimizer state is cleared, averages start from

@@ -18,7 +18,10 @@ static enum mag_status use_dataset(struct session *s, const struct dataset_sourc
     free(s->source_key);
     s->dataset = NULL;
     s->source_key = NULL;
+    char *what = xasprintf("reading %s", source->path != NULL ? source->path : "the data set");
+    room_doing(what);
     enum mag_status st = dataset_open(source, &s->dataset, err);
+    free(what);
     if (st == MAG_OK) {
         s->source_key = key;
     } else {
@@ -53,6 +56,7 @@ enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t se
         r->source.fold_column = xstrdup(part->column);
     }
     enum mag_status st = use_dataset(s, &r->source, err);
+    room_doing("preparing the data set");
     if (st == MAG_OK && part->folds > 0) {
         st = dataset_split_part(s->dataset, &r->source, seed, part, err);
     } else if (st == MAG_OK) {
@@ -61,7 +65,19 @@ enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t se
     if (st == MAG_OK && !recipe_fit(r, s->dataset, pointer, is)) {
         return MAG_INVALID;
     }
-    return st == MAG_OK ? use_backend(s, &r->training, err) : st;
+    if (st == MAG_OK) {
+        st = use_backend(s, &r->training, err);
+    }
+    s->verdict = (struct room_verdict){0};
+    if (st == MAG_OK) {
+        room_doing("training");
+        const struct room_ask ask = {
+            .recipe = r, .dataset = s->dataset, .processes = s->processes, .server = s->server};
+        st = room_admit(&ask, s->backend, &s->verdict, err);
+    } else {
+        room_explain(err);
+    }
+    return st;
 }
 
 void session_fini(struct session *s)

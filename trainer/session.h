@@ -6,6 +6,7 @@
 #ifndef MAG_TRAINER_SESSION_H
 #define MAG_TRAINER_SESSION_H
 
+#include "trainer/room.h"
 #include "trainer/trial.h"
 
 struct session {
@@ -15,13 +16,17 @@ struct session {
     struct backend *backend;
     int threads;
     enum precision precision;
+    int processes;               /* of this host that run the trial together; 0 is read as 1 */
+    bool server;                 /* with a parameter server */
+    struct room_verdict verdict; /* of the recipe prepared last */
 };
 
 void session_fini(struct session *s);
 
 /* Makes data set and backend ready for the recipe, keeping those of the last trial where they fit,
- * splits the data (by `part`, where its folds are above 0) and works out the model's shapes. Adds
- * issues below `pointer` (INVALID), or fills `err`. */
+ * splits the data (by `part`, where its folds are above 0), works out the model's shapes and sees
+ * that there is memory for it (NOMEM, and s->verdict). Adds issues below `pointer` (INVALID), or
+ * fills `err`. */
 enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
                                 const struct dataset_part *part, const char *pointer,
                                 struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;

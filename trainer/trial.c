@@ -7,6 +7,7 @@
 #include "base/pcg.h"
 #include "trainer/checkpoint.h"
 #include "trainer/describe.h"
+#include "trainer/room.h"
 #include "trainer/server.h"
 #include "trainer/tally.h"
 #include "trainer/team.h"
@@ -430,6 +431,7 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
     enum mag_status st =
         net_create(t->backend, backend, &r->recipe->model, &options, &r->net, r->err);
     if (st != MAG_OK) {
+        room_explain(r->err);
         return st;
     }
     if (r->job->ranks != NULL) {

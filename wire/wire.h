@@ -66,17 +66,19 @@
     F(OBJECT, where, false, 0, 0, none)
 
 /* The end of an attempt from its worker's side. */
-#define WIRE_RESULT(F)                                                                              \
-    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                              \
-    F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                   \
-    F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                 \
-    F(STR, status, true, 1, 16, none) /* completed, failed, stopped, paused, lost */                \
-    F(OBJECT, metrics, false, 0, 0, none)                                                           \
-    F(STR, cause, false, 1, 32, none) /* program, signal, timeout, … as in event.h */               \
-    F(STR, reason, false, 0, WIRE_TEXT_MAX, none)                                                   \
-    F(BOOL, retry, false, 0, 0, none)                                                               \
-    F(BOOL, uncounted, false, 0, 0, none)                                                           \
-    F(OBJECT, detail, false, 0, 0, none) /* {"exit", "signal", "last_line", "log", "peak_mb", "stored"} */
+#define WIRE_RESULT(F)                                                                             \
+    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                             \
+    F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                  \
+    F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                \
+    F(STR, status, true, 1, 16, none) /* completed, failed, stopped, paused, lost */               \
+    F(OBJECT, metrics, false, 0, 0, none)                                                          \
+    F(STR, cause, false, 1, 32, none) /* program, signal, timeout, … as in event.h */            \
+    F(STR, reason, false, 0, WIRE_TEXT_MAX, none)                                                  \
+    F(BOOL, retry, false, 0, 0, none)                                                              \
+    F(BOOL, final, false, 0, 0, none) /* it cannot pass, whatever its cause */                     \
+    F(BOOL, uncounted, false, 0, 0, none)                                                          \
+    F(OBJECT, detail, false, 0, 0,                                                                 \
+      none) /* {"exit", "signal", "last_line", "log", "peak_mb", "need_mb", "stored"} */
 
 /* What a worker is to run. */
 #define WIRE_GRANT(F)                                                                               \

@@ -129,6 +129,8 @@ struct run {
     char *failure; /* why the worker stops it, or the program's own words */
     const char *failure_cause;
     bool failure_retry;        /* the program says that it may pass */
+    bool failure_final;        /* it says that it cannot */
+    int64_t need_mb;           /* for lack of memory: what its program says that it needs */
     int64_t peak_mb;           /* the most memory its process was seen to use, 0 = not known */
     bool was_killed;           /* by us */
     bool left_nothing;         /* its folder is nobody's any more */

@@ -39,13 +39,21 @@ static void fold_variables(const struct wire_grant *g, char **v)
     }
 }
 
-/* What the program must know; an executor gets the trial's part in `start`. */
-static char **variables(const struct run *r, bool command)
+static int64_t limit_of(const struct run *r, const char *key)
+{
+    return json_integer_value(json_object_get(r->grant.limits, key));
+}
+
+/* What the program of `group` runs must know; an executor gets the trial's part in `start`. */
+static char **variables(const struct run *r, bool command, int group)
 {
     const struct wire_grant *g = &r->grant;
     char **v = xcalloc(24, sizeof(char *));
     size_t n = 0;
     v[n++] = xasprintf("MAGPIE_FD=%d", CHILD_FD);
+    if (limit_of(r, "memory_mb") > 0) {
+        v[n++] = xasprintf("MAGPIE_MEMORY_MB=%" PRId64, limit_of(r, "memory_mb") * group);
+    }
     if (!command) {
         return v;
     }
@@ -227,11 +235,6 @@ static void start_limits(struct run *r)
     }
 }
 
-static int64_t limit_of(const struct run *r, const char *key)
-{
-    return json_integer_value(json_object_get(r->grant.limits, key));
-}
-
 int64_t run_grace_ms(const struct run *r)
 {
     int64_t own = limit_of(r, "grace_ms");
@@ -259,7 +262,7 @@ static enum mag_status make_program(const struct run *r, int n, char ***ret_argv
     if (st != MAG_OK) {
         return st;
     }
-    char **more = variables(r, command != NULL);
+    char **more = variables(r, command != NULL, n);
     *ret_env = slots_env(r, own, more);
     argv_free(own);
     argv_free(more);

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
+#include "base/memory.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -50,15 +51,9 @@ static int count_cores(void)
 
 static int64_t count_memory_mb(void)
 {
-    struct sysinfo si;
-    int64_t mb = sysinfo(&si) == 0 ? (int64_t)si.totalram * si.mem_unit >> 20 : 0;
-    char line[128];
-    long long limit = 0;
-    first_line("/sys/fs/cgroup/memory.max", line, sizeof(line));
-    if (sscanf(line, "%lld", &limit) == 1 && limit >> 20 < mb) {
-        mb = limit >> 20;
-    }
-    return mb;
+    struct memory m;
+    memory_look("", &m);
+    return m.total >= 0 ? m.total >> 20 : 0;
 }
 
 /* Runs a program and gives the start of its output; "" when it fails. */
@@ -281,25 +276,9 @@ void machine_fini(struct machine *m)
 
 int64_t machine_free_mb(void)
 {
-    char line[128];
-    long long kb = 0;
-    long long limit = 0;
-    long long used = 0;
-    FILE *f = fopen("/proc/meminfo", "re");
-    while (f != NULL && fgets(line, sizeof(line), f) != NULL &&
-           sscanf(line, "MemAvailable: %lld kB", &kb) != 1) {
-    }
-    if (f != NULL) {
-        (void)fclose(f);
-    }
-    int64_t mb = kb >> 10;
-    first_line("/sys/fs/cgroup/memory.max", line, sizeof(line));
-    if (sscanf(line, "%lld", &limit) == 1) {
-        first_line("/sys/fs/cgroup/memory.current", line, sizeof(line));
-        bool known = sscanf(line, "%lld", &used) == 1;
-        mb = known && (limit - used) >> 20 < mb ? (limit - used) >> 20 : mb;
-    }
-    return mb;
+    struct memory m;
+    memory_look("", &m);
+    return m.free >= 0 ? m.free >> 20 : 0;
 }
 
 json_t *machine_use(void)

@@ -181,6 +181,8 @@ static void use_error(struct run *r, const struct said *s)
     r->failure = xstrdup(s->reason);
     r->failure_cause = s->cause;
     r->failure_retry = s->retry;
+    r->failure_final = s->final;
+    r->need_mb = s->need_mb;
     if (r->executor != NULL) {
         run_finish(r, -1); /* the executor goes on with `ready` */
     }

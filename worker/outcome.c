@@ -192,6 +192,7 @@ static void decide(struct run *r, int status)
     } else if (r->failure != NULL && r->ordered == ORDER_NONE && !r->give_back) {
         set(r, "failed", r->failure_cause, xstrdup(r->failure));
         r->result.retry = r->failure_retry;
+        r->result.final = r->failure_final;
     } else if (decide_ordered(r)) {
         return;
     } else if (r->bystander) {
@@ -218,6 +219,9 @@ static void fill_detail(struct run *r, int status)
     }
     if (r->peak_mb > 0) {
         (void)json_object_set_new(d, "peak_mb", json_integer(r->peak_mb));
+    }
+    if (r->need_mb > 0) {
+        (void)json_object_set_new(d, "need_mb", json_integer(r->need_mb));
     }
     int64_t stored = r->log.total - r->log.lost + r->metrics_bytes + (int64_t)r->metrics.len;
     if (stored > 0) {

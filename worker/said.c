@@ -82,6 +82,10 @@ static void read_error(struct said *s, const json_t *doc)
     int cause = find_word(text_of(doc, "cause"), causes);
     s->cause = causes[cause >= 0 ? cause : 0];
     s->retry = json_is_true(json_object_get(doc, "retry"));
+    s->final = json_is_false(json_object_get(doc, "retry"));
+    if (!lines_step(json_object_get(doc, "need_mb"), &s->need_mb)) {
+        s->need_mb = 0;
+    }
     s->reason = xstrdup(reason != NULL && reason[0] != '\0'
                             ? reason
                             : "the program reported an error without a reason");

@@ -31,6 +31,8 @@ struct said {
     const char *status; /* result: completed, stopped or paused */
     const char *cause;  /* error: configuration, out-of-memory or program */
     bool retry;         /* error: it may pass */
+    bool final;         /* error: it said outright that it cannot */
+    int64_t need_mb;    /* error for lack of memory: how much the trial needs; 0 = not told */
     int lanes;          /* ready, declined: trials that it takes at once, 1 to WIRE_LANES_MAX */
     json_t *metrics;    /* report, result (NULL = none): as the program wrote them */
     json_t *versions;   /* ready; NULL = none */

@@ -8,7 +8,6 @@
 #include "base/alloc.h"
 #include "trainer/checkpoint.h"
 #include "trainer/fused.h"
-#include "trainer/room.h"
 #include "trainer/session.h"
 
 #include <criterion/criterion.h>
@@ -426,18 +425,4 @@ Test(fused, what_has_no_room_is_declined_and_the_others_run)
         cr_expect_eq(l.ones[i].ended, i < 2);
     }
     close_lab(&l);
-}
-
-Test(fused, a_lane_takes_what_its_weights_and_batches_take)
-{
-    static const struct shape input = {784, 1, 1, true};
-    struct model m = model_of("[{\"type\":\"dense\",\"units\":100},{\"type\":\"dense\",\"units\":10}]", input);
-    struct mjson_issues *is = xcalloc(1, sizeof(*is));
-    cr_assert(model_shapes(&m, 10, "", is));
-    cr_expect_geq(room_lane_bytes(&m, 64), (int64_t)sizeof(float) * 4 * (784 * 100 + 100 + 1010));
-    cr_expect_gt(room_lane_bytes(&m, 128), room_lane_bytes(&m, 64));
-    cr_expect_eq(room_lanes(&m, 64, 8), 8, "eight small nets fit anywhere");
-    cr_expect_eq(room_lanes(&m, 16384, 1), 1);
-    mjson_issues_fini(is);
-    free(is);
 }

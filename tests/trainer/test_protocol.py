@@ -32,11 +32,14 @@ def write_csv(path, rows=400):
 class Executor:
     """A trainer on the other end of a socket pair."""
 
-    def __init__(self, faults=None, stderr=subprocess.DEVNULL):
+    def __init__(self, faults=None, stderr=subprocess.DEVNULL, memory_mb=None):
         self.sock, theirs = socket.socketpair()
         self.sock.settimeout(DEADLINE)
         env = dict(os.environ, MAGPIE_FD=str(theirs.fileno()), MAGPIE_LOG="warn")
         env.pop("MAGPIE_FAULTS", None)
+        env.pop("MAGPIE_MEMORY_MB", None)
+        if memory_mb:
+            env["MAGPIE_MEMORY_MB"] = str(memory_mb)
         if faults:
             env["MAGPIE_FAULTS"] = faults
         self.proc = subprocess.Popen([TRAINER], pass_fds=[theirs.fileno()], env=env, stderr=stderr,
@@ -175,6 +178,62 @@ class Protocol(Base):
         got = e.until("result")
         self.assertEqual([m["step"] for m in got if m["type"] == "report"], [4, 5])
         self.assertEqual(self.bytes_of("whole", 5), self.bytes_of("again", 5))
+
+    def test_what_never_fits_fails_alone_for_good_before_it_is_placed(self):
+        e = self.executor(memory_mb=400)
+        e.read()
+        wide = [{"type": "dense", "units": 8000, "repeat": 3}, {"type": "dense", "units": 3}]
+        e.send(self.start(trial=1, spec=self.spec(layers=wide)))
+        m = e.until("ready")[0]
+        self.assertEqual((m["type"], m["trial"], m["cause"], m["retry"]), ("error", 1, "out-of-memory", False), m)
+        self.assertGreater(m["need_mb"], 1900)  # two layers of 64 million weights, four arrays of floats
+        self.assertRegex(m["reason"], r"^out of memory: the model needs 1\.9 GB: weights 0\.5, gradients 0\.5, optimizer state 1\.0.*; "
+                                      r"of limits\.memory's 400\.0 MB, \d+\.\d MB are free")
+        with open("/proc/%d/status" % e.proc.pid) as f:
+            peak = next(int(line.split()[1]) for line in f if line.startswith("VmHWM"))
+        self.assertLess(peak, 200 << 10, "KiB")
+        e.send(self.start(trial=2, budget=1, folder="small"))
+        self.assertEqual(e.until("ready")[-2]["status"], "completed")
+
+    def test_what_does_not_fit_now_may_be_tried_again(self):
+        e = self.executor(memory_mb=256)
+        e.read()
+        # Three quarters of all there is; a trainer with its data holds more than the rest.
+        e.send(self.start(spec=self.spec(layers=[{"type": "dense", "units": 3900, "repeat": 2}, {"type": "dense", "units": 3}])))
+        m = e.until("ready")[0]
+        self.assertEqual((m["type"], m["cause"], m.get("retry")), ("error", "out-of-memory", None), m)
+        self.assertGreater(m["need_mb"], 200)
+
+    def test_data_that_do_not_fit_are_named_with_their_sizes(self):
+        big = os.path.join(self.dir, "big.csv")
+        with open(big, "w") as f:
+            f.write(",".join("c%d" % i for i in range(100)) + ",class\n")
+            for i in range(60000):
+                f.write(",".join(["0.5"] * 100) + ",%d\n" % (i % 2))
+        spec = dict(self.spec(), dataset="csv:%s?label=class" % big)
+        e = self.executor(memory_mb=48)
+        e.read()
+        e.send(self.start(spec=spec))
+        m = e.until("ready")[0]
+        self.assertEqual((m["type"], m["cause"]), ("error", "out-of-memory"), m)
+        self.assertRegex(m["reason"], r"big\.csv: no memory for 60000 examples of 100 values: 22\.9 MB in one piece are needed; "
+                                      r"of limits\.memory's 48\.0 MB, \d+\.\d MB are free")
+
+    def test_a_table_that_grows_too_large_ends_the_program_with_its_sizes_as_last_line(self):
+        big = os.path.join(self.dir, "big.csv")
+        with open(big, "w") as f:
+            f.write(",".join("c%d" % i for i in range(500)) + ",class\n")
+            for i in range(20000):
+                f.write(",".join(["1"] * 500) + ",%d\n" % (i % 2))
+        with open(os.path.join(self.dir, "stderr"), "w+") as err:
+            e = self.executor(memory_mb=24, stderr=err)
+            e.read()
+            e.send(self.start(spec=dict(self.spec(), dataset="csv:%s?label=class" % big)))
+            self.assertIsNone(e.read())
+            self.assertEqual(e.proc.wait(DEADLINE), 1)
+            err.seek(0)
+            self.assertRegex(err.read(), r"out of memory while reading .*big\.csv: \d+\.\d MB in one piece are needed; "
+                                         r"of limits\.memory's 24\.0 MB, \d+\.\d MB are free")
 
     def test_stop_in_the_middle_of_an_epoch_ends_the_trial_at_once(self):
         e = self.executor()
@@ -354,7 +413,17 @@ class CommandLine(Base):
         trial["training"]["lr"] = 0.1
         trial["model"]["layers"][0]["units"] = 8
         self.assertEqual(self.run_it("--check", "-", text=json.dumps(trial)).returncode, 0)
-        self.assertEqual(self.run_it("--check", "-", "--json", text=json.dumps(trial)).stdout, "[]\n")
+        found = json.loads(self.run_it("--check", "-", "--json", text=json.dumps(trial)).stdout)
+        self.assertEqual((found["issues"], found["examples"], found["classes"]), ([], 400, 3))
+
+    def test_check_tells_the_memory_of_the_largest_corner(self):
+        found = json.loads(self.run_it("--check", "-", "--json", text=json.dumps(self.experiment())).stdout)
+        memory = found["memory"]
+        self.assertEqual(memory["of"]["units"], 64)
+        self.assertEqual(memory["weights"], 4 * found["weights"])
+        self.assertEqual(memory["total"], sum(memory[k] for k in
+                                              ("weights", "gradients", "optimizer", "average", "values", "workspace", "data")))
+        self.assertIn("MB", memory["text"])
 
     def test_check_names_file_line_and_column(self):
         path = os.path.join(self.dir, "e.json")
@@ -363,7 +432,7 @@ class CommandLine(Base):
         bad = self.run_it("--check", path)
         self.assertEqual(bad.returncode, 1)
         self.assertRegex(bad.stderr, r"^%s:\d+:\d+: /trial/modell: unknown key .*\"model\"" % path)
-        issues = json.loads(self.run_it("--check", path, "--json").stdout)
+        issues = json.loads(self.run_it("--check", path, "--json").stdout)["issues"]
         self.assertEqual(issues[0]["pointer"], "/trial/modell")
         self.assertGreater(issues[0]["line"], 1)
 

@@ -109,6 +109,23 @@ class Limits(harness.Case):
         log = d.raw("GET", f"/api/v1/experiments/{x}/trials/1/log")[2].decode(errors="replace")
         self.assertIn("the attempt before ran out of memory: waiting for", log)
 
+    def test_a_builtin_trial_too_large_for_its_limit_fails_alone_and_is_not_tried_again(self):
+        d, _ = self.join()
+        data = self.path("data.csv")
+        with open(data, "w") as f:
+            f.write("a,b,y\n" + "".join("%d,%d,%d\n" % (i, i % 7, i % 2) for i in range(200)))
+        s = {"name": "large", "objective": {"metric": "val_loss", "direction": "min"}, "seed": 1, "optimizer": {"algorithm": "grid"},
+             "searchspace": {"units": {"type": "DISCRETE", "values": [4, 10000, 8]}}, "limits": {"retries": 2, "memory": "300MB"},
+             "trial": {"program": "builtin", "dataset": f"csv:{data}?label=y",
+                       "model": {"layers": [{"type": "dense", "units": "${units}", "repeat": 2}, {"type": "dense", "units": 2}]},
+                       "training": {"epochs": 1}}}
+        x = d.submit(s)
+        d.wait_state(x)
+        small, large, last = d.trials(x)
+        self.assertEqual((small["state"], last["state"]), ("completed", "completed"))
+        self.assertEqual((large["state"], large["cause"], large["attempt"]), ("failed", "out-of-memory", 1), large)
+        self.assertRegex(large["reason"], r"the model needs 1\.\d GB: weights 0\.4, .*of limits\.memory's 300\.0 MB")
+
     # ---- output ----
 
     def test_ten_gigabytes_of_output_fill_neither_disk_nor_memory(self):

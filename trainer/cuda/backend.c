@@ -346,6 +346,11 @@ static void cuda_swap_average(struct op *op)
     }
 }
 
+static int64_t cuda_memory(struct backend *b, int64_t *ret_total)
+{
+    return device_memory_free(b->device, ret_total);
+}
+
 const struct backend_ops backend_cuda = {
     .version = BACKEND_VERSION,
     .name = "cuda",
@@ -374,4 +379,6 @@ const struct backend_ops backend_cuda = {
     .set = cuda_set,
     .read = cuda_read,
     .put = cuda_put,
+    .room = cuda_room,
+    .memory = cuda_memory,
 };

@@ -139,6 +139,9 @@ struct tensor cuda_weights(const struct cuda_op *c);
 /* Puts a lane's dropout streams for `pass` into `to`[lanes]. */
 void cuda_streams(const struct cuda_op *c, const struct pass *pass, struct cell_stream *to);
 
+/* ---- what a net would take (room.c), as backend_ops.room ---- */
+void cuda_room(const struct net *outline, enum precision precision, struct room *add);
+
 /* ---- data sets (resident.c) ---- */
 /* Gathers a batch into a lane of the input op; its row numbers are in c->rows when `staged`. */
 void cuda_load(struct op *input, int lane, const struct batch *batch);

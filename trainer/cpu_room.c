@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What a net takes on the CPU backend, from the outline alone: as backend_cpu.c and the kinds'
+ * init functions allocate it. Of oneDNN, which hides its own, the weights in layouts of its
+ * kernels.
+ */
+#include "trainer/cpu.h"
+#include "trainer/net.h"
+
+#define ONEDNN_LAYOUTS 3 /* of a convolution's weights: forward and both ways back */
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t floats_of(const struct op *op)
+{
+    return shape_size(&op->layer.out) * op->rows * op->lanes;
+}
+
+/* Flatten and identity hand their input's activations on. */
+static bool hands_on(const struct op *op)
+{
+    return op->index >= 0 && (op->layer.kind == LAYER_FLATTEN || op->layer.kind == LAYER_IDENTITY);
+}
+
+/* Outputs, gradients, and what went into activations whose slope needs it; of dropout and pooling
+ * what backward goes by. */
+static int64_t values_of(const struct op *op, bool learns)
+{
+    const struct layer *l = &op->layer;
+    const int64_t n = floats_of(op);
+    const bool grads = learns && op->flows;
+    int64_t bytes = 4 * n * (grads ? 2 : 1);
+    if (grads && !act_by_output(l->act) && l->kind != LAYER_ACTIVATION) {
+        bytes += 4 * n;
+    }
+    if (op->index >= 0 && l->kind == LAYER_DROPOUT) {
+        bytes += 4 * n;
+    } else if (l->kind == LAYER_MAXPOOL) {
+        bytes += n;
+    } else if (l->kind == LAYER_GLOBALPOOL && l->max) {
+        bytes += 4 * n;
+    }
+    return bytes;
+}
+
+static int64_t conv_room(const struct layer *l)
+{
+    const int64_t weights = op_param_floats(l, OP_WEIGHTS);
+    const int64_t area = (int64_t)l->out.h * l->out.w;
+    return layer_fan_in(l) * l->groups * area + shape_size(&l->in) +
+           larger(shape_size(&l->out), weights) + ONEDNN_LAYOUTS * weights;
+}
+
+/* Floats that the kind's init makes. */
+static int64_t scratch_of(const struct op *op)
+{
+    const struct layer *l = &op->layer;
+    const int64_t in = shape_size(&l->in);
+    switch (l->kind) {
+    case LAYER_DENSE:
+        return (int64_t)cpu_fused_room(op->rows, l->filters, (int)in, op->lanes) +
+               (l->in.h * l->in.w > 1 ? in : 0);
+    case LAYER_CONV:
+        return conv_room(l);
+    case LAYER_BATCHNORM:
+        return (2 * (int64_t)op->lanes + 10) * l->in.c;
+    case LAYER_LAYERNORM:
+        return 2 * (int64_t)op->rows * op->lanes + in;
+    case LAYER_ADD:
+    case LAYER_CONCAT:
+        return 2 * shape_size(&l->out);
+    case LAYER_MAXPOOL:
+    case LAYER_FLATTEN:
+    case LAYER_DROPOUT:
+    case LAYER_AVGPOOL:
+    case LAYER_GLOBALPOOL:
+    case LAYER_EMBEDDING:
+    case LAYER_ACTIVATION:
+    case LAYER_IDENTITY:
+    default:
+        return 0;
+    }
+}
+
+static const struct op *owner_of(const struct op *op)
+{
+    while (hands_on(op)) {
+        op = op->inputs[0];
+    }
+    return op;
+}
+
+/* Where a gradient is a sum, its second part is made in room that all ops share. */
+static int64_t spare_of(const struct net *outline)
+{
+    int users[MODEL_LAYERS_MAX + 1] = {0};
+    int64_t most = 0;
+    for (int i = 0; i < outline->n; i++) {
+        const struct op *op = outline->layers[i];
+        for (int k = 0; k < op->layer.n_inputs && !hands_on(op); k++) {
+            const struct op *in = owner_of(op->inputs[k]);
+            if (users[in->index + 1]++ > 0 && in->flows) {
+                most = larger(most, floats_of(in));
+            }
+        }
+    }
+    return most;
+}
+
+/* Room for the rounded copy of a product's factor. */
+static int64_t factor_of(const struct op *op)
+{
+    const struct layer *l = &op->layer;
+    const int64_t weights = op_param_floats(l, OP_WEIGHTS) * op->lanes;
+    if (l->kind == LAYER_DENSE) {
+        return larger(weights,
+                      op->rows * larger(shape_size(&l->in), (int64_t)l->filters * op->lanes));
+    }
+    const int64_t columns = layer_fan_in(l) * (int64_t)l->out.h * l->out.w;
+    return l->kind == LAYER_CONV ? larger(weights, larger(columns, shape_size(&l->out))) : 0;
+}
+
+void cpu_room(const struct net *outline, enum precision precision, struct room *add)
+{
+    int64_t factor = 0;
+    add->values += values_of(outline->input, outline->learns);
+    for (int i = 0; i < outline->n; i++) {
+        const struct op *op = outline->layers[i];
+        op_room(op, outline->average, outline->learns, add);
+        if (!hands_on(op)) {
+            add->values += values_of(op, outline->learns);
+            add->workspace += 4 * scratch_of(op);
+            factor = larger(factor, factor_of(op));
+        }
+    }
+    add->workspace += 4 * spare_of(outline) + (precision == PRECISION_BF16 ? 8 * factor : 0);
+}
