@@ -25,6 +25,8 @@ static enum mag_status cpu_open(const struct backend_options *o, struct backend 
     struct backend *b = xcalloc(1, sizeof(*b));
     b->bf16 = o->precision == PRECISION_BF16;
     b->threads = o->threads > 0 ? o->threads : 1;
+    const char *winograd = getenv("MAGPIE_WINOGRAD");
+    b->winograd = winograd == NULL || strcmp(winograd, "0") != 0;
     enum mag_status st = onednn_open(b, err);
     if (st != MAG_OK) {
         free(b);
@@ -46,6 +48,7 @@ static void cpu_close(struct backend *b)
     if (b != NULL) {
         onednn_close(b);
         free(b->spare);
+        free(b->tiles);
         free(b->rounded[0]);
         free(b->rounded[1]);
         free(b);
@@ -86,6 +89,7 @@ static void cpu_op_destroy(struct op *op)
     }
     struct cpu_op *c = cpu_of(op);
     onednn_conv_destroy(c->onednn);
+    winograd_destroy(c->winograd);
     if (c->owns_act) {
         free(c->act.out);
         free(c->act.grad);

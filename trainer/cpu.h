@@ -30,6 +30,7 @@
 
 struct cpu_op;
 struct onednn_conv;
+struct winograd;
 
 /* Each function works on all lanes. */
 struct cpu_kind {
@@ -73,6 +74,7 @@ struct cpu_op {
     float *mask;                /* dropout */
     uint8_t *where;             /* maxpool: place of the largest value in its window */
     int32_t *place;             /* globalpool: the same in the image; NULL = the mean is taken */
+    struct winograd *winograd;  /* conv: NULL = one of the next two */
     struct onednn_conv *onednn; /* conv: NULL = im2col */
 };
 
@@ -86,6 +88,9 @@ struct backend {
     void *engine, *stream;
     float *spare; /* room of spare_size floats for one op's values, between two calls of it */
     size_t spare_size;
+    bool winograd; /* convolutions may take it */
+    float *tiles;  /* room of tiles_size floats for one pass of one such */
+    size_t tiles_size;
     struct mag_err failure; /* the first; code 0 = none */
 };
 
@@ -252,5 +257,20 @@ void onednn_conv_forward(struct onednn_conv *c, const float *x, const float *w, 
                          float *y);
 void onednn_conv_dw(struct onednn_conv *c, const float *x, const float *dy, float *dw, float *db);
 void onednn_conv_dx(struct onednn_conv *c, const float *dy, const float *w, float *dx);
+
+/* ---- Winograd's minimal filtering (cpu_winograd.c; cpu_winograd.h tells what it is) ---- */
+
+/* A convolution whose input and output have `block`. *ret is NULL where direct sums are faster or
+ * the processor lacks AVX2. */
+enum mag_status winograd_create(struct backend *b, const struct layer *l, int rows, int block,
+                                bool learns, struct winograd **ret, struct mag_err *err);
+void winograd_destroy(struct winograd *g); /* NULL allowed */
+/* y = conv(x) + bias of the first n images, then relu if asked for. Bias and db are NULL where the
+ * layer has none. */
+void winograd_forward(struct winograd *g, const float *x, const float *w, const float *bias,
+                      bool relu, int n, float *y);
+/* From the gradient dy of the first n images; dx, NULL if not wanted, is zero for the others. */
+void winograd_backward(struct winograd *g, const float *x, const float *dy, const float *w, int n,
+                       float *dw, float *db, float *dx);
 
 #endif

@@ -51,8 +51,15 @@ static struct lane lane_of(const struct cpu_op *c, int lane, float *dx)
 static enum mag_status conv_init(struct cpu_op *c, struct mag_err *err)
 {
     const struct layer *l = &c->op.layer;
-    enum mag_status st = onednn_conv_create(c->op.backend, l, c->op.rows, cpu_in(c, 0)->block,
-                                            c->op.inputs[0]->flows, &c->onednn, err);
+    const int block = cpu_in(c, 0)->block;
+    enum mag_status st = winograd_create(c->op.backend, l, c->op.rows, block, c->act.grad != NULL,
+                                         &c->winograd, err);
+    if (st != MAG_OK || c->winograd != NULL) {
+        c->act.block = block;
+        return st;
+    }
+    st = onednn_conv_create(c->op.backend, l, c->op.rows, block, c->op.inputs[0]->flows, &c->onednn,
+                            err);
     if (st != MAG_OK) {
         return st;
     }
@@ -296,11 +303,15 @@ static const float *weights_of(const struct cpu_op *c, const struct lane *v)
 static void forward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
     enum activation act = c->op.layer.act;
-    if (c->onednn == NULL) {
+    if (c->winograd != NULL) {
+        winograd_forward(c->winograd, images_of(c, v), weights_of(c, v), v->b, act == ACT_RELU, n,
+                         v->y);
+    } else if (c->onednn != NULL) {
+        onednn_conv_forward(c->onednn, images_of(c, v), weights_of(c, v), v->b, v->y);
+    } else {
         columns_forward(c, v, n);
         return;
     }
-    onednn_conv_forward(c->onednn, images_of(c, v), weights_of(c, v), v->b, v->y);
     if (act != ACT_RELU) {
         cpu_act_forward(v->y, v->pre, cpu_out_size(c) * (size_t)n, act);
     }
@@ -310,6 +321,11 @@ static void backward_lane(struct cpu_op *c, const struct lane *v, int n)
 {
     cpu_act_backward(v->dy, v->y, v->pre, cpu_out_size(c) * (size_t)n, c->op.layer.act);
     cpu_round_grad(c->op.backend, v->dy, cpu_out_size(c) * (size_t)n);
+    if (c->winograd != NULL) {
+        winograd_backward(c->winograd, images_of(c, v), v->dy, weights_of(c, v), n, v->dw, v->db,
+                          v->dx);
+        return;
+    }
     if (c->onednn != NULL && onednn_conv_has_dw(c->onednn)) {
         onednn_conv_dw(c->onednn, images_of(c, v), v->dy, v->dw, v->db);
     } else {

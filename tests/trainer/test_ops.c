@@ -108,6 +108,41 @@ static const struct op_case cases[] = {
 };
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
+#ifndef backend_cpu
+/* Images with kernels of 3 and 5 between 16 channels and more, which the cpu backend convolves by
+ * Winograd's minimal filtering: too large for differences. */
+static const struct op_case wide_cases[] = {
+    {"3x3, sides no multiple of a tile", IMAGE(1, 7, 9), 3, 2,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":32,"
+     "\"kernel\":3,\"activation\":\"relu\"}," END},
+    {"5x5, several blocks of tiles", IMAGE(1, 13, 11), 6, 5,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":5,\"activation\":\"relu\"},{\"type\":\"maxpool\"}," END},
+    {"5x5, odd numbers of eights, tanh", IMAGE(1, 6, 5), 3, 3,
+     "[{\"type\":\"conv\",\"filters\":24,\"kernel\":3},{\"type\":\"conv\",\"filters\":40,"
+     "\"kernel\":5,\"activation\":\"tanh\"}," END},
+    {"3x3, one image, no bias, silu", IMAGE(1, 8, 8), 1, 1,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":3,\"activation\":\"silu\",\"bias\":false}," END},
+    {"3x3 and 5x5, valid", IMAGE(1, 12, 10), 3, 2,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":3,\"padding\":\"valid\",\"activation\":\"relu\"},{\"type\":\"conv\","
+     "\"filters\":16,\"kernel\":5,\"padding\":\"valid\"}," END},
+    {"padding in numbers", IMAGE(1, 6, 7), 3, 2,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":3,\"padding\":2},{\"type\":\"conv\",\"filters\":16,\"kernel\":5,\"padding\":1},"
+     "{\"type\":\"conv\",\"filters\":16,\"kernel\":5,\"padding\":6}," END},
+    {"residual, gradients add up", IMAGE(1, 7, 7), 4, 3,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"residual\",\"activation\":"
+     "\"relu\",\"layers\":[{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"bias\":false},{"
+     "\"type\":\"batchnorm\",\"activation\":\"relu\"},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":5}]}," END},
+    {"kernels larger than the image", IMAGE(1, 2, 1), 4, 3,
+     "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3},{\"type\":\"conv\",\"filters\":16,"
+     "\"kernel\":5}," END},
+};
+#endif
+
 #define LANES 3
 /* Names one batch; lane k has a trial of its own. */
 static const struct pass_lane lanes[LANES] = {
@@ -382,6 +417,15 @@ Test(ops, every_backend_agrees_with_the_reference)
         }
     }
 }
+
+#ifndef backend_cpu /* builds for other backends have no such convolutions */
+Test(ops, wide_convolutions_agree_with_the_reference)
+{
+    for (size_t i = 0; i < sizeof(wide_cases) / sizeof(wide_cases[0]); i++) {
+        check_backend(&backend_cpu, &wide_cases[i]);
+    }
+}
+#endif
 
 Test(ops, parameters_come_back_as_they_were_set)
 {
