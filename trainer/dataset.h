@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "trainer/model.h"
+#include "trainer/picture.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -56,6 +57,7 @@ struct dataset_source {
     int n_missing;
     json_t *stages;                /* "preprocessing", every default filled in; NULL = as columns need */
     int height, width;             /* images: what they are scaled to; 0 = all are of one size */
+    enum picture_fit fit;          /* images: how they come to that size */
     int channels;                  /* images: 1 or 3; 0 = as the first one has */
     bool label_given;              /* of a model's examples: the source names the label itself */
     int64_t features;              /* libsvm: values of an example, 0 = as many as are seen */

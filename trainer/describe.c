@@ -155,6 +155,9 @@ static json_t *data_json(const struct dataset_source *s, const struct dataset *d
     if (d->raw != NULL && d->raw->columns.n > 0) {
         add_columns(o, s, &d->raw->columns);
     }
+    if (s->fit > FIT_STRETCH) {
+        (void)json_object_set_new(o, "fit", json_string(s->fit == FIT_CROP ? "crop" : "pad"));
+    }
     if (d->class_names != NULL) {
         (void)json_object_set_new(o, "classes", texts_json(d->class_names, d->n_classes));
     }
@@ -276,6 +279,8 @@ static bool read_data(const json_t *o, struct description *d)
         .label = label != NULL ? xstrdup(label) : NULL,
         .separator = separator != NULL && separator[0] != '\0' ? separator[0] : ',',
         .regression = classes == 0};
+    const char *fit = json_string_value(json_object_get(o, "fit"));
+    d->source.fit = fit == NULL ? FIT_NONE : strcmp(fit, "crop") == 0 ? FIT_CROP : FIT_PAD;
     int n = 0;
     d->columns = read_texts(json_object_get(o, "columns"), -1, &d->n_columns);
     d->classes = read_texts(json_object_get(o, "classes"), d->n_classes, &n);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Folders of pictures, a folder a class. Pictures of one size are taken as they are; others are
- * scaled to the size that the source gives.
+ * brought to the size that the source gives. They are decoded on all cores of the slot.
  */
 #include "base/alloc.h"
 #include "trainer/folders.h"
-#include "trainer/picture.h"
+#include "trainer/parallel.h"
+#include "trainer/pictures.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,32 +30,27 @@ static enum mag_status find_shape(const struct dataset_source *s, const struct c
 {
     struct picture first = {0};
     enum mag_status st = picture_read(f->paths[0], s->channels, &first, err);
-    if (st != MAG_OK) {
-        return st;
+    if (st == MAG_OK) {
+        st = pictures_shape(s, &first, f->paths[0], d, err);
     }
-    d->shape = (struct shape){.c = first.channels,
-                              .h = s->height > 0 ? s->height : first.height,
-                              .w = s->width > 0 ? s->width : first.width};
     picture_fini(&first);
-    return d->shape.h <= MODEL_SIDE_MAX && d->shape.w <= MODEL_SIDE_MAX
-               ? MAG_OK
-               : mag_fail(err, MAG_LIMIT, "%s: %dx%d pixels; say size=HEIGHTxWIDTH, at most %d each",
-                          f->paths[0], d->shape.w, d->shape.h, MODEL_SIDE_MAX);
+    return st;
 }
 
-static enum mag_status read_picture(const struct dataset_source *s, const struct class_files *f,
-                                    uint32_t i, struct dataset *d, struct mag_err *err)
+struct job {
+    const struct dataset_source *source;
+    const struct class_files *files;
+    struct dataset *d;
+};
+
+static enum mag_status read_one(void *ctx, uint32_t i, struct mag_err *err)
 {
+    const struct job *j = ctx;
     struct picture p = {0};
-    size_t width = (size_t)shape_size(&d->shape);
-    enum mag_status st = picture_read(f->paths[i], d->shape.c, &p, err);
-    if (st == MAG_OK && s->height == 0 && (p.width != d->shape.w || p.height != d->shape.h)) {
-        st = mag_fail(err, MAG_INVALID,
-                      "%s is %dx%d, but %s %dx%d (width x height); say size=HEIGHTxWIDTH to scale all",
-                      f->paths[i], p.width, p.height, f->paths[0], d->shape.w, d->shape.h);
-    }
+    const char *path = j->files->paths[i];
+    enum mag_status st = picture_read(path, j->d->shape.c, &p, err);
     if (st == MAG_OK) {
-        picture_scale(&p, d->shape.w, d->shape.h, d->bytes + (size_t)i * width);
+        st = pictures_put(j->source, &p, path, i, j->d, err);
     }
     picture_fini(&p);
     return st;
@@ -68,16 +64,13 @@ static enum mag_status read_all(const struct dataset_source *s, const struct cla
     if (st == MAG_OK) {
         st = dataset_check_size(s->path, f->n, width, err);
     }
-    d->scale = 1.0f / 255.0f;
     if (st == MAG_OK && !probe) {
         d->bytes = mag_try_alloc(f->n, width);
         st = d->bytes != NULL ? MAG_OK
                               : mag_fail(err, MAG_NOMEM, "%s: no memory for %u pictures", s->path, f->n);
     }
-    for (uint32_t i = 0; i < f->n && st == MAG_OK && !probe; i++) {
-        st = read_picture(s, f, i, d, err);
-    }
-    return st;
+    struct job j = {.source = s, .files = f, .d = d};
+    return st == MAG_OK && !probe ? parallel_each(f->n, parallel_threads(), read_one, &j, err) : st;
 }
 
 static enum mag_status images_read(const struct dataset_source *s, enum dataset_how how,
@@ -100,7 +93,7 @@ static enum mag_status images_read(const struct dataset_source *s, enum dataset_
 }
 
 static const char *const suffixes[] = {".jpg", ".jpeg", ".png", NULL};
-static const char *const options[] = {"size", "channels", "test", NULL};
+static const char *const options[] = {"size", "fit", "channels", "test", NULL};
 const struct dataset_format dataset_images = {.name = "images",
                                               .example = "images:FOLDER?size=64",
                                               .suffixes = suffixes,

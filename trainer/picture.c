@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "trainer/exif.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -32,6 +33,25 @@ static enum mag_status alloc_pixels(struct picture *p, const char *what, struct 
                              : mag_fail(err, MAG_NOMEM, "%s: no memory for its pixels", what);
 }
 
+/* Turns the pixels as the file says that they are to be seen. */
+static enum mag_status turn(struct picture *p, int orientation, const char *what,
+                            struct mag_err *err)
+{
+    if (orientation == 1) {
+        return MAG_OK;
+    }
+    struct picture turned = {.width = exif_turns(orientation) ? p->height : p->width,
+                             .height = exif_turns(orientation) ? p->width : p->height,
+                             .channels = p->channels};
+    enum mag_status st = alloc_pixels(&turned, what, err);
+    if (st == MAG_OK) {
+        exif_turn(orientation, p->pixels, p->width, p->height, p->channels, turned.pixels);
+        picture_fini(p);
+        *p = turned;
+    }
+    return st;
+}
+
 static enum mag_status decode_jpeg(const void *bytes, size_t n, int channels, const char *what,
                                    struct picture *ret, struct mag_err *err)
 {
@@ -57,6 +77,9 @@ static enum mag_status decode_jpeg(const void *bytes, size_t n, int channels, co
         st = mag_fail(err, MAG_CORRUPT, "%s: damaged JPEG: %s", what, tjGetErrorStr2(h));
     }
     (void)tjDestroy(h);
+    if (st == MAG_OK) {
+        st = turn(&p, exif_orientation(bytes, n), what, err);
+    }
     if (st != MAG_OK) {
         picture_fini(&p);
         return st;
@@ -168,35 +191,76 @@ static uint8_t to_byte(double v)
     return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)(v + 0.5);
 }
 
-void picture_scale(const struct picture *p, int width, int height, uint8_t *to)
+/* A rectangle of pixels. */
+struct area {
+    int x, y, width, height;
+};
+
+/* Scales `from` of the picture into `in` of `to`, which is [channels][height][width]. */
+static void scale_area(const struct picture *p, const struct area *from, const struct area *in,
+                       int width, int height, uint8_t *to)
 {
-    size_t c = (size_t)p->channels;
-    size_t longest = (size_t)(p->width > p->height ? p->width : p->height);
+    const size_t c = (size_t)p->channels;
+    const size_t line_out = (size_t)in->width * c;
+    size_t longest = (size_t)(from->width > from->height ? from->width : from->height);
     struct window w = {.weights = xcalloc(longest + 2, sizeof(double))};
-    float *across = xcalloc((size_t)p->height * (size_t)width * c, sizeof(float));
-    for (int x = 0; x < width; x++) {
-        make_window(&w, x, p->width, width);
-        for (int y = 0; y < p->height; y++) {
-            const uint8_t *line = p->pixels + ((size_t)y * (size_t)p->width + (size_t)w.first) * c;
+    float *across = xcalloc((size_t)from->height * line_out, sizeof(float));
+    for (int x = 0; x < in->width; x++) {
+        make_window(&w, x, from->width, in->width);
+        for (int y = 0; y < from->height; y++) {
+            size_t at = (size_t)(from->y + y) * (size_t)p->width + (size_t)(from->x + w.first);
+            const uint8_t *line = p->pixels + at * c;
             for (size_t k = 0; k < c; k++) {
                 double sum = 0;
                 for (int i = 0; i < w.n; i++) {
                     sum += w.weights[i] * line[(size_t)i * c + k];
                 }
-                across[((size_t)y * (size_t)width + (size_t)x) * c + k] = (float)to_byte(sum);
+                across[(size_t)y * line_out + (size_t)x * c + k] = (float)to_byte(sum);
             }
         }
     }
-    for (int y = 0; y < height; y++) {
-        make_window(&w, y, p->height, height);
-        for (size_t i = 0; i < (size_t)width * c; i++) {
+    for (int y = 0; y < in->height; y++) {
+        make_window(&w, y, from->height, in->height);
+        for (size_t i = 0; i < line_out; i++) {
             double sum = 0;
             for (int j = 0; j < w.n; j++) {
-                sum += w.weights[j] * (double)across[(size_t)(w.first + j) * (size_t)width * c + i];
+                sum += w.weights[j] * (double)across[(size_t)(w.first + j) * line_out + i];
             }
-            to[(i % c * (size_t)height + (size_t)y) * (size_t)width + i / c] = to_byte(sum);
+            size_t row = i % c * (size_t)height + (size_t)(in->y + y);
+            to[row * (size_t)width + (size_t)in->x + i / c] = to_byte(sum);
         }
     }
     free(across);
     free(w.weights);
+}
+
+/* The side that belongs to `other` of `to` when `from` belongs to `to`; 1 to `most`. */
+static int in_ratio(int from, int other, int to, int most)
+{
+    double side = floor((double)from * other / to + 0.5);
+    return side < 1 ? 1 : side < most ? (int)side : most;
+}
+
+void picture_fit(const struct picture *p, enum picture_fit fit, int width, int height, uint8_t *to)
+{
+    struct area from = {0, 0, p->width, p->height};
+    struct area in = {0, 0, width, height};
+    const bool wide = (int64_t)p->width * height > (int64_t)p->height * width;
+    if (fit == FIT_CROP && wide) {
+        from.width = in_ratio(p->height, width, height, p->width);
+        from.x = (p->width - from.width) / 2;
+    } else if (fit == FIT_CROP) {
+        from.height = in_ratio(p->width, height, width, p->height);
+        from.y = (p->height - from.height) / 2;
+    } else if (fit == FIT_PAD && wide) {
+        in.height = in_ratio(p->height, width, p->width, height);
+        in.y = (height - in.height) / 2;
+    } else if (fit == FIT_PAD) {
+        in.width = in_ratio(p->width, height, p->height, width);
+        in.x = (width - in.width) / 2;
+    }
+    if (fit == FIT_PAD) {
+        memset(to, 0, (size_t)p->channels * (size_t)width * (size_t)height);
+    }
+    scale_area(p, &from, &in, width, height, to);
 }

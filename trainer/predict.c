@@ -107,6 +107,7 @@ static enum mag_status fit_source(const struct job *j, struct dataset_source *s,
         s->height = m->model.input.h;
         s->width = m->model.input.w;
         s->channels = m->model.input.c;
+        s->fit = s->fit != FIT_NONE ? s->fit : m->source.fit;
     }
     return MAG_OK;
 }

@@ -234,6 +234,23 @@ static void parse_size(const struct parse *p, const json_t *v)
     }
 }
 
+static void parse_fit(const struct parse *p, const json_t *v)
+{
+    static const char *const names[] = {"", "stretch", "crop", "pad"};
+    const char *text = json_string_value(v);
+    int k = 3;
+    while (k > 0 && (text == NULL || strcmp(names[k], text) != 0)) {
+        k--;
+    }
+    p->s->fit = (enum picture_fit)k;
+    if (k == 0) {
+        mjson_issue_at(p->is, p->pointer, "fit",
+                       "\"fit\" is \"stretch\", \"crop\" (the middle of the long side) or \"pad\" "
+                       "(zeros around), not \"%.40s\"",
+                       text != NULL ? text : mjson_kind(v));
+    }
+}
+
 static void parse_channels(const struct parse *p, const json_t *v)
 {
     p->s->channels = (int)json_integer_value(v);
@@ -259,6 +276,7 @@ static const struct option options[] = {
     {"layout", 0, parse_layout},
     {"features", 0, parse_features},
     {"size", 0, parse_size},
+    {"fit", 0, parse_fit},
     {"channels", 0, parse_channels},
     {"zero_based", 0, parse_zero_based},
 };
@@ -451,8 +469,8 @@ char *dataset_source_key(const struct dataset_source *s)
         buf_add_json_string(&b, s->types[i].name);
         buf_addf(&b, "%d", s->types[i].type);
     }
-    buf_addf(&b, "%d|%d|%d|%lld|%d|%d|%d|%d", s->regression, s->separator, s->layout,
-             (long long)s->features, s->zero_based, s->height, s->width, s->channels);
+    buf_addf(&b, "%d|%d|%d|%lld|%d|%d|%d|%d|%d", s->regression, s->separator, s->layout,
+             (long long)s->features, s->zero_based, s->height, s->width, s->fit, s->channels);
     return buf_take(&b);
 }
 

@@ -71,7 +71,9 @@ static void try_picture(const uint8_t *data, size_t n)
     bool small = n < 24 || data[0] != 0x89 || (data[16] == 0 && data[17] == 0 && data[20] == 0 && data[21] == 0);
     if (small && picture_decode(data, n, 3, "d.png", &p, &err) == MAG_OK) {
         if ((int64_t)p.width * p.height < 1 << 20) {
-            picture_scale(&p, 5, 4, room);
+            for (int fit = FIT_NONE; fit <= FIT_PAD; fit++) {
+                picture_fit(&p, (enum picture_fit)fit, 5, 4, room);
+            }
         }
         picture_fini(&p);
     } else if (small && err.text[0] == '\0') {

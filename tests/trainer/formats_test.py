@@ -153,8 +153,75 @@ print(json.dumps({"same": [(np.asarray(same[k]).transpose(2, 0, 1).reshape(-1) /
 """
 
 
+FITS = r"""
+import json, os, sys
+import numpy as np
+from PIL import Image
+folder = sys.argv[1]
+sizes = [(40, 30), (16, 64), (9, 200), (3, 3), (1, 90), (120, 2), (8, 12)]
+out = {}
+for i, (h, w) in enumerate(sizes):
+    y, x = np.mgrid[0:h, 0:w]
+    image = Image.fromarray(np.stack([x * 255 // w, y * 255 // h, (x + y) * 255 // (h + w)], -1).astype(np.uint8))
+    path = f"{folder}/fit/{'ab'[i % 2]}/{i}." + ("png" if i % 2 else "jpg")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    image.save(path, **({} if i % 2 else {"quality": 95}))
+def ratio(a, b, c, most):
+    return min(most, max(1, int(a * b / c + 0.5)))
+for fit in "crop", "pad":
+    for H, W in (8, 12), (10, 10), (7, 3):
+        rows = []
+        for i in sorted(range(len(sizes)), key=lambda i: (i % 2, i)):
+            image = Image.open(f"{folder}/fit/{'ab'[i % 2]}/{i}." + ("png" if i % 2 else "jpg")).convert("RGB")
+            w, h = image.size
+            if fit == "crop":
+                cw, ch = (ratio(h, W, H, w), h) if w * H > h * W else (w, ratio(w, H, W, h))
+                x, y = (w - cw) // 2, (h - ch) // 2
+                done = image.crop((x, y, x + cw, y + ch)).resize((W, H), Image.BILINEAR)
+            else:
+                nw, nh = (W, ratio(h, W, w, H)) if w * H > h * W else (ratio(w, H, h, W), H)
+                done = Image.new("RGB", (W, H))
+                done.paste(image.resize((nw, nh), Image.BILINEAR), ((W - nw) // 2, (H - nh) // 2))
+            rows.append((np.asarray(done).transpose(2, 0, 1).reshape(-1) / 255).tolist())
+        out[f"{fit} {H}x{W}"] = rows
+print(json.dumps(out))
+"""
+
+EXIF = r"""
+import json, os, sys
+import numpy as np
+from PIL import Image, ImageOps
+folder = sys.argv[1]
+y, x = np.mgrid[0:8, 0:16]
+image = Image.fromarray(np.stack([x * 16, y * 30, (x * y) % 256], -1).astype(np.uint8))
+shapes, values = [], []
+def put(path, **kw):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    image.save(path, quality=90, **kw)
+for way in range(1, 9):
+    for k in "ab":
+        exif = Image.Exif()
+        exif[0x010E] = "a picture"
+        exif[0x0112] = way
+        put(f"{folder}/exif{way}/{k}/{way}.jpg", exif=exif)
+    seen = ImageOps.exif_transpose(Image.open(f"{folder}/exif{way}/a/{way}.jpg"))
+    shapes.append([seen.height, seen.width])
+    values.append((np.asarray(seen).transpose(2, 0, 1).reshape(-1) / 255).tolist())
+put(f"{folder}/odd/a/1.jpg")
+for i, odd in enumerate([b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"Exif\0\0", b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0"]):
+    put(f"{folder}/odd/b/{i}.jpg", exif=odd)
+print(json.dumps({"shapes": shapes, "values": values}))
+"""
+
+
 class Files(Dumped):
     """Pictures, texts and records."""
+
+    def dump_on(self, threads, source, status):
+        """What is printed by so many threads."""
+        p = subprocess.run([DUMP, source], capture_output=True, text=True, timeout=60, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+        self.assertEqual(p.returncode, status, p.stderr[-500:])
+        return p.stdout + p.stderr
 
     def test_pictures_of_one_size_come_as_they_are(self):
         made = self.made(PICTURES)
@@ -173,6 +240,53 @@ class Files(Dumped):
         for a, b in zip(rows, want):
             self.assertLess(max(abs(p - q) for p, q in zip(a, b)), 2.5 / 255)
         self.assertAlmostEqual(d["values"][3][0], 100 / 255, delta=1e-6)
+
+    def test_pictures_are_cropped_and_padded_as_pillow_does_it(self):
+        made = self.made(FITS)
+        for name, wanted in made.items():
+            fit, size = name.split()
+            d = self.dump(f"images:{self.tmp}/fit?size={size}&fit={fit}")
+            self.assertEqual(d["shape"], "3x" + size)
+            for i, (a, b) in enumerate(zip(d["values"], wanted)):
+                self.assertLess(max(abs(p - q) for p, q in zip(a, b)), 2.5 / 255, f"{name}, {i}")
+        self.assertEqual(self.dump(f"images:{self.tmp}/fit?size=8x12"), self.dump(f"images:{self.tmp}/fit?size=8x12&fit=stretch"))
+        self.assertIn('"fit" is how pictures come to a "size"', self.dump(f"images:{self.tmp}/fit?fit=crop", status=2))
+        self.assertIn('not "tile"', self.dump(f"images:{self.tmp}/fit?size=8&fit=tile", status=2))
+
+    def test_photographs_are_turned_as_their_exif_tag_says(self):
+        made = self.made(EXIF)
+        for way in range(1, 9):
+            with self.subTest(way):
+                d = self.dump(f"images:{self.tmp}/exif{way}")
+                self.assertEqual(d["shape"], "3x%dx%d" % tuple(made["shapes"][way - 1]))
+                self.near([d["values"][0]], [made["values"][way - 1]], "turned")
+        d = self.dump(f"images:{self.tmp}/odd")
+        self.assertEqual(d["shape"], "3x8x16", "nonsense in the tag is passed over")
+        self.assertEqual(d["values"][0], d["values"][1])
+
+    def test_pictures_are_the_same_on_one_thread_and_on_many_and_so_are_messages(self):
+        self.made(FITS)
+        for name in ("b/1.png", "a/0.jpg"):
+            said = {self.dump_on(threads, f"images:{self.tmp}/fit?size=9&fit=pad", 0 if name == "b/1.png" else 2) for threads in (1, 2, 7, 16)}
+            self.assertEqual(len(said), 1)
+            for broken in (name, "b/1.png"):
+                with open(os.path.join(self.tmp, "fit", *broken.split("/")), "r+b") as f:
+                    f.truncate(40)
+        self.assertIn("a/0.jpg", self.dump(f"images:{self.tmp}/fit?size=9", status=2), "the first one is told")
+
+    def test_a_model_knows_how_its_pictures_were_fitted(self):
+        self.made(FITS)
+        trial = {"program": "builtin", "dataset": f"images:{self.tmp}/fit?size=8x12&fit=pad&test=0", "training": {"validation": 0, "batch_size": 2},
+                 "model": {"layers": [{"type": "dense", "units": 2}]}}
+        subprocess.run([TRAINER, "--train", self.write("t.json", json.dumps(trial)), "--epochs", "1", "--checkpoints", self.tmp],
+                       check=True, capture_output=True)
+        said = []
+        for data in (f"{self.tmp}/fit", f"images:{self.tmp}/fit?size=8x12&fit=pad", f"images:{self.tmp}/fit?size=8x12&fit=stretch"):
+            p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", data, "--probabilities"], capture_output=True, text=True)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            said.append(p.stdout)
+        self.assertEqual(said[0], said[1])
+        self.assertNotEqual(said[0], said[2])
 
     def test_transparency_lies_on_black(self):
         self.made(PICTURES)

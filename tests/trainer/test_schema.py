@@ -76,7 +76,7 @@ BAD = [
     training(schedule={"every": 3}), training(schedule={"type": "plateau", "metric": "loss"}), training(schedule=3),
     training(augmentation=True), training(augmentation={"flips": True}), training(augmentation={"crop": -1}),
     dataset(label=None), dataset(path=None), dataset(format="cvs"), dataset(size=8), dataset(test=1), dataset(task="both"),
-    dataset(columns={"a": "float"}), dataset(limit=0), dataset(separator="ab"), dataset(standardize="maybe"), dataset(ignore=3),
+    dataset(fit="crop"), dataset(format="images", label=None, size=8, fit="tile"), dataset(columns={"a": "float"}), dataset(limit=0), dataset(separator="ab"), dataset(standardize="maybe"), dataset(ignore=3),
     {"preprocessing": {}}, {"preprocessing": [{"type": "scale"}]}, {"preprocessing": [{"type": "minmax", "low": 1}]},
     {"preprocessing": [{"type": "onehot", "unknown": "nil"}]}, {"preprocessing": [{"type": "minmax", "columns": []}]},
     {"preprocessing": ["standardize"]}, {"fuse": 65},
