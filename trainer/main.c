@@ -42,6 +42,7 @@ static void print_help(void)
         "      --checkpoints DIR   write a checkpoint after each epoch\n"
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
         "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
+        "      --fold K            holds out fold K of the file's \"validation\"; 0: the refit\n"
         "  magpie-trainer --bench mlp|cnn|resnet8 [options] measure speed on Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
         "      --lanes N           so many trials side by side on the same batches (1)\n"
@@ -229,6 +230,7 @@ enum {
     OPT_PROBABILITIES,
     OPT_RANK,
     OPT_RANKS,
+    OPT_FOLD,
     OPT_VERSION,
     OPT_HELP
 };
@@ -256,6 +258,7 @@ static const struct option long_options[] = {
     {"output", required_argument, NULL, OPT_OUTPUT},
     {"probabilities", no_argument, NULL, OPT_PROBABILITIES},
     {"ranks", required_argument, NULL, OPT_RANKS},
+    {"fold", required_argument, NULL, OPT_FOLD},
     {"rank", no_argument, NULL, OPT_RANK}, /* started by ranks.c */
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
@@ -277,11 +280,13 @@ static bool number_option(int opt, struct options *o)
         if (!number("seed", optarg, 0, 1LL << 53, &v)) {
             return false;
         }
-        o->train.seed = (uint64_t)v;
+        o->train.seed = v;
         o->bench.seed = (uint64_t)v;
         return true;
     case OPT_TRIAL:
         return number("trial", optarg, 1, 1LL << 53, &v) && (o->train.trial = v, true);
+    case OPT_FOLD:
+        return number("fold", optarg, 0, DATASET_FOLDS_MAX, &v) && (o->train.fold = (int)v, true);
     case OPT_RANKS:
         return number("ranks", optarg, 1, COLLECTIVE_RANKS_MAX, &v) &&
                (o->train.ranks = (int)v, true);
@@ -395,7 +400,7 @@ int main(int argc, char **argv)
     log_init_from_env();
     flush_denormals();
     room_watch();
-    struct options o = {.train = {.epochs = 10, .trial = 1},
+    struct options o = {.train = {.epochs = 10, .trial = 1, .seed = -1, .fold = -1},
                         .bench = {.data = "/usr/share/datasets/fashion-mnist",
                                   .batch = 64,
                                   .epochs = 1,

@@ -44,7 +44,7 @@ static void print_issues(struct mjson_issues *is, const char *path, const char *
 static int train(struct session *s, const struct recipe *r, const struct standalone *o)
 {
     const struct trial_job job = {.trial = o->trial,
-                                  .seed = o->seed,
+                                  .seed = (uint64_t)o->seed,
                                   .budget = o->epochs,
                                   .checkpoint_every = 1,
                                   .checkpoint_dir = o->checkpoints,
@@ -62,14 +62,15 @@ static int train(struct session *s, const struct recipe *r, const struct standal
 
 /* ---- over several ranks ---- */
 
-/* What a worker would send. */
+/* What a worker would send; with what `folds` says. */
 static json_t *start_message(const json_t *spec, json_t *params, const json_t *distribution,
-                             const struct standalone *o)
+                             json_t *folds, const struct standalone *o)
 {
     json_t *m = json_pack("{s:s, s:I, s:O, s:O, s:I, s:I, s:{s:i}, s:O}", "type", "start", "trial",
                           (json_int_t)o->trial, "params", params, "spec", spec, "budget",
                           (json_int_t)o->epochs, "seed", (json_int_t)o->seed, "checkpoint", "every", 1,
                           "distribution", distribution);
+    (void)json_object_update(m, folds);
     if (o->checkpoints != NULL) {
         (void)json_object_set_new(m, "checkpoint_dir", json_string(o->checkpoints));
     }
@@ -110,14 +111,14 @@ static enum mag_status on_line(void *ctx, const json_t *message, const char *tex
 }
 
 static int train_ranks(const json_t *spec, json_t *params, const json_t *distribution,
-                       const struct distribution *plan, const struct standalone *o)
+                       json_t *folds, const struct distribution *plan, const struct standalone *o)
 {
     struct elastic x = {.ranks = {.listener = -1, .region = -1}};
     struct printer p = {0};
     struct mag_err err = {0};
     bool leave = false;
     const struct elastic_hooks hooks = {.ctx = &p, .line = on_line};
-    json_t *m = start_message(spec, params, distribution, o);
+    json_t *m = start_message(spec, params, distribution, folds, o);
     if (elastic_run(&x, plan, m, &hooks, &leave, &err) != MAG_OK) {
         fprintf(stderr, "magpie-trainer: %s\n", err.text);
     }
@@ -144,13 +145,83 @@ static json_t *distribution_of(const json_t *doc, const struct standalone *o,
     return own;
 }
 
-int standalone_run(const json_t *doc, const char *path, const char *text, size_t len,
-                   const struct standalone *o)
+/* ---- folds ---- */
+
+/* What a start message says of the fold that is asked for, new reference: empty where none is. NULL
+ * with an issue. */
+static json_t *folds_of(const json_t *doc, const struct standalone *o, struct mjson_issues *is,
+                        struct dataset_part *part)
 {
+    const json_t *validation = json_object_get(doc, "validation");
+    const json_t *folds = json_object_get(validation, "folds");
+    struct mag_err err = {0};
+    *part = (struct dataset_part){0};
+    if (o->fold < 0) {
+        return json_object();
+    }
+    if (!json_is_object(validation)) {
+        mjson_issue(is, "/validation", "--fold is for an experiment with \"validation\": {\"folds\": 5}");
+        return NULL;
+    }
+    const json_int_t n = folds != NULL ? json_integer_value(folds) : 1;
+    if (o->fold > n) {
+        mjson_issue(is, "/validation", "--fold must be 1 to %lld, or 0 for the refit, not %d",
+                    (long long)n, o->fold);
+        return NULL;
+    }
+    json_t *split = json_copy((json_t *)(uintptr_t)validation);
+    (void)json_object_del(split, "folds");
+    if (json_object_get(split, "seed") == NULL) {
+        (void)json_object_set_new(split, "seed", json_integer((json_int_t)o->seed));
+    }
+    json_t *out = json_pack("{s:I, s:i, s:o}", "folds", n, "fold", o->fold, "split", split);
+    if (dataset_part_parse(out, part, &err) != MAG_OK) {
+        mjson_issue(is, "/validation", "cannot be read: %s", err.text);
+        json_decref(out);
+        return NULL;
+    }
+    return out;
+}
+
+/* One process. */
+static int train_here(const json_t *trial, const char *pointer, const struct recipe_context *ctx,
+                      const struct dataset_part *part, struct mjson_issues *is,
+                      const struct standalone *o)
+{
+    struct session session = {0};
+    struct recipe recipe;
+    struct mag_err err = {0};
+    int status = 1;
+    if (!recipe_parse(trial, pointer, ctx, is, &recipe)) {
+        return 1;
+    }
+    if (session_prepare(&session, &recipe, (uint64_t)o->seed, part, pointer, is, &err) == MAG_OK) {
+        status = train(&session, &recipe, o);
+    } else if (is->total == 0) {
+        fprintf(stderr, "magpie-trainer: %s\n", err.text);
+    }
+    recipe_fini(&recipe);
+    session_fini(&session);
+    return status;
+}
+
+/* As it was asked for, with what the document says where nothing was. */
+static struct standalone complete(const struct standalone *given, const json_t *doc)
+{
+    struct standalone o = *given;
+    const json_int_t seed = json_integer_value(json_object_get(doc, "seed"));
+    o.seed = o.seed >= 0 ? o.seed : seed > 0 ? (int64_t)seed : 0;
+    return o;
+}
+
+int standalone_run(const json_t *doc, const char *path, const char *text, size_t len,
+                   const struct standalone *given)
+{
+    const struct standalone o = complete(given, doc);
     struct mag_err err = {0};
     json_t *params = NULL;
-    const char *given = o->params != NULL ? o->params : "{}";
-    if (mjson_parse(given, strlen(given), &params, &err) != MAG_OK || !json_is_object(params)) {
+    const char *values = o.params != NULL ? o.params : "{}";
+    if (mjson_parse(values, strlen(values), &params, &err) != MAG_OK || !json_is_object(params)) {
         fprintf(stderr, "magpie-trainer: --params must be a JSON object: %s\n", err.text);
         json_decref(params);
         return 2;
@@ -158,32 +229,26 @@ int standalone_run(const json_t *doc, const char *path, const char *text, size_t
     const json_t *trial = json_object_get(doc, "trial");
     const char *pointer = trial != NULL ? "/trial" : "";
     struct mjson_issues *is = calloc(1, sizeof(*is));
-    struct session session = {0};
-    struct recipe recipe;
+    struct dataset_part part;
     const struct recipe_context ctx = {.params = params,
                                        .declared = json_object_get(doc, "searchspace")};
     int status = 1;
     struct distribution plan;
-    json_t *distribution = distribution_of(doc, o, is, &plan);
+    json_t *distribution = distribution_of(doc, &o, is, &plan);
+    json_t *folds = folds_of(doc, &o, is, &part);
     if (is->total > 0) {
         status = 1;
     } else if (distribution != NULL) {
-        status = train_ranks(trial != NULL ? trial : doc, params, distribution, &plan, o);
-    } else if (recipe_parse(trial != NULL ? trial : doc, pointer, &ctx, is, &recipe)) {
-        const struct dataset_part whole = {0};
-        if (session_prepare(&session, &recipe, o->seed, &whole, pointer, is, &err) == MAG_OK) {
-            status = train(&session, &recipe, o);
-        } else if (is->total == 0) {
-            fprintf(stderr, "magpie-trainer: %s\n", err.text);
-        }
-        recipe_fini(&recipe);
+        status = train_ranks(trial != NULL ? trial : doc, params, distribution, folds, &plan, &o);
+    } else {
+        status = train_here(trial != NULL ? trial : doc, pointer, &ctx, &part, is, &o);
     }
     if (is->total > 0) {
         print_issues(is, path, text, len);
     }
     mjson_issues_fini(is);
     free(is);
-    session_fini(&session);
+    json_decref(folds);
     json_decref(distribution);
     json_decref(params);
     return status;

@@ -12,10 +12,13 @@
 struct standalone {
     const char *params; /* JSON text, NULL = {} */
     int64_t epochs, trial;
-    uint64_t seed;
+    int64_t seed; /* -1 = the document's, 0 without one */
     const char *checkpoints; /* folder, NULL = none */
     const char *resume;      /* checkpoint folder, NULL = from the start */
     int ranks;               /* 0 = as the document's "distribution" says */
+    /* Of the document's "validation": the part that is held out, 0 = none, the refit. -1: it is not
+     * looked at, training.validation counts. */
+    int fold;
 };
 
 /* `doc` (an experiment or a trial object) was read from `text`, the file `path`. Exit status. */

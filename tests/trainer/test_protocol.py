@@ -459,9 +459,39 @@ class CommandLine(Base):
         self.assertEqual(b.stdout.splitlines(), a.stdout.splitlines()[2:])
         self.assertEqual(self.bytes_of("w", 3), self.bytes_of("p", 3))
 
+    def test_a_fold_by_hand_is_the_fold_of_a_search(self):
+        params = {"units": 16, "lr": 0.05}
+        splits = [({"folds": 3, "stratified": True, "seed": 9}, 3, 3), ({"folds": 3}, 3, 0), ({"train_ratio": 0.7, "seed": 4}, 1, 1)]
+        text = json.dumps(self.experiment())
+        for i, (validation, folds, fold) in enumerate(splits):
+            with self.subTest(validation):
+                split = {k: v for k, v in validation.items() if k != "folds"}
+                e = self.executor()
+                e.read()
+                e.send(self.start(folder=f"search{i}", fold=fold, folds=folds, split=dict({"seed": 42}, **split)))
+                self.assertEqual(e.until("result")[-1]["status"], "completed")
+                out = os.path.join(self.dir, f"hand{i}")
+                os.mkdir(out)
+                doc = json.dumps(dict(json.loads(text), trial=self.spec(), validation=validation, seed=42))
+                for ranks in ([], ["--ranks", "2"]):
+                    p = self.run_it("--train", "-", "--params", json.dumps(params), "--epochs", "2", "--fold", str(fold),
+                                    *(ranks or ["--checkpoints", out]), text=doc)
+                    self.assertEqual(p.returncode, 0, p.stderr)
+                    self.assertEqual("val_loss" in p.stdout, fold > 0)
+                self.assertEqual(self.bytes_of(f"search{i}", 2), self.bytes_of(f"hand{i}", 2))
+
+    def test_a_fold_that_there_is_not_is_refused(self):
+        e = self.experiment()
+        for validation, fold, says in ((None, 1, "an experiment with"), ({"folds": 3}, 4, "must be 1 to 3"), ({}, 0, "cannot be read"),
+                                       ({"folds": 0}, 0, "cannot be read"), ({"train_ratio": 2}, 1, "cannot be read"), ([3], 1, "an experiment with")):
+            doc = dict(e, **({} if validation is None else {"validation": validation}))
+            p = self.run_it("--train", "-", "--params", '{"units": 8, "lr": 0.05}', "--fold", str(fold), text=json.dumps(doc))
+            self.assertEqual(p.returncode, 1)
+            self.assertIn(says, p.stderr)
+
     def test_wrong_use_exits_with_2(self):
         for args in ([], ["--frob"], ["--train", "/no/file"], ["--check"], ["--bench", "rnn"], ["stray"],
-                     ["--train", "-", "--epochs", "0"], ["--check", "-"],
+                     ["--train", "-", "--epochs", "0"], ["--train", "-", "--fold", "-1"], ["--check", "-"],
                      ["--train", "-", "--params", "[1]"]):
             r = self.run_it(*args, text="{" if "--check" in args else json.dumps(self.experiment()))
             self.assertEqual(r.returncode, 2, args)
