@@ -9,13 +9,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* "4" or "auto"; NULL = not given. */
+static int read_per_gpu(const char *text, struct worker_config *cfg)
+{
+    if (text == NULL) {
+        return CMD_GO_ON;
+    }
+    char *end = NULL;
+    cfg->gpu_auto = strcmp(text, "auto") == 0;
+    long n = cfg->gpu_auto ? WORKER_GPU_AUTO : strtol(text, &end, 10);
+    if ((end != NULL && (end == text || *end != '\0')) || n < 1 || n > WORKER_PER_GPU_MAX) {
+        return cmd_failf(CMD_USAGE, "--slots-per-gpu %s: expected 1 to %d, or auto", text,
+                         WORKER_PER_GPU_MAX);
+    }
+    cfg->slots_per_gpu = (int)n;
+    return CMD_GO_ON;
+}
+
 int cmd_worker(int argc, char **argv)
 {
     struct worker_config cfg = {0};
     const char *data = NULL;
     const char *on_term = NULL;
     int64_t slots = 0;
-    int64_t slots_per_gpu = 0;
+    const char *slots_per_gpu = NULL;
     static const char *const on_terms[] = {"auto", "finish", "checkpoint", NULL};
     struct flag_list mask = {0};
     const struct flag flags[] = {
@@ -27,10 +44,10 @@ int cmd_worker(int argc, char **argv)
              .env = "MAGPIE_CA_BUNDLE"),
         FLAG(FLAG_INT, "slots", &slots, "N",
              "trials at a time [one for each GPU, else one for each core]", .min = 1, .max = 1024),
-        FLAG(FLAG_INT, "slots-per-gpu", &slots_per_gpu, "N",
-             "trials at a time on each GPU, where requires.gpu_memory of each fits beside the "
-             "others",
-             .min = 1, .max = 64),
+        FLAG(FLAG_TEXT, "slots-per-gpu", &slots_per_gpu, "N",
+             "trials at a time on each GPU, as requires.gpu_memory and the memory that builtin "
+             "trials "
+             "are measured to take allow; auto: as many as fit, 8 at most"),
         FLAG(FLAG_TEXT, "gpus", &cfg.gpus, "LIST",
              "GPUs to use, such as 0,2, or none [$CUDA_VISIBLE_DEVICES, else all]"),
         FLAG(FLAG_TEXT, "labels", &cfg.labels, "LIST",
@@ -76,12 +93,15 @@ int cmd_worker(int argc, char **argv)
     if (status != CMD_GO_ON) {
         return status;
     }
+    status = read_per_gpu(slots_per_gpu, &cfg);
+    if (status != CMD_GO_ON) {
+        return status;
+    }
     char *own = data == NULL ? cmd_default_data_dir() : NULL;
     const char *dir = data != NULL ? data : own;
     char *url = cfg.driver_urls == NULL ? datadir_nng(dir) : NULL;
     char *token = getenv("MAGPIE_TOKEN") == NULL ? datadir_token(dir) : NULL;
     cfg.slots = (int)slots;
-    cfg.slots_per_gpu = (int)slots_per_gpu;
     cfg.mask = mask.items;
     cfg.n_mask = mask.n;
     cfg.token = token;

@@ -412,6 +412,9 @@ static void fill_measures(struct event *ev, struct worker *w, const struct wire_
 
 static void keep_tail(struct holding *h, const struct wire_report *r)
 {
+    if (h != NULL && r->waits != NULL) {
+        replace(&h->waits, r->waits);
+    }
     if (h != NULL && r->tail != NULL) {
         replace(&h->tail, r->tail);
         h->tail_end = r->tail_end;
@@ -441,7 +444,7 @@ static void handle_report(struct talk *tk, struct wire_report *r)
     struct holding *h = holding_find(w, r->experiment, r->trial, r->attempt);
     keep_tail(h, r);
     if (r->n_points == 0 && r->checkpoint_uri == NULL && r->where == NULL) {
-        return; /* last lines only: shown, not recorded */
+        return; /* last lines, or that it waits: shown, not recorded */
     }
     struct event ev;
     event_of(&ev, EV_REPORT, w, r->trial, r->attempt);

@@ -49,6 +49,7 @@ void holding_free(struct holding *h)
     list_remove(&h->node);
     holding_leave(h);
     free(h->tail);
+    free(h->waits);
     free(h->resume_uri);
     free(h);
 }

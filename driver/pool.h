@@ -42,6 +42,9 @@ json_t *pool_workers(const struct pool *p, const char *cursor, int limit);
 json_t *pool_worker(const struct pool *p, const char *id);
 /* The worker takes no new trial, finishes those it has and goes. NOTFOUND: no such worker. */
 enum mag_status pool_drain_worker(struct pool *p, const char *id) MAG_MUSTCHECK;
+/* Why a trial that a worker runs waits there, for a GPU's memory; borrowed until the worker is
+ * heard again, NULL = it does not wait. */
+const char *pool_waits(const struct pool *p, int64_t experiment, int64_t trial);
 /* Last lines of a running trial's output, borrowed until the next message; NULL = none here.
  * *ret_end: the offset in the whole output just behind them, 0 = unknown. */
 const char *pool_log_tail(const struct pool *p, int64_t experiment, int64_t trial,

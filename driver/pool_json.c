@@ -117,13 +117,24 @@ json_t *pool_worker(const struct pool *p, const char *id)
     return w != NULL && w->known ? worker_json(w) : NULL;
 }
 
-const char *pool_log_tail(const struct pool *p, int64_t experiment, int64_t trial,
-                          int64_t *ret_end)
+/* Of the newest attempt of a trial that a worker has; NULL = it has none. */
+static const struct holding *holding_of(const struct pool *p, int64_t experiment, int64_t trial)
 {
     struct experiment *x = driver_experiment(p->driver, experiment);
     const struct trial *t = x != NULL ? study_trial(x->study, trial) : NULL;
     struct worker *w = t != NULL && t->holder != NULL ? pool_find(p, t->holder) : NULL;
-    const struct holding *h = w != NULL ? holding_find(w, experiment, trial, t->attempt) : NULL;
+    return w != NULL ? holding_find(w, experiment, trial, t->attempt) : NULL;
+}
+
+const char *pool_waits(const struct pool *p, int64_t experiment, int64_t trial)
+{
+    const struct holding *h = holding_of(p, experiment, trial);
+    return h != NULL && h->waits != NULL && h->waits[0] != '\0' ? h->waits : NULL;
+}
+
+const char *pool_log_tail(const struct pool *p, int64_t experiment, int64_t trial, int64_t *ret_end)
+{
+    const struct holding *h = holding_of(p, experiment, trial);
     *ret_end = h != NULL ? h->tail_end : 0;
     return h != NULL ? h->tail : NULL;
 }

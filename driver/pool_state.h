@@ -40,6 +40,7 @@ struct holding {
     bool told_stop;   /* an answer has carried that order */
     bool seen;        /* hello: the worker listed it */
     char *tail;       /* last lines of output */
+    char *waits;      /* why it waits for a GPU's memory; NULL, "" = it does not */
     int64_t tail_end; /* offset in the output just behind them, 0 = unknown */
     char *resume_uri; /* where the grant said to start from, NULL = from the start */
     int64_t resume_step;

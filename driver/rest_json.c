@@ -166,6 +166,12 @@ static void add_trial_state(struct buf *out, struct driver *d, const struct expe
     if (t->state == TRIAL_WAITING) {
         code = name_obstacle(d, x, why, sizeof(why), code);
     }
+    const char *waits =
+        t->state == TRIAL_RUNNING && d->pool != NULL ? pool_waits(d->pool, x->id, t->id) : NULL;
+    if (waits != NULL) {
+        code = "gpu-memory";
+        (void)snprintf(why, sizeof(why), "%s", waits);
+    }
     add_text(out, "state", trial_state_name(t->state));
     key(out, "why");
     rest_add_why(out, code, why);

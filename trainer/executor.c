@@ -37,7 +37,8 @@ static void send_ready(struct executor *e)
         buf_adds(&b, ",\"backend\":");
         buf_add_json_string(&b, e->session.ops->describe(e->session.backend));
     }
-    buf_addf(&b, "},\"lanes\":%d}", e->ranks == NULL ? BACKEND_LANES_MAX : 1);
+    buf_addf(&b, "},\"lanes\":%d%s}", e->ranks == NULL ? BACKEND_LANES_MAX : 1,
+             backend_registry[0]->memory != NULL ? ",\"admits\":true" : "");
     e->exit = executor_send(e, &b) != MAG_OK || e->exit;
 }
 
@@ -107,6 +108,7 @@ static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *
                                  struct mag_err *err)
 {
     struct executor *e = ctx;
+    executor_measure(e, e->trial, true);
     return executor_report(e, e->trial, step, m, err);
 }
 
@@ -142,6 +144,7 @@ static enum trial_order on_poll(void *ctx)
     struct executor *e = ctx;
     enum trial_order order = ORDER_NONE;
     size_t len = 0;
+    executor_measure(e, e->trial, false);
     for (char *line = NULL; (line = channel_next(&e->channel, false, &len)) != NULL;) {
         const char *type = NULL;
         json_t *m = executor_parse_line(line, len, &type);
@@ -366,6 +369,36 @@ static char *hear_rank_0(struct executor *e)
 
 /* ---- trials ---- */
 
+static bool on_order(void *ctx, int64_t trial, enum trial_order order)
+{
+    struct executor *e = ctx;
+    if (trial != e->trial) {
+        return true;
+    }
+    const struct trial_result none = {.end = order == ORDER_STOP ? TRIAL_STOPPED : TRIAL_PAUSED};
+    executor_result(e, trial, &none);
+    return false;
+}
+
+/* It may begin on its GPU, and there is memory for it; else its end has been told. */
+static bool is_let_in(struct executor *e, const struct recipe *recipe)
+{
+    struct refusal why = {0};
+    struct mag_err err = {0};
+    const struct gpu_ask ask = {
+        .trial = e->trial, .recipe = recipe, .lanes = 1, .ctx = e, .order = on_order};
+    if (!executor_may_begin(e, &ask)) {
+        return false;
+    }
+    enum mag_status st = e->session.asks ? session_admit(&e->session, recipe, &err) : MAG_OK;
+    if (st != MAG_OK) {
+        refuse(&why, executor_cause(st), err.text);
+        why.room = e->session.verdict;
+        executor_refuse(e, e->trial, &why);
+    }
+    return st == MAG_OK;
+}
+
 static void run_trial(struct executor *e, const struct start *s)
 {
     struct recipe recipe;
@@ -380,6 +413,10 @@ static void run_trial(struct executor *e, const struct start *s)
         if (speaks && !e->exit) {
             executor_refuse(e, e->trial, &why);
         }
+        return;
+    }
+    if (!is_let_in(e, &recipe)) {
+        recipe_fini(&recipe);
         return;
     }
     const struct trial_hooks hooks = {
@@ -426,6 +463,8 @@ static void handle_start(struct executor *e, const json_t *m)
     struct start s;
     struct mag_err err = {0};
     const json_t *trials = json_object_get(m, "trials");
+    e->session.asks = e->ranks == NULL && json_is_true(json_object_get(m, "admit"));
+    e->steps_to_measure = 0;
     if (trials != NULL && e->ranks == NULL) {
         executor_run_group(e, trials);
     } else if (executor_parse_start(m, &s, &err) != MAG_OK) {

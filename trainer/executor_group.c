@@ -19,6 +19,7 @@ struct member {
     struct trial_result result;
     enum trial_order order; /* as last heard */
     bool ready, runs;
+    bool left; /* told to end before it began */
 };
 
 struct group {
@@ -33,6 +34,7 @@ static enum mag_status on_report(void *ctx, int64_t step, const struct metrics *
                                  struct mag_err *err)
 {
     const struct member *k = ctx;
+    executor_measure(k->group->executor, k->start.job.trial, true);
     return executor_report(k->group->executor, k->start.job.trial, step, m, err);
 }
 
@@ -91,6 +93,7 @@ static enum trial_order on_poll(void *ctx)
     struct group *g = k->group;
     struct executor *e = g->executor;
     size_t len = 0;
+    executor_measure(e, k->start.job.trial, false);
     for (char *line = NULL; (line = channel_next(&e->channel, false, &len)) != NULL;) {
         const char *type = NULL;
         json_t *m = executor_parse_line(line, len, &type);
@@ -151,6 +154,41 @@ static bool take_member(struct member *k, const json_t *m, const struct member *
     return true;
 }
 
+/* A member is told to end before they have begun. */
+static bool on_early_order(void *ctx, int64_t trial, enum trial_order order)
+{
+    struct group *g = ctx;
+    bool any = false;
+    for (int i = 0; i < g->n; i++) {
+        struct member *k = &g->members[i];
+        if (k->ready && !k->left && k->start.job.trial == trial) {
+            const struct trial_result none = {.end = order == ORDER_STOP ? TRIAL_STOPPED
+                                                                         : TRIAL_PAUSED};
+            k->left = true;
+            executor_result(g->executor, trial, &none);
+        }
+        any = any || (k->ready && !k->left);
+    }
+    return any;
+}
+
+/* Waits until those that are ready may begin on their GPU. */
+static bool are_let_in(struct group *g)
+{
+    const struct member *first = NULL;
+    int n = 0;
+    for (int i = 0; i < g->n; i++) {
+        first = first == NULL && g->members[i].ready ? &g->members[i] : first;
+        n += g->members[i].ready;
+    }
+    const struct gpu_ask ask = {.trial = first != NULL ? first->start.job.trial : 0,
+                                .recipe = first != NULL ? &first->recipe : NULL,
+                                .lanes = n,
+                                .ctx = g,
+                                .order = on_early_order};
+    return first != NULL && executor_may_begin(g->executor, &ask);
+}
+
 /* Those that are ready, side by side. */
 static void run_ready(struct group *g, const json_t *trials)
 {
@@ -160,7 +198,7 @@ static void run_ready(struct group *g, const json_t *trials)
     for (int i = 0; i < g->n; i++) {
         struct member *k = &g->members[i];
         const json_t *from = json_object_get(json_array_get(trials, (size_t)i), "resume_from");
-        if (!k->ready) {
+        if (!k->ready || k->left) {
             continue;
         }
         k->runs = true;
@@ -197,7 +235,9 @@ void executor_run_group(struct executor *e, const json_t *trials)
         k->ready = take_member(k, json_array_get(trials, (size_t)i), first);
         first = first == NULL && k->ready ? k : first;
     }
-    run_ready(&g, trials);
+    if (are_let_in(&g)) {
+        run_ready(&g, trials);
+    }
     for (int i = 0; i < g.n; i++) {
         if (g.members[i].ready) {
             recipe_fini(&g.members[i].recipe);

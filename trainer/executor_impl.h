@@ -21,6 +21,18 @@ struct executor {
     bool exit;
     bool parted; /* the other ranks hear no more from us */
     int status;  /* of the process */
+    int steps_to_measure; /* until the worker is told what is free on the GPU; 0 = it is not */
+    uint64_t placed;      /* serial of the data set that a trial brought there; 0 = none */
+};
+
+/* A trial, or several side by side, that ask the worker before they begin on a GPU. */
+struct gpu_ask {
+    int64_t trial; /* in whose name */
+    const struct recipe *recipe;
+    int lanes;
+    void *ctx;
+    /* A trial is told to stop or pause meanwhile: answers, and says whether anybody is left. */
+    bool (*order)(void *ctx, int64_t trial, enum trial_order order);
 };
 
 /* One "start" message, checked. Borrows from the message. */
@@ -58,6 +70,14 @@ enum mag_status executor_parse_start(const json_t *m, struct start *s,
 bool executor_make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
                          struct refusal *why) MAG_MUSTCHECK;
 const char *executor_cause(enum mag_status st);
+
+/* ---- executor_gpu.c ---- */
+/* Waits for the worker's word where it wants to be asked. False: nobody begins, and who was told to
+ * end has been answered. */
+bool executor_may_begin(struct executor *e, const struct gpu_ask *ask);
+/* Called at every step, and with `now` at every report: tells once what is free, when all is
+ * placed. */
+void executor_measure(struct executor *e, int64_t trial, bool now);
 
 /* ---- executor_group.c ---- */
 /* {"type":"start","trials":[…]}: to the ends of all of them. */

@@ -48,6 +48,13 @@ static enum mag_status use_backend(struct session *s, const struct training *t, 
     return st;
 }
 
+enum mag_status session_admit(struct session *s, const struct recipe *r, struct mag_err *err)
+{
+    const struct room_ask ask = {
+        .recipe = r, .dataset = s->dataset, .processes = s->processes, .server = s->server};
+    return room_admit(&ask, s->backend, &s->verdict, err);
+}
+
 enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
                                 const struct dataset_part *part, const char *pointer,
                                 struct mjson_issues *is, struct mag_err *err)
@@ -71,9 +78,7 @@ enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t se
     s->verdict = (struct room_verdict){0};
     if (st == MAG_OK) {
         room_doing("training");
-        const struct room_ask ask = {
-            .recipe = r, .dataset = s->dataset, .processes = s->processes, .server = s->server};
-        st = room_admit(&ask, s->backend, &s->verdict, err);
+        st = s->asks ? MAG_OK : session_admit(s, r, err);
     } else {
         room_explain(err);
     }

@@ -18,6 +18,7 @@ struct session {
     enum precision precision;
     int processes;               /* of this host that run the trial together; 0 is read as 1 */
     bool server;                 /* with a parameter server */
+    bool asks; /* session_prepare leaves it to session_admit to see whether there is memory */
     struct room_verdict verdict; /* of the recipe prepared last */
 };
 
@@ -30,5 +31,9 @@ void session_fini(struct session *s);
 enum mag_status session_prepare(struct session *s, struct recipe *r, uint64_t seed,
                                 const struct dataset_part *part, const char *pointer,
                                 struct mjson_issues *is, struct mag_err *err) MAG_MUSTCHECK;
+
+/* Is there memory for the recipe that was prepared last? NOMEM, and s->verdict. */
+enum mag_status session_admit(struct session *s, const struct recipe *r,
+                              struct mag_err *err) MAG_MUSTCHECK;
 
 #endif

@@ -53,16 +53,17 @@
     F(OBJECT, metrics, true, 0, 0, none)
 
 /* News of one running trial. */
-#define WIRE_REPORT(F)                                                                              \
-    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                              \
-    F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                   \
-    F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                 \
-    F(LIST, points, false, 0, WIRE_POINTS_MAX, point)                                               \
-    F(INT, checkpoint_step, false, 0, WIRE_STEP_MAX, none)                                          \
-    F(STR, checkpoint_uri, false, 1, WIRE_URI_MAX, none)                                            \
-    F(OBJECT, checkpoint_meta, false, 0, 0, none)                                                   \
-    F(STR, tail, false, 0, WIRE_TEXT_MAX, none)                                                     \
-    F(INT, tail_end, false, 0, WIRE_STEP_MAX, none) /* the log's bytes up to the end of `tail` */   \
+#define WIRE_REPORT(F)                                                                             \
+    F(INT, experiment, true, 1, WIRE_ID_NUM_MAX, none)                                             \
+    F(INT, trial, true, 1, WIRE_ID_NUM_MAX, none)                                                  \
+    F(INT, attempt, true, 0, WIRE_ID_NUM_MAX, none)                                                \
+    F(LIST, points, false, 0, WIRE_POINTS_MAX, point)                                              \
+    F(INT, checkpoint_step, false, 0, WIRE_STEP_MAX, none)                                         \
+    F(STR, checkpoint_uri, false, 1, WIRE_URI_MAX, none)                                           \
+    F(OBJECT, checkpoint_meta, false, 0, 0, none)                                                  \
+    F(STR, tail, false, 0, WIRE_TEXT_MAX, none)                                                    \
+    F(INT, tail_end, false, 0, WIRE_STEP_MAX, none) /* the log's bytes up to the end of `tail` */  \
+    F(STR, waits, false, 0, 512, none) /* why it waits for a GPU's memory; "": not any more */     \
     F(OBJECT, where, false, 0, 0, none)
 
 /* The end of an attempt from its worker's side. */

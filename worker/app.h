@@ -103,6 +103,8 @@ struct run {
     struct wire_point *held; /* points at the budget, until their checkpoint is published */
     size_t n_held;
     bool tail_untold;
+    char *waits; /* why it waits for a GPU's memory, "" = not any more, NULL = it never did */
+    bool waits_untold;
     json_t *where;  /* the program's versions; NULL = told or none */
     int publishing; /* checkpoints on their way to storage */
     int64_t checkpoint_step;
@@ -117,6 +119,7 @@ struct run {
     enum run_order ordered;
     bool late;      /* the lease is another's: nothing more is told but the end */
     bool give_back; /* drained */
+    bool crowded;   /* a GPU's memory was taken by others: given back */
     bool declined;  /* its program has no room for it beside the others: given back */
     bool bystander; /* its program was killed because of another of its group */
     int64_t ask_limit_ns; /* told to stop or pause, its program has until then; 0 = not told */
@@ -175,6 +178,12 @@ struct app {
     bool noticed; /* the last signal was SIGUSR1 */
     struct event *drain_check;
     struct event *memory_check; /* of runs that wait for free memory */
+    struct event *gpu_check;    /* of those that wait for a GPU's */
+    struct gpu {
+        int64_t extra_mb; /* what trials took beyond their estimates, at most lately */
+        bool measured;
+    } gpus[MACHINE_GPUS_MAX];
+    int64_t gpu_asked;          /* questions so far */
     struct event *ship;         /* logs to storage */
     struct masks *masks;
     int64_t log_said_ns; /* when the log last said that logs cannot be stored */
@@ -219,6 +228,20 @@ struct run *group_heir(const struct run *r);
 /* No more than so many trials of the experiment fit into one program here. */
 void room_note(struct app *a, int64_t experiment, int lanes);
 void room_tell(const struct app *a, struct wire_next *next);
+
+/* ---- gpu.c ---- */
+/* Is its GPU shared with other slots? */
+bool gpu_shared(const struct executor *x);
+/* What the run's program said: how much it needs and what is free, before it begins; what is free
+ * now that it has begun. */
+void gpu_needs(struct run *r, const struct said *s);
+void gpu_measured(struct run *r, const struct said *s);
+/* It ran out of a GPU's memory: because others hold it? Then it may have room later. */
+bool gpu_crowded(struct run *r);
+/* A run has ended, or a program. */
+void gpu_left(struct app *a);
+/* Somebody waits: asks what is free. */
+void gpu_check(struct app *a);
 
 /* ---- executor.c ---- */
 /* Starts the run (and those together with it) in its slot: in the slot's executor when that is the
@@ -265,8 +288,10 @@ void run_flush_metrics(struct run *r);
 /* ---- launch.c ---- */
 /* Its slots are there: go. */
 void run_start(struct run *r);
-/* Their executor is ready for `start`. */
-void runs_begin(struct run *const *runs, int n);
+/* Their executor is ready for `start`. `ask`: it is to ask before it places them on a GPU. */
+void runs_begin(struct run *const *runs, int n, bool ask);
+/* limits.trial_time runs from now on. */
+void run_limit_time(struct run *r);
 /* How long its program may take to end once told to. */
 int64_t run_grace_ms(const struct run *r);
 /* Its program was over a limit that the worker keeps. */

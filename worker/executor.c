@@ -53,6 +53,7 @@ static void on_ready(struct executor *x, const struct said *said)
 {
     x->ready = true;
     x->lanes = said->lanes;
+    x->admits = said->admits;
     (void)event_del(x->start_limit);
     if (json_is_object(said->versions)) {
         json_decref(x->versions);
@@ -240,11 +241,14 @@ static void attach(struct executor *x)
     x->ready = false;
     x->begun = true;
     x->trials++;
+    x->admission = x->admits && gpu_shared(x) && x->runs[0]->grant.distribution == NULL
+                       ? ADMIT_ASKED
+                       : ADMIT_NONE;
     for (int i = 0; i < x->n_runs && x->versions != NULL; i++) {
         json_decref(x->runs[i]->where);
         x->runs[i]->where = json_pack("{s:O}", "versions", x->versions);
     }
-    runs_begin(x->runs, x->n_runs);
+    runs_begin(x->runs, x->n_runs, x->admission == ADMIT_ASKED);
 }
 
 static struct executor *spawn(struct run *r, const struct spawn_program *p, char *key_take,

@@ -8,6 +8,15 @@
 
 #include "worker/app.h"
 
+/* Of the trials in it, on a GPU that several slots share (gpu.c). */
+enum gpu_admission {
+    ADMIT_NONE = 0,    /* nobody asks */
+    ADMIT_ASKED = 1,   /* told to ask; what it needs is not known yet */
+    ADMIT_WAITS = 2,   /* for memory */
+    ADMIT_SETTLES = 3, /* it has begun and is not measured yet */
+    ADMIT_DONE = 4,
+};
+
 struct executor {
     struct list_node node; /* app->leaving, once told to exit */
     struct app *app;
@@ -22,6 +31,11 @@ struct executor {
     bool dying; /* its end was asked for */
     bool closed; /* its channel is */
     int trials; /* begun so far */
+    bool admits; /* it asks before it places a trial on a GPU */
+    enum gpu_admission admission;
+    int64_t asked; /* which question that was: those that wait go in order */
+    int64_t need_mb, data_mb, free_mb, total_mb; /* of the GPU, as it said last */
+    int64_t alone_ns; /* since when it waits with the GPU to itself; 0 = it does not */
     json_t *versions;
     struct event *start_limit;
 };

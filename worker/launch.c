@@ -123,7 +123,7 @@ static void on_lines_bad(void *arg, const char *why)
     run_unusable(arg, "a ::magpie line", why);
 }
 
-static void send_start(struct run *r);
+static void send_start(struct run *r, bool ask);
 
 /* A command may speak the executor's language for its one trial. */
 static void on_child_ready(struct run *r)
@@ -131,7 +131,7 @@ static void on_child_ready(struct run *r)
     static const char leave[] = "{\"type\":\"exit\"}\n";
     r->speaks = true;
     if (r->final_status == NULL) {
-        send_start(r);
+        send_start(r, false);
     } else {
         child_send(r->child, leave, sizeof(leave) - 1);
     }
@@ -223,16 +223,21 @@ static char **builtin_argv(const struct run *r, struct mag_err *err)
     return argv;
 }
 
-static void start_limits(struct run *r)
+void run_limit_time(struct run *r)
 {
-    r->state = RUN_RUNNING;
-    board_begin(r);
-    follow_begin(r);
     if (r->grant.trial_time_ms > 0) {
         const struct timeval tv = {.tv_sec = r->grant.trial_time_ms / 1000,
                                    .tv_usec = r->grant.trial_time_ms % 1000 * 1000};
         (void)event_add(r->time_limit, &tv);
     }
+}
+
+static void start_limits(struct run *r)
+{
+    r->state = RUN_RUNNING;
+    board_begin(r);
+    follow_begin(r);
+    run_limit_time(r);
 }
 
 int64_t run_grace_ms(const struct run *r)
@@ -364,20 +369,20 @@ static void add_start_fields(const struct run *r, struct buf *b)
     free(params);
 }
 
-static void send_start(struct run *r)
+static void send_start(struct run *r, bool ask)
 {
     struct buf b = {0};
-    buf_adds(&b, "{\"type\":\"start\",");
+    buf_adds(&b, ask ? "{\"type\":\"start\",\"admit\":true," : "{\"type\":\"start\",");
     add_start_fields(r, &b);
     buf_adds(&b, "}\n");
     child_send(run_child(r), b.data, b.len);
     buf_fini(&b);
 }
 
-static void send_start_all(struct run *const *runs, int n)
+static void send_start_all(struct run *const *runs, int n, bool ask)
 {
     struct buf b = {0};
-    buf_adds(&b, "{\"type\":\"start\",\"trials\":[");
+    buf_addf(&b, "{\"type\":\"start\",%s\"trials\":[", ask ? "\"admit\":true," : "");
     for (int i = 0; i < n; i++) {
         buf_adds(&b, i > 0 ? ",{" : "{");
         add_start_fields(runs[i], &b);
@@ -402,12 +407,12 @@ static void note_group(struct run *const *runs, int n, int at)
     buf_fini(&b);
 }
 
-void runs_begin(struct run *const *runs, int n)
+void runs_begin(struct run *const *runs, int n, bool ask)
 {
     if (n == 1) {
-        send_start(runs[0]);
+        send_start(runs[0], ask);
     } else {
-        send_start_all(runs, n);
+        send_start_all(runs, n, ask);
     }
     for (int i = 0; i < n; i++) {
         runs[i]->lanes = n;

@@ -175,8 +175,21 @@ static void use_result(struct run *r, const struct said *s)
     }
 }
 
+/* Out of a GPU's memory because of others there: it goes back, and has room when they have ended.
+ */
+static bool is_crowded(struct run *r, const struct said *s)
+{
+    return !s->final && strcmp(s->cause, "out-of-memory") == 0 && s->need_mb == 0 && gpu_crowded(r);
+}
+
 static void use_error(struct run *r, const struct said *s)
 {
+    if (is_crowded(r, s)) {
+        outlog_note(&r->log, "%s", s->reason);
+        r->give_back = r->crowded = true;
+        run_finish(r, -1);
+        return;
+    }
     free(r->failure);
     r->failure = xstrdup(s->reason);
     r->failure_cause = s->cause;
@@ -216,6 +229,12 @@ void run_said(struct run *r, const struct said *s)
         break;
     case SAID_UNUSABLE:
         run_unusable(r, "a message", s->reason);
+        break;
+    case SAID_NEEDS:
+        gpu_needs(r, s);
+        break;
+    case SAID_MEMORY:
+        gpu_measured(r, s);
         break;
     case SAID_DECLINED:
         run_decline(r, s->lanes);

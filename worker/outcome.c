@@ -176,8 +176,9 @@ static bool decide_ordered(struct run *r)
         set(r, r->ordered == ORDER_PAUSE ? "paused" : "stopped", NULL, NULL);
     } else if (r->give_back && !completed) {
         set(r, "lost", NULL,
-            xstrdup(r->declined ? "its program had no room for it beside the others of its group"
-                                : "its worker was drained"));
+            xstrdup(r->crowded    ? "the memory of its GPU was taken by others"
+                    : r->declined ? "its program had no room for it beside the others of its group"
+                                  : "its worker was drained"));
         r->result.uncounted = true;
     } else {
         return false;

@@ -238,6 +238,7 @@ void run_free(struct run *r)
     free(r->checkpoint_uri);
     free(r->failure);
     free(r->bad_line);
+    free(r->waits);
     list_remove(&r->node);
     free(r);
 }

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const types[] = {"ready", "report", "checkpoint", "result", "error",
-                                    "declined", NULL};
+static const char *const types[] = {"ready",    "report", "checkpoint", "result", "error",
+                                    "declined", "needs",  "memory",     NULL};
 static const char *const statuses[] = {"completed", "stopped", "paused", NULL};
 static const char *const causes[] = {"program", "configuration", "out-of-memory", NULL};
 
@@ -76,6 +76,13 @@ static enum mag_status read_result(struct said *s, const json_t *doc, struct mag
     return MAG_OK;
 }
 
+/* A number of MiB; 0 where there is none. */
+static int64_t mb_of(const json_t *doc, const char *key)
+{
+    int64_t mb = 0;
+    return lines_step(json_object_get(doc, key), &mb) ? mb : 0;
+}
+
 static void read_error(struct said *s, const json_t *doc)
 {
     const char *reason = text_of(doc, "reason");
@@ -83,12 +90,21 @@ static void read_error(struct said *s, const json_t *doc)
     s->cause = causes[cause >= 0 ? cause : 0];
     s->retry = json_is_true(json_object_get(doc, "retry"));
     s->final = json_is_false(json_object_get(doc, "retry"));
-    if (!lines_step(json_object_get(doc, "need_mb"), &s->need_mb)) {
-        s->need_mb = 0;
-    }
+    s->need_mb = mb_of(doc, "need_mb");
     s->reason = xstrdup(reason != NULL && reason[0] != '\0'
                             ? reason
                             : "the program reported an error without a reason");
+}
+
+static void read_memory(struct said *s, const json_t *doc)
+{
+    s->need_mb = mb_of(doc, "need_mb");
+    s->data_mb = mb_of(doc, "data_mb");
+    s->free_mb = mb_of(doc, "free_mb");
+    s->total_mb = mb_of(doc, "total_mb");
+    if (s->total_mb == 0) {
+        unusable(s, "\"needs\" and \"memory\" tell \"free_mb\" and \"total_mb\" of the GPU");
+    }
 }
 
 /* Programs that know nothing of groups take one trial at a time. */
@@ -117,6 +133,11 @@ static enum mag_status read_doc(struct said *s, const json_t *doc, struct mag_er
     case SAID_READY:
         s->versions = json_incref(json_object_get(doc, "versions"));
         s->lanes = lanes_of(doc);
+        s->admits = json_is_true(json_object_get(doc, "admits"));
+        break;
+    case SAID_NEEDS:
+    case SAID_MEMORY:
+        read_memory(s, doc);
         break;
     case SAID_DECLINED:
         s->lanes = lanes_of(doc);

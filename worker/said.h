@@ -19,7 +19,9 @@ enum said_kind {
     SAID_RESULT = 3,
     SAID_ERROR = 4,
     SAID_DECLINED = 5, /* one of a group has no room beside the others */
-    SAID_UNUSABLE = 6, /* passed over: `reason` says why; a newer program may know more than we */
+    SAID_NEEDS = 6,    /* before it begins on a GPU: what the trial needs */
+    SAID_MEMORY = 7,   /* it has begun there: what is free now */
+    SAID_UNUSABLE = 8, /* passed over: `reason` says why; a newer program may know more than we */
 };
 
 struct said {
@@ -32,7 +34,10 @@ struct said {
     const char *cause;  /* error: configuration, out-of-memory or program */
     bool retry;         /* error: it may pass */
     bool final;         /* error: it said outright that it cannot */
-    int64_t need_mb;    /* error for lack of memory: how much the trial needs; 0 = not told */
+    int64_t need_mb; /* needs; error for lack of memory: how much the trial needs; 0 = not told */
+    bool admits;     /* ready: it asks before it begins on a GPU */
+    int64_t data_mb; /* needs: of the data set, which it can do without there */
+    int64_t free_mb, total_mb; /* needs, memory: of the GPU */
     int lanes;          /* ready, declined: trials that it takes at once, 1 to WIRE_LANES_MAX */
     json_t *metrics;    /* report, result (NULL = none): as the program wrote them */
     json_t *versions;   /* ready; NULL = none */

@@ -92,6 +92,10 @@ static bool take_slots(struct run *r)
     struct app *a = r->app;
     struct range of;
     int need = (int)r->grant.slots < a->n_slots ? (int)r->grant.slots : a->n_slots;
+    if (a->cfg.gpu_auto && need < a->n_slots / a->machine.n_gpus &&
+        json_object_get(r->grant.program, "program") == NULL) {
+        need = a->n_slots / a->machine.n_gpus; /* it tells no memory: it has a GPU to itself */
+    }
     if (!find_range(a, need, &of)) {
         return false;
     }
@@ -208,6 +212,7 @@ void slots_release(struct run *r)
         }
     }
     r->slot = NULL;
+    gpu_left(a);
 }
 
 /* The GPUs of the slots, in order and each once. Slot i of S has the GPUs from i*G/S up. */

@@ -69,6 +69,10 @@ static void tell_report(struct run *r, struct wire_talk *t, size_t tail)
         r->checkpoint_uri = NULL;
         r->checkpoint_meta = NULL;
     }
+    if (r->waits_untold) {
+        rep->waits = xstrdup(r->waits);
+        r->waits_untold = false;
+    }
     rep->where = r->where;
     r->where = NULL;
     if (tail > 0 && r->tail_untold) {
@@ -79,7 +83,7 @@ static void tell_report(struct run *r, struct wire_talk *t, size_t tail)
 
 static bool has_report(const struct run *r, bool tail)
 {
-    return r->n_points > 0 || r->checkpoint_uri != NULL || r->where != NULL ||
+    return r->n_points > 0 || r->waits_untold || r->checkpoint_uri != NULL || r->where != NULL ||
            (tail && r->tail_untold);
 }
 

@@ -136,6 +136,13 @@ static void on_signal(evutil_socket_t sig, short what, void *arg)
     app_drain(a, repeats ? a->drain : level);
 }
 
+static void on_gpu_check(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    gpu_check(arg);
+}
+
 static void on_memory_check(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
@@ -253,7 +260,9 @@ static void open_loop(struct app *a)
     }
     a->drain_check = event_new(a->base, -1, EV_PERSIST, on_drain_check, a);
     a->memory_check = evtimer_new(a->base, on_memory_check, a);
-    MAG_ASSERT(a->drain_check != NULL && a->memory_check != NULL, "event_new");
+    a->gpu_check = evtimer_new(a->base, on_gpu_check, a);
+    MAG_ASSERT(a->drain_check != NULL && a->memory_check != NULL && a->gpu_check != NULL,
+               "event_new");
     a->ship = event_new(a->base, -1, EV_PERSIST, on_ship, a);
     MAG_ASSERT(a->ship != NULL, "event_new");
     const struct timeval every = {.tv_sec = LOGSHIP_EVERY_MS / 1000,
@@ -321,6 +330,7 @@ static void close_parts(struct app *a)
     if (a->drain_check != NULL) {
         event_free(a->drain_check);
         event_free(a->memory_check);
+        event_free(a->gpu_check);
     }
     if (a->ship != NULL) {
         event_free(a->ship);

@@ -9,6 +9,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define WORKER_PER_GPU_MAX 64
+#define WORKER_GPU_AUTO 8 /* slots of a GPU with --slots-per-gpu auto */
+
 enum worker_term {
     TERM_AUTO = 0,       /* checkpoint in a job of a batch system, else finish */
     TERM_FINISH = 1,     /* running trials end by themselves */
@@ -19,6 +22,7 @@ struct worker_config {
     const char *driver_urls; /* comma-separated nng URLs, tried in turn: one driver is active */
     int slots;               /* 0 = one for each GPU, else one for each core */
     int slots_per_gpu;       /* instead of `slots`: so many for each GPU; 0 = not given */
+    bool gpu_auto; /* as many as a GPU's measured memory has room for, slots_per_gpu at most */
     const char *gpus;    /* "0,2", "none", or NULL = what CUDA_VISIBLE_DEVICES or the machine has */
     const char *labels;  /* comma-separated, or NULL */
     const char *scratch; /* folder for trials' own files; NULL = below $TMPDIR */

@@ -49,6 +49,8 @@ enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err)
 {
     (void)tf32;
     (void)err;
+    const char *mb = getenv("CUDA_HOST_MB");
+    cuda_host_memory = mb != NULL ? strtoll(mb, NULL, 10) << 20 : cuda_host_memory;
     *ret = xcalloc(1, sizeof(**ret));
     return MAG_OK;
 }

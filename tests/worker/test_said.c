@@ -34,6 +34,21 @@ Test(said, every_message_is_read)
     cr_assert_str_eq(s.cause, "configuration");
     cr_assert_str_eq(s.reason, "no");
     said_fini(&s);
+    s = read_line(
+        "{\"type\":\"error\",\"cause\":\"out-of-memory\",\"retry\":false,\"need_mb\":70000}");
+    cr_assert(s.final && !s.retry && s.need_mb == 70000);
+    said_fini(&s);
+    s = read_line("{\"type\":\"ready\",\"admits\":true}");
+    cr_assert(s.admits);
+    said_fini(&s);
+    s = read_line("{\"type\":\"needs\",\"trial\":3,\"need_mb\":5,\"data_mb\":2,\"free_mb\":9,"
+                  "\"total_mb\":10}");
+    cr_assert(s.kind == SAID_NEEDS && s.need_mb == 5 && s.data_mb == 2 && s.free_mb == 9 &&
+              s.total_mb == 10);
+    said_fini(&s);
+    s = read_line("{\"type\":\"memory\",\"trial\":3,\"free_mb\":0,\"total_mb\":10}");
+    cr_assert(s.kind == SAID_MEMORY && s.free_mb == 0);
+    said_fini(&s);
     s = read_line("{\"type\":\"error\",\"cause\":\"bad luck\"}");
     cr_assert_str_eq(s.cause, "program");
     cr_assert_str_eq(s.reason, "the program reported an error without a reason");
@@ -48,10 +63,14 @@ Test(said, what_can_be_passed_over_says_why)
         {"{\"type\":\"report\",\"metrics\":{}}", "a report needs \"step\""},
         {"{\"type\":\"report\",\"step\":1.5,\"metrics\":{}}", "a report needs \"step\""},
         {"{\"type\":\"report\",\"step\":-1,\"metrics\":{}}", "a report needs \"step\""},
-        {"{\"type\":\"report\",\"step\":9007199254740992,\"metrics\":{}}", "a report needs \"step\""},
+        {"{\"type\":\"report\",\"step\":9007199254740992,\"metrics\":{}}",
+         "a report needs \"step\""},
         {"{\"type\":\"report\",\"step\":1,\"metrics\":[1]}", "a report needs \"step\""},
         {"{\"type\":\"checkpoint\",\"step\":1}", "a checkpoint needs"},
         {"{\"type\":\"checkpoint\",\"step\":1,\"path\":\"\"}", "a checkpoint needs"},
+        {"{\"type\":\"needs\",\"need_mb\":1}", "\"needs\" and \"memory\" tell"},
+        {"{\"type\":\"memory\",\"free_mb\":-1,\"total_mb\":\"x\"}",
+         "\"needs\" and \"memory\" tell"},
         {"{\"type\":\"progress\"}", "\"progress\" is no type of message"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
