@@ -37,6 +37,7 @@
 #define BACKEND_ROWS_MAX 16384 /* rows of one batch */
 #define BACKEND_THREADS_MAX 256
 #define BACKEND_LANES_MAX 64
+#define BACKEND_SLOTS_MAX 32 /* batches that an input op may hold */
 
 struct backend;
 struct net;
@@ -79,7 +80,8 @@ enum loss_kind { LOSS_CROSS_ENTROPY = 0, LOSS_MSE = 1, LOSS_LOGISTIC = 2 };
 
 struct loss {
     enum loss_kind kind;
-    float smoothing; /* cross-entropy, logistic: part of the target spread evenly over all classes */
+    float
+        smoothing; /* cross-entropy, logistic: part of the target spread evenly over all classes */
 };
 
 /* One optimizer step of an array, with gradient g (times `scale`) and step s: w -= lr (s + decay
@@ -216,6 +218,11 @@ struct backend_ops {
     /* Gathers the examples of a batch into a lane of the input op, and changes them as asked; or
      * takes what was gathered. */
     void (*load)(struct op *input, int lane, const struct batch *batch);
+    /* The slot of an input op of one lane (below BACKEND_SLOTS_MAX; 0 at first) that `load` fills
+     * and the others read from now on; each keeps its batch. NULL: there is but one, and lanes are
+     * best computed side by side. Where it is there they are best computed in turn, each several
+     * batches on end, so that what one trains on stays in the processor's caches. */
+    void (*stage)(struct op *input, int slot);
     void (*forward)(struct op *op, int n, const struct pass *pass);
     /* Compares the last op's outputs with the examples' labels, lane by lane: batches[lane] and
      * add[lane]; all batches are of one size. With `want_grad` it also leaves the gradient of the

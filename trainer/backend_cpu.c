@@ -3,6 +3,7 @@
  * The CPU backend: memory, dispatch and transfer. What the ops compute lies in cpu_*.c.
  */
 #include "trainer/cpu.h"
+#include "trainer/cpu_panel.h"
 
 #include "base/alloc.h"
 
@@ -49,6 +50,7 @@ static void cpu_close(struct backend *b)
         onednn_close(b);
         free(b->spare);
         free(b->tiles);
+        free(b->room);
         free(b->rounded[0]);
         free(b->rounded[1]);
         free(b);
@@ -67,19 +69,37 @@ static enum mag_status cpu_check(struct backend *b, struct mag_err *err)
     return failure.code == MAG_OK ? MAG_OK : mag_fail(err, failure.code, "%s", failure.text);
 }
 
-bool cpu_need_spare(struct backend *b, size_t n)
+static bool need(float **room, size_t *size, size_t n)
 {
-    if (n <= b->spare_size) {
+    if (n <= *size) {
         return true;
     }
-    float *room = cpu_alloc(n);
-    if (room == NULL) {
+    float *more = cpu_alloc(n);
+    if (more == NULL) {
         return false;
     }
-    free(b->spare);
-    b->spare = room;
-    b->spare_size = n;
+    free(*room);
+    *room = more;
+    *size = n;
     return true;
+}
+
+bool cpu_need_spare(struct backend *b, size_t n)
+{
+    return need(&b->spare, &b->spare_size, n);
+}
+
+bool cpu_need_room(struct backend *b, size_t n)
+{
+    return need(&b->room, &b->room_size, n);
+}
+
+static void free_slots(struct cpu_op *c)
+{
+    for (int i = 0; i < BACKEND_SLOTS_MAX; i++) {
+        cpu_sheet_destroy(c->slots[i].sheet);
+        free(c->slots[i].out != c->act.out ? c->slots[i].out : NULL);
+    }
 }
 
 static void cpu_op_destroy(struct op *op)
@@ -90,6 +110,7 @@ static void cpu_op_destroy(struct op *op)
     struct cpu_op *c = cpu_of(op);
     onednn_conv_destroy(c->onednn);
     winograd_destroy(c->winograd);
+    free_slots(c);
     if (c->owns_act) {
         free(c->act.out);
         free(c->act.grad);
@@ -116,12 +137,7 @@ size_t cpu_act_size(const struct cpu_op *c)
 
 void cpu_act_like(struct cpu_op *c, const struct cpu_act *in)
 {
-    bool side_by_side = in->lanes > 1 && in->lane < in->row;
     c->act.block = in->block;
-    if (side_by_side) {
-        c->act.row = cpu_out_size(c) * (size_t)c->op.lanes;
-        c->act.lane = cpu_out_size(c);
-    }
 }
 
 bool cpu_make_columns(struct cpu_op *c)
@@ -181,6 +197,7 @@ static enum mag_status cpu_input_create(struct backend *b, const struct shape *s
         cpu_op_destroy(&c->op);
         return mag_fail(err, MAG_NOMEM, "no memory for %d examples", rows);
     }
+    c->slots[0].out = c->act.out;
     *ret = &c->op;
     return MAG_OK;
 }
@@ -196,22 +213,13 @@ static const struct cpu_kind *const kinds[LAYER_KINDS] = {
     [LAYER_CONCAT] = &cpu_concat,         [LAYER_IDENTITY] = NULL,
 };
 
-/* The op that owns the activations that `op` hands on. */
-static struct cpu_op *owner_of(struct op *op)
-{
-    while (!cpu_of(op)->owns_act) {
-        op = op->inputs[0];
-    }
-    return cpu_of(op);
-}
-
 /* Counts who feeds on whom: where a gradient is a sum, its second part is made in the spare room.
  */
 static bool join(struct cpu_op *c)
 {
     bool good = true;
     for (int i = 0; i < c->op.layer.n_inputs && c->kind != NULL; i++) {
-        struct cpu_op *in = owner_of(c->op.inputs[i]);
+        struct cpu_op *in = cpu_owner(c->op.inputs[i]);
         if (in->users++ > 0 && in->op.flows) {
             good = good && cpu_need_spare(c->op.backend, cpu_act_size(in));
         }
@@ -251,6 +259,49 @@ static void fetch(const uint8_t *at, size_t n)
     }
 }
 
+static void cpu_stage(struct op *input, int slot)
+{
+    struct cpu_op *c = cpu_of(input);
+    struct cpu_slot *s = &c->slots[slot];
+    if (s->out == NULL) {
+        s->out = cpu_alloc(cpu_act_size(c));
+    }
+    if (s->out == NULL) {
+        cpu_fail(input->backend, MAG_NOMEM, "room for one more batch");
+        return;
+    }
+    c->slot = slot;
+    c->act.out = s->out;
+}
+
+/* What was found in a batch is of no use to the next. */
+static void forget(struct cpu_op *c, int n)
+{
+    struct cpu_slot *s = &c->slots[c->slot];
+    s->n = n;
+    if (s->sheet != NULL) {
+        cpu_sheet_forget(s->sheet, n);
+    }
+}
+
+const struct cpu_sheet *cpu_sheet_of(const struct cpu_op *c, bool dw)
+{
+    struct cpu_op *in = cpu_owner(c->op.inputs[0]);
+    struct cpu_slot *s = &in->slots[in->slot];
+    if (in->op.index >= 0 || in->users < 2 || in->act.lanes > 1 || !c->panels) {
+        return NULL;
+    }
+    if (s->sheet == NULL) {
+        s->sheet = cpu_sheet_create(in->op.rows, (int)cpu_out_size(in));
+        forget(in, s->n);
+    }
+    if (s->sheet == NULL) {
+        return NULL;
+    }
+    cpu_sheet_make(s->sheet, s->out, dw);
+    return s->sheet->pays[dw] ? s->sheet : NULL;
+}
+
 static void gather_dense(const struct batch *batch, size_t width, float *to)
 {
     const struct dataset *d = batch->d;
@@ -274,6 +325,7 @@ static void cpu_load(struct op *input, int lane, const struct batch *batch)
     const struct dataset *d = batch->d;
     size_t width = cpu_out_size(c);
     float *to = c->act.out + cpu_lane(&c->act, lane);
+    forget(c, batch->n);
     if (batch->values != NULL) {
         memcpy(to, batch->values, width * (size_t)batch->n * sizeof(float));
     } else if (d->sparse != NULL) {
@@ -299,12 +351,12 @@ static void cpu_forward(struct op *op, int n, const struct pass *pass)
 static void cpu_score(struct op *last, const struct batch *batches, const struct pass *pass,
                       struct loss loss, bool want_grad, struct score *add)
 {
-    struct cpu_op *c = cpu_of(last);
+    const struct cpu_act *act = &cpu_owner(last)->act;
     for (int lane = 0; lane < last->lanes; lane++) {
-        size_t at = cpu_lane(&c->act, lane);
+        size_t at = cpu_lane(act, lane);
         if (!pass->lanes[lane].idle) {
-            backend_score(c->act.out + at, want_grad ? c->act.grad + at : NULL, last->layer.filters,
-                          c->act.row, &batches[lane], pass_loss(pass, lane, loss), &add[lane]);
+            backend_score(act->out + at, want_grad ? act->grad + at : NULL, last->layer.filters,
+                          act->row, &batches[lane], pass_loss(pass, lane, loss), &add[lane]);
         }
     }
     last->grad_set = want_grad;
@@ -313,7 +365,7 @@ static void cpu_score(struct op *last, const struct batch *batches, const struct
 /* The part `i` of backward: into a gradient that has another part already it is added. */
 static void backward_part(struct cpu_op *c, int i, int n, const struct pass *pass)
 {
-    struct cpu_op *in = owner_of(c->op.inputs[i]);
+    struct cpu_op *in = cpu_owner(c->op.inputs[i]);
     float *dx[MODEL_INPUTS_MAX] = {NULL};
     if (in->act.grad != NULL) {
         dx[i] = in->op.grad_set ? c->op.backend->spare : in->act.grad;
@@ -442,6 +494,28 @@ static bool is_permuted(const struct cpu_op *c, enum op_param p)
     return c->column != NULL && (p == OP_WEIGHTS || c->op.layer.kind != LAYER_DENSE);
 }
 
+/* One row of an array in the canonical order, [width] values from `i` on: where it lies here. */
+struct row {
+    size_t at, step, n;
+    const uint32_t *column; /* our place of each value, in steps; NULL = in order */
+};
+
+static struct row row_of(const struct cpu_op *c, enum op_param p, size_t i, size_t width)
+{
+    const size_t all = (size_t)op_param_floats(&c->op.layer, p);
+    struct row r = {.at = i,
+                    .step = 1,
+                    .n = all - i < width ? all - i : width,
+                    .column = is_permuted(c, p) ? c->column : NULL};
+    if (c->panels && p == OP_WEIGHTS) {
+        const int o = (int)(i / width);
+        const int left = c->op.layer.filters - o / PANEL * PANEL;
+        r.at = cpu_panel_at(o, 0, c->op.layer.filters, (int)width);
+        r.step = left < PANEL ? (size_t)left : PANEL;
+    }
+    return r;
+}
+
 static void cpu_get(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out)
 {
     struct cpu_op *c = cpu_of(op);
@@ -449,10 +523,12 @@ static void cpu_get(struct op *op, int lane, enum op_param p, enum op_slot slot,
         finish_grads(c);
     }
     const float *from = cpu_param(c, lane, p, slot);
-    size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
-    for (size_t i = 0; i < n; i++) {
-        out[i] = is_permuted(c, p) ? from[i / width * width + c->column[i % width]] : from[i];
+    for (size_t i = 0; i < (size_t)op_param_floats(&op->layer, p); i += width) {
+        const struct row r = row_of(c, p, i, width);
+        for (size_t k = 0; k < r.n; k++) {
+            out[i + k] = from[r.at + (r.column != NULL ? r.column[k] : k) * r.step];
+        }
     }
 }
 
@@ -460,20 +536,23 @@ static void cpu_set(struct op *op, int lane, enum op_param p, enum op_slot slot,
 {
     struct cpu_op *c = cpu_of(op);
     float *to = cpu_param(c, lane, p, slot);
-    size_t n = (size_t)op_param_floats(&op->layer, p);
     size_t width = (size_t)shape_size(&op->layer.in);
-    for (size_t i = 0; i < n; i++) {
-        to[is_permuted(c, p) ? i / width * width + c->column[i % width] : i] = in[i];
+    for (size_t i = 0; i < (size_t)op_param_floats(&op->layer, p); i += width) {
+        const struct row r = row_of(c, p, i, width);
+        for (size_t k = 0; k < r.n; k++) {
+            to[r.at + (r.column != NULL ? r.column[k] : k) * r.step] = in[i + k];
+        }
     }
 }
 
 static void cpu_read(struct op *op, int lane, bool grad, int n, float *out)
 {
     struct cpu_op *c = cpu_of(op);
-    const float *from = (grad ? c->act.grad : c->act.out) + cpu_lane(&c->act, lane);
+    const struct cpu_act *act = &cpu_owner(op)->act;
+    const float *from = (grad ? act->grad : act->out) + cpu_lane(act, lane);
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
-    for (int i = 0; i < n; i++, from += c->act.row, out += size) {
+    for (int i = 0; i < n; i++, from += act->row, out += size) {
         if (c->act.block > 1) {
             cpu_to_plain(from, s->c, s->h * s->w, c->act.block, out);
         } else {
@@ -485,10 +564,12 @@ static void cpu_read(struct op *op, int lane, bool grad, int n, float *out)
 static void cpu_put(struct op *op, int lane, bool grad, int n, const float *in)
 {
     struct cpu_op *c = cpu_of(op);
-    float *to = (grad ? c->act.grad : c->act.out) + cpu_lane(&c->act, lane);
+    const struct cpu_act *act = &cpu_owner(op)->act;
+    float *to = (grad ? act->grad : act->out) + cpu_lane(act, lane);
     const struct shape *s = cpu_image(op);
     size_t size = cpu_out_size(c);
-    for (int i = 0; i < op->rows; i++, to += c->act.row) {
+    forget(cpu_owner(op), n);
+    for (int i = 0; i < op->rows; i++, to += act->row) {
         if (i >= n) {
             memset(to, 0, size * sizeof(float));
         } else if (c->act.block > 1) {
@@ -513,6 +594,7 @@ const struct backend_ops backend_cpu = {
     .op_create = cpu_op_create,
     .op_destroy = cpu_op_destroy,
     .load = cpu_load,
+    .stage = cpu_stage,
     .forward = cpu_forward,
     .score = cpu_score,
     .backward = cpu_backward,

@@ -62,7 +62,8 @@ static json_t *trial_object(const struct bench *b)
 struct timing {
     const struct bench *b;
     const char *system;
-    int64_t products;            /* multiplications with additions of an image */
+    int64_t products; /* multiplications with additions of an image */
+    const struct trial_result *result;
     int64_t done;                /* batches */
     int64_t start, last;         /* on the wall's clock, ns */
     int64_t cpu_start, cpu_last; /* processor time of this process, ns */
@@ -82,19 +83,19 @@ static enum trial_order follow(void *ctx)
     return t->last != 0 ? ORDER_STOP : ORDER_NONE;
 }
 
-static enum trial_order count_batch(void *ctx)
+static enum trial_order count_batches(void *ctx)
 {
     struct timing *t = ctx;
-    if (t->done == 0) { /* building the model is not training */
+    if (t->start == 0) { /* building the model is not training */
         t->start = clock_mono_ns();
         t->cpu_start = cpu_ns();
     }
-    if (t->b->batches > 0 && t->done == t->b->batches) {
+    if (t->b->batches > 0 && t->result->batches >= t->b->batches) {
         t->last = clock_mono_ns();
         t->cpu_last = cpu_ns();
+        t->done = t->result->batches;
         return ORDER_STOP;
     }
-    t->done++;
     return ORDER_NONE;
 }
 
@@ -121,11 +122,12 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
     struct timing t = {.b = b,
                        .system = s->ops->describe(s->backend),
                        .products = model_products(&r->model, true)};
-    const struct trial_hooks first = {.ctx = &t, .poll = count_batch};
+    const struct trial_hooks first = {.ctx = &t, .poll = count_batches};
     const struct trial_hooks others = {.ctx = &t, .poll = follow};
     struct trial_job jobs[BACKEND_LANES_MAX];
     struct trial_result results[BACKEND_LANES_MAX];
     struct trial_lane lanes[BACKEND_LANES_MAX];
+    t.result = &results[0];
     for (int i = 0; i < b->lanes; i++) {
         jobs[i] = (struct trial_job){.trial = i + 1, .seed = b->seed, .budget = b->epochs};
         lanes[i] = (struct trial_lane){.job = &jobs[i],
@@ -148,7 +150,7 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
     double rate = images / result->train_seconds;
     double cpu_rate = images / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
     if (b->batches > 0) {
-        images = (double)b->batches * b->batch * b->lanes;
+        images = (double)t.done * b->batch * b->lanes;
         rate = images / ((double)(t.last - t.start) / (double)MAG_NS_PER_S);
         cpu_rate = images / ((double)(t.cpu_last - t.cpu_start) / (double)MAG_NS_PER_S);
     }

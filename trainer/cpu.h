@@ -29,6 +29,7 @@
 #endif
 
 struct cpu_op;
+struct cpu_sheet;
 struct onednn_conv;
 struct winograd;
 
@@ -46,15 +47,20 @@ struct cpu_kind {
 };
 
 /* Activations; owned by the op that made them. The value k of row i of a lane lies at
- * lane * `lane` + i * `row` + k: images and inputs have one lane after the other; the outputs of
- * dense layers have the lanes of a row side by side, so that all lanes' products with a shared
- * input are one. */
+ * lane * `lane` + i * `row` + k. */
 struct cpu_act {
     float *out;
     float *grad; /* NULL where no gradient flows */
     int block;   /* channels in a block; 1 = plain */
     int lanes;
     size_t row, lane;
+};
+
+/* A batch at the input. */
+struct cpu_slot {
+    float *out;              /* NULL until it is staged */
+    int n;                   /* rows that it holds */
+    struct cpu_sheet *sheet; /* what was found in it; NULL until a layer asks, or no memory */
 };
 
 struct cpu_op {
@@ -76,6 +82,9 @@ struct cpu_op {
     int32_t *place;             /* globalpool: the same in the image; NULL = the mean is taken */
     struct winograd *winograd;  /* conv: NULL = one of the next two */
     struct onednn_conv *onednn; /* conv: NULL = im2col */
+    bool panels;                /* dense: weights lie in panels (cpu_panel.h) */
+    struct cpu_slot slots[BACKEND_SLOTS_MAX]; /* input: act.out is slots[slot].out */
+    int slot;
 };
 
 struct backend {
@@ -91,6 +100,8 @@ struct backend {
     bool winograd; /* convolutions may take it */
     float *tiles;  /* room of tiles_size floats for one pass of one such */
     size_t tiles_size;
+    float *room; /* room of room_size floats, within one call of an op */
+    size_t room_size;
     struct mag_err failure; /* the first; code 0 = none */
 };
 
@@ -99,9 +110,18 @@ static inline struct cpu_op *cpu_of(struct op *op)
     return (struct cpu_op *)(void *)op;
 }
 
+/* The op that owns the activations that `op` hands on. */
+static inline struct cpu_op *cpu_owner(struct op *op)
+{
+    while (!cpu_of(op)->owns_act) {
+        op = op->inputs[0];
+    }
+    return cpu_of(op);
+}
+
 static inline const struct cpu_act *cpu_in(const struct cpu_op *c, int input)
 {
-    return &cpu_of(c->op.inputs[input])->act;
+    return &cpu_owner(c->op.inputs[input])->act;
 }
 
 static inline size_t cpu_out_size(const struct cpu_op *c)
@@ -147,8 +167,12 @@ static inline const struct shape *cpu_image(struct op *op)
 void cpu_act_like(struct cpu_op *c, const struct cpu_act *in);
 /* The step of bias, averages and, with `weights`, weights of every lane that is not idle. */
 void cpu_update_lanes(struct cpu_op *c, const struct update *lanes, bool weights);
-/* Makes backend->spare hold n floats. False: no memory. */
+/* Makes backend->spare, or backend->room, hold n floats. False: no memory. */
 bool cpu_need_spare(struct backend *b, size_t n);
+bool cpu_need_room(struct backend *b, size_t n);
+/* What was found in the batch that input 0 of a dense layer holds: its keys, or with `dw` its
+ * columns. NULL: only this layer reads it, it is no batch as it was loaded, or has few zeros. */
+const struct cpu_sheet *cpu_sheet_of(const struct cpu_op *c, bool dw);
 /* All floats of an op's activations. */
 size_t cpu_act_size(const struct cpu_op *c);
 
@@ -186,23 +210,6 @@ void cpu_multiply(const float *a, const float *b, float *to, size_t n);
 void cpu_add(const float *a, float *to, size_t n); /* to += a */
 /* to = a + b, or with relu the largest of that and 0. */
 void cpu_sum(const float *a, const float *b, float *to, size_t n, bool relu);
-
-/* A dense layer's step with the gradient dY' X of its weights, lane by lane: dy [n][out] and x
- * [n][in] have rows that lie dy_row and x_row apart; lanes of dy lie dy_lane apart, all share x. */
-struct cpu_fused {
-    const float *dy, *x;
-    size_t dy_row, dy_lane, x_row;
-    int n, out, in, lanes;
-    float *const *slots; /* OP_SLOTS arrays [lanes][out][in] */
-    const struct update *u;
-    float *room; /* cpu_fused_room floats */
-};
-/* Is there a kernel for it here, and do the lanes' optimizers want no more than plain SGD or Adam?
- */
-bool cpu_can_fuse(const struct update *lanes, int n);
-/* Does it in one pass. */
-void cpu_fused_update(const struct cpu_fused *f);
-size_t cpu_fused_room(int rows, int out, int in, int lanes);
 
 /* One image between plain [c][area] and blocked [c / block][area][block]. */
 void cpu_to_plain(const float *blocked, int c, int area, int block, float *plain);

@@ -5,6 +5,7 @@
  * kernels.
  */
 #include "trainer/cpu.h"
+#include "trainer/cpu_panel.h"
 #include "trainer/net.h"
 
 #define ONEDNN_LAYOUTS 3 /* of a convolution's weights: forward and both ways back */
@@ -61,8 +62,7 @@ static int64_t scratch_of(const struct op *op)
     const int64_t in = shape_size(&l->in);
     switch (l->kind) {
     case LAYER_DENSE:
-        return (int64_t)cpu_fused_room(op->rows, l->filters, (int)in, op->lanes) +
-               (l->in.h * l->in.w > 1 ? in : 0);
+        return l->in.h * l->in.w > 1 ? in : 0;
     case LAYER_CONV:
         return conv_room(l);
     case LAYER_BATCHNORM:
@@ -83,6 +83,29 @@ static int64_t scratch_of(const struct op *op)
     default:
         return 0;
     }
+}
+
+/* Lanes that take turns: the batches that are kept at the input, and what is found in those of all.
+ */
+static int64_t slots_of(const struct net *outline)
+{
+    const int64_t n = floats_of(outline->input);
+    const bool sheets = outline->lanes > 1 && outline->input->lanes == 1;
+    return 4 * n * (outline->ahead - 1) + (sheets ? 5 * n * outline->ahead : 0);
+}
+
+/* Room that all dense layers share, within one call. */
+static int64_t panels_of(const struct net *outline)
+{
+    int64_t most = 0;
+    for (int i = 0; i < outline->n; i++) {
+        const struct op *op = outline->layers[i];
+        if (op->layer.kind == LAYER_DENSE) {
+            most = larger(most, (int64_t)cpu_panel_room(op->rows, op->layer.filters,
+                                                        (int)shape_size(&op->layer.in)));
+        }
+    }
+    return most;
 }
 
 static const struct op *owner_of(const struct op *op)
@@ -126,7 +149,7 @@ static int64_t factor_of(const struct op *op)
 void cpu_room(const struct net *outline, enum precision precision, struct room *add)
 {
     int64_t factor = 0;
-    add->values += values_of(outline->input, outline->learns);
+    add->values += values_of(outline->input, outline->learns) + slots_of(outline);
     for (int i = 0; i < outline->n; i++) {
         const struct op *op = outline->layers[i];
         op_room(op, outline->average, outline->learns, add);
@@ -136,5 +159,6 @@ void cpu_room(const struct net *outline, enum precision precision, struct room *
             factor = larger(factor, factor_of(op));
         }
     }
-    add->workspace += 4 * spare_of(outline) + (precision == PRECISION_BF16 ? 8 * factor : 0);
+    add->workspace += 4 * (spare_of(outline) + panels_of(outline)) +
+                      (precision == PRECISION_BF16 ? 8 * factor : 0);
 }

@@ -13,18 +13,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Orders are obeyed between blocks: none should take longer than this. */
+#define BLOCK_NS (MAG_NS_PER_S / 2)
+
 /* One trial. Its place in run->lanes is its lane in the net. */
 struct lane {
     struct trial_lane *t;
     struct update update;
     struct plateau plateau;
-    char *description;           /* of the model, for checkpoints */
-    uint32_t *order;             /* this epoch's order of training rows; NULL = that of the run */
-    float *rates;                /* of dropout, by layer; NULL = those of the net */
-    int64_t epoch;               /* the one that runs, or the last done */
+    char *description; /* of the model, for checkpoints */
+    uint32_t *order;   /* this epoch's order of training rows; NULL = that of the run */
+    float *rates;      /* of dropout, by layer; NULL = those of the net */
+    int64_t epoch;     /* the one that runs, or the last done */
     int64_t budget;
     bool pause; /* asked for: at the end of the epoch */
     bool ended;
+};
+
+/* The next batches of all lanes: as many as the net takes at once, fewer where they take long. */
+struct block {
+    struct net_step steps[BACKEND_SLOTS_MAX];
+    struct pass passes[BACKEND_SLOTS_MAX];
+    struct batch batches[BACKEND_SLOTS_MAX][BACKEND_LANES_MAX];
+    struct pass_lane lanes[BACKEND_SLOTS_MAX][BACKEND_LANES_MAX];
+    struct update updates[BACKEND_SLOTS_MAX][BACKEND_LANES_MAX];
+    int taken[BACKEND_LANES_MAX];
+    int n;
+    int size; /* of the next one */
 };
 
 struct run {
@@ -38,6 +53,7 @@ struct run {
     char *signature;
     uint32_t *order; /* where all see the same batches */
     struct feed *feed;
+    struct block *block;
 };
 
 /* ---- ends ---- */
@@ -155,56 +171,95 @@ static void end_diverged(struct run *r, const struct score *scores, const char *
     }
 }
 
-/* One step of every lane on its next rows; where they share them, batches[0] is all lanes'. */
-static void train_batch(struct run *r, struct batch *batches, int64_t number, struct score *scores)
+/* The next step of every lane on the batches of its number, which are loaded, since the feed's next
+ * ones take their place; where lanes share them, the first is all lanes'. */
+static void add_step(struct run *r, int64_t number)
 {
-    struct pass_lane lanes[BACKEND_LANES_MAX];
-    struct update updates[BACKEND_LANES_MAX];
+    struct block *b = r->block;
+    const int k = b->n++;
     for (int i = 0; i < r->n; i++) {
         struct lane *l = &r->lanes[i];
         if (!l->ended) {
             training_next(&l->t->recipe->training, &l->update);
         }
         if (r->order != NULL) {
-            batches[i] = batches[0];
+            b->batches[k][i] = b->batches[k][0];
         }
-        lanes[i] = (struct pass_lane){.seed = l->t->job->seed,
-                                      .trial = l->t->job->trial,
-                                      .epoch = l->epoch,
-                                      .batch = number,
-                                      .rates = l->rates,
-                                      .loss = &l->t->recipe->training.loss,
-                                      .idle = l->ended};
-        updates[i] = l->update;
-        updates[i].idle = l->ended;
+        b->lanes[k][i] = (struct pass_lane){.seed = l->t->job->seed,
+                                            .trial = l->t->job->trial,
+                                            .epoch = l->epoch,
+                                            .batch = number,
+                                            .rates = l->rates,
+                                            .loss = &l->t->recipe->training.loss,
+                                            .idle = l->ended};
+        b->updates[k][i] = l->update;
+        b->updates[k][i].idle = l->ended;
     }
-    const struct pass pass = {.training = true, .lanes = lanes};
-    net_train(r->net, batches, r->training->loss, &pass, updates, scores);
+    b->passes[k] = (struct pass){.training = true, .lanes = b->lanes[k]};
+    b->steps[k] = (struct net_step){
+        .batches = b->batches[k], .pass = &b->passes[k], .updates = b->updates[k]};
+    net_load(r->net, k, &b->steps[k]);
+}
+
+/* Computes the block; the next is larger or smaller by the time that this one took. */
+static void run_block(struct run *r, struct loss loss, struct score *scores)
+{
+    struct block *b = r->block;
+    const int64_t start = clock_mono_ns();
+    net_steps(r->net, b->steps, b->n, loss, scores, b->taken);
+    const int64_t took = clock_mono_ns() - start;
+    if (took > BLOCK_NS && b->size > 1) {
+        b->size /= 2;
+    } else if (took < BLOCK_NS / 4 && b->n == b->size) {
+        b->size = 2 * b->size < r->net->ahead ? 2 * b->size : r->net->ahead;
+    }
+}
+
+/* The next block of training. False: the epoch is over. */
+static bool train_block(struct run *r, int64_t *number, struct score *scores)
+{
+    struct block *b = r->block;
+    struct mag_err err = {0};
+    bool fault = false;
+    int first = 0;
+    for (b->n = 0; b->n < b->size && feed_next(r->feed, b->batches[b->n], &first) > 0; ++*number) {
+        add_step(r, *number);
+        fault = fault_hit("trainer.batch") || fault;
+    }
+    if (fault) {
+        check_backend(r);
+        fail_all(r, mag_fail(&err, MAG_IO, "a fault was asked for at a batch"), &err);
+        return false;
+    }
+    if (b->n == 0) {
+        return false;
+    }
+    run_block(r, r->training->loss, scores);
+    for (int i = 0; i < r->n; i++) {
+        struct lane *l = &r->lanes[i];
+        if (!l->ended) {
+            l->t->result->batches += b->taken[i];
+            l->update.count = b->updates[b->taken[i] - 1][i].count;
+        }
+    }
+    return true;
 }
 
 /* One epoch of training of all that have not ended. */
 static void train_epoch(struct run *r)
 {
     struct score scores[BACKEND_LANES_MAX] = {0};
-    struct mag_err err = {0};
     int64_t start = clock_mono_ns();
-    struct batch batches[BACKEND_LANES_MAX];
-    int first = 0;
+    int64_t number = 0;
     begin_feed(r);
-    for (int64_t number = 0; feed_next(r->feed, batches, &first) > 0; number++) {
+    do {
+        end_diverged(r, scores, "");
         obey(r);
         if (count_live(r) == 0) {
             check_backend(r); /* nothing that is queued may come to these scores later */
             return;
         }
-        if (fault_hit("trainer.batch")) {
-            check_backend(r);
-            fail_all(r, mag_fail(&err, MAG_IO, "a fault was asked for at a batch"), &err);
-            return;
-        }
-        train_batch(r, batches, number, scores);
-        end_diverged(r, scores, "");
-    }
+    } while (train_block(r, &number, scores));
     check_backend(r);
     double seconds = (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
     for (int i = 0; i < r->n; i++) {
@@ -225,17 +280,26 @@ static bool measures(const struct lane *l, int part)
     return !l->ended && (part != PART_TEST || l->epoch >= l->budget);
 }
 
-static void score_batch(struct run *r, int part, const uint32_t *rows, int n, struct score *scores)
+/* Measures a block of the rows from `at` on; where the next begins. */
+static uint32_t score_block(struct run *r, int part, const uint32_t *rows, uint32_t n_rows,
+                            uint32_t at, struct score *scores)
 {
-    /* Smoothing is for training. */
-    const struct loss loss = {.kind = r->training->loss.kind};
-    struct batch batches[BACKEND_LANES_MAX];
-    struct pass_lane lanes[BACKEND_LANES_MAX];
-    for (int i = 0; i < r->n; i++) {
-        batches[i] = (struct batch){.d = r->d, .rows = rows, .n = n};
-        lanes[i] = (struct pass_lane){.idle = !measures(&r->lanes[i], part)};
+    struct block *b = r->block;
+    for (b->n = 0; b->n < b->size && at < n_rows; b->n++) {
+        uint32_t left = n_rows - at;
+        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
+        for (int i = 0; i < r->n; i++) {
+            b->batches[b->n][i] = (struct batch){.d = r->d, .rows = rows + at, .n = n};
+            b->lanes[b->n][i] = (struct pass_lane){.idle = !measures(&r->lanes[i], part)};
+        }
+        b->passes[b->n] = (struct pass){.training = false, .lanes = b->lanes[b->n]};
+        b->steps[b->n] = (struct net_step){.batches = b->batches[b->n], .pass = &b->passes[b->n]};
+        net_load(r->net, b->n, &b->steps[b->n]);
+        at += (uint32_t)n;
     }
-    net_score(r->net, batches, lanes, loss, scores);
+    /* Smoothing is for training. */
+    run_block(r, (struct loss){.kind = r->training->loss.kind}, scores);
+    return at;
 }
 
 static void score_part(struct run *r, int part, const uint32_t *rows, uint32_t n_rows)
@@ -252,10 +316,7 @@ static void score_part(struct run *r, int part, const uint32_t *rows, uint32_t n
         if (count_live(r) == 0) {
             break;
         }
-        uint32_t left = n_rows - at;
-        int n = left < (uint32_t)r->net->rows ? (int)left : r->net->rows;
-        score_batch(r, part, rows + at, n, scores);
-        at += (uint32_t)n;
+        at = score_block(r, part, rows, n_rows, at, scores);
     }
     check_backend(r);
     end_diverged(r, scores, part == PART_TEST ? " of the test part" : " of the validation part");
@@ -353,7 +414,8 @@ static enum mag_status make_net(const struct run *r, int lanes, struct net **ret
                                         .lanes = lanes,
                                         .shared = r->order != NULL,
                                         .average = any_average(r),
-                                        .learns = true};
+                                        .learns = true,
+                                        .turns = r->training->backend->stage != NULL};
     return net_create(r->training->backend, r->backend, r->model, &options, ret, err);
 }
 
@@ -366,9 +428,10 @@ struct mover {
 static enum mag_status move_array(void *ctx, struct net *from, const struct net_array *a)
 {
     struct mover *m = ctx;
-    int layer = a->op->index;
+    int lane = m->lane;
+    struct op *op = net_op(m->to, a->op->index, &lane);
     from->ops->get(a->op, a->lane, a->p, a->slot, m->room);
-    m->to->ops->set(m->to->layers[layer], m->lane, a->p, a->slot, m->room);
+    m->to->ops->set(op, lane, a->p, a->slot, m->room);
     return MAG_OK;
 }
 
@@ -406,6 +469,7 @@ static void compact(struct run *r)
     net_destroy(r->net);
     r->net = to;
     r->n = live;
+    r->block->size = 1;
 }
 
 /* ---- beginning ---- */
@@ -562,7 +626,9 @@ void fused_run(struct trial_lane *lanes, int n, const struct dataset *d, struct 
                       .training = &lanes[0].recipe->training,
                       .model = &lanes[0].recipe->model,
                       .d = d,
-                      .backend = backend};
+                      .backend = backend,
+                      .block = xcalloc(1, sizeof(*r->block))};
+    r->block->size = 1;
     open_run(r, lanes, n);
     if (r->net != NULL) {
         end_those_at_budget(r);
@@ -585,5 +651,6 @@ void fused_run(struct trial_lane *lanes, int n, const struct dataset *d, struct 
     net_destroy(r->net);
     free(r->order);
     free(r->signature);
+    free(r->block);
     free(r);
 }

@@ -39,31 +39,83 @@ static struct op_spec spec_of(const struct net *net, const struct layer *l,
                             .learns = net->learns};
 }
 
-static struct net *net_empty(const struct net_options *options)
+/* The most values of batches that are kept at the input for lanes that take turns: with what one
+ * lane trains on they should fit the caches. */
+#define AHEAD_VALUES 500000
+
+static int steps_ahead(const struct model *model, const struct net_options *options)
+{
+    const int64_t most = AHEAD_VALUES / (shape_size(&model->input) * options->rows);
+    if (!options->turns || options->lanes <= 1) {
+        return 1;
+    }
+    return most > BACKEND_SLOTS_MAX ? BACKEND_SLOTS_MAX : most < 1 ? 1 : (int)most;
+}
+
+static struct net *net_empty(const struct model *model, const struct net_options *options)
 {
     struct net *net = xcalloc(1, sizeof(*net));
     net->rows = options->rows;
     net->lanes = options->lanes > 0 ? options->lanes : 1;
+    net->ahead = steps_ahead(model, options);
     net->average = options->average;
     net->learns = options->learns;
     MAG_ASSERT(net->lanes <= BACKEND_LANES_MAX, "%d lanes", net->lanes);
     return net;
 }
 
+static enum mag_status add_layers(struct net *net, const struct model *model, struct mag_err *err)
+{
+    enum mag_status st = MAG_OK;
+    for (int i = 0; i < model->n && st == MAG_OK; i++) {
+        struct op *inputs[MODEL_INPUTS_MAX];
+        const struct op_spec spec = spec_of(net, &model->layers[i], inputs);
+        st = net->ops->op_create(net->backend, &spec, &net->layers[i], err);
+        net->n += st == MAG_OK;
+    }
+    return st;
+}
+
+/* A net for each lane. */
+static enum mag_status add_turns(struct net *net, const struct model *model,
+                                 const struct net_options *options, struct mag_err *err)
+{
+    struct net_options one = *options;
+    enum mag_status st = MAG_OK;
+    one.lanes = 1;
+    for (int lane = 0; lane < net->lanes && st == MAG_OK; lane++) {
+        struct net *turn = net_empty(model, &one);
+        turn->ops = net->ops;
+        turn->backend = net->backend;
+        turn->input = net->input;
+        net->turns[lane] = turn;
+        if (!options->shared) {
+            st = net->ops->input_create(net->backend, &model->input, net->rows, 1, &turn->input,
+                                        err);
+        }
+        if (st == MAG_OK) {
+            st = add_layers(turn, model, err);
+        }
+    }
+    return st;
+}
+
 enum mag_status net_create(const struct backend_ops *ops, struct backend *backend,
                            const struct model *model, const struct net_options *options,
                            struct net **ret, struct mag_err *err)
 {
-    struct net *net = net_empty(options);
+    struct net *net = net_empty(model, options);
+    const bool turns = options->turns && net->lanes > 1;
+    enum mag_status st = MAG_OK;
+    MAG_ASSERT(!turns || ops->stage != NULL, "backend %s has one slot", ops->name);
     net->ops = ops;
     net->backend = backend;
-    enum mag_status st = ops->input_create(backend, &model->input, net->rows,
-                                           options->shared ? 1 : net->lanes, &net->input, err);
-    for (int i = 0; i < model->n && st == MAG_OK; i++) {
-        struct op *inputs[MODEL_INPUTS_MAX];
-        const struct op_spec spec = spec_of(net, &model->layers[i], inputs);
-        st = ops->op_create(backend, &spec, &net->layers[i], err);
-        net->n += st == MAG_OK;
+    if (!turns || options->shared) {
+        st = ops->input_create(backend, &model->input, net->rows, options->shared ? 1 : net->lanes,
+                               &net->input, err);
+    }
+    if (st == MAG_OK) {
+        st = turns ? add_turns(net, model, options, err) : add_layers(net, model, err);
     }
     if (st != MAG_OK) {
         net_destroy(net);
@@ -75,7 +127,7 @@ enum mag_status net_create(const struct backend_ops *ops, struct backend *backen
 
 struct net *net_outline(const struct model *model, const struct net_options *options)
 {
-    struct net *net = net_empty(options);
+    struct net *net = net_empty(model, options);
     net->input = xcalloc((size_t)model->n + 1, sizeof(*net->input));
     op_init_input(net->input, NULL, &model->input, net->rows, options->shared ? 1 : net->lanes);
     for (int i = 0; i < model->n; i++) {
@@ -101,6 +153,12 @@ void net_destroy(struct net *net)
     if (net == NULL) {
         return;
     }
+    for (int lane = 0; lane < net->lanes && net->turns[lane] != NULL; lane++) {
+        if (net->turns[lane]->input == net->input) {
+            net->turns[lane]->input = NULL;
+        }
+        net_destroy(net->turns[lane]);
+    }
     for (int i = net->n; i > 0; i--) {
         net->ops->op_destroy(net->layers[i - 1]);
     }
@@ -110,13 +168,25 @@ void net_destroy(struct net *net)
 
 /* ---- arrays ---- */
 
+struct op *net_op(const struct net *net, int layer, int *lane)
+{
+    if (net->turns[0] == NULL) {
+        return net->layers[layer];
+    }
+    const struct net *turn = net->turns[*lane];
+    *lane = 0;
+    return turn->layers[layer];
+}
+
 enum mag_status net_each_array(struct net *net, int lane, unsigned slots, net_visit visit,
                                void *ctx)
 {
     static const enum op_slot order[] = {SLOT_VALUE, SLOT_FIRST, SLOT_SECOND, SLOT_AVERAGE};
-    for (int i = 0; i < net->n; i++) {
+    const int n = net->turns[0] != NULL ? net->turns[0]->n : net->n;
+    for (int i = 0; i < n; i++) {
         for (int p = 0; p < OP_PARAMS; p++) {
-            struct net_array a = {.op = net->layers[i], .lane = lane, .p = (enum op_param)p};
+            struct net_array a = {.lane = lane, .p = (enum op_param)p};
+            a.op = net_op(net, i, &a.lane);
             a.n = (size_t)op_param_floats(&a.op->layer, a.p);
             for (int s = 0; s < 4 && a.n > 0; s++) {
                 a.slot = order[s];
@@ -228,16 +298,22 @@ void net_init_weights(struct net *net, int lane, uint64_t seed, uint64_t trial)
 
 /* ---- running ---- */
 
+static void forward_layers(struct net *net, int n, const struct pass *pass)
+{
+    for (int i = 0; i < net->n; i++) {
+        net->ops->forward(net->layers[i], n, pass);
+    }
+}
+
 void net_forward(struct net *net, const struct batch *batches, const struct pass *pass)
 {
+    MAG_ASSERT(net->turns[0] == NULL, "%d lanes in turn", net->lanes);
     for (int lane = 0; lane < net->input->lanes; lane++) {
         if (net->input->lanes == 1 || !pass->lanes[lane].idle) {
             net->ops->load(net->input, lane, &batches[lane]);
         }
     }
-    for (int i = 0; i < net->n; i++) {
-        net->ops->forward(net->layers[i], batches[0].n, pass);
-    }
+    forward_layers(net, batches[0].n, pass);
 }
 
 void net_backward(struct net *net, int n, const struct pass *pass,
@@ -297,17 +373,86 @@ void net_update(struct net *net, const struct update *lanes)
     }
 }
 
-void net_train(struct net *net, const struct batch *batches, struct loss loss,
-               const struct pass *pass, const struct update *lanes, struct score *add)
+/* From the loss to the step. */
+static void learn(struct net *net, const struct batch *batches, struct loss loss,
+                  const struct pass *pass, const struct update *lanes, struct score *add)
 {
-    if (net->ops->train != NULL) {
-        net->ops->train(net, batches, loss, pass, lanes, add);
-        return;
-    }
-    net_forward(net, batches, pass);
     net->ops->score(net->layers[net->n - 1], batches, pass, loss, true, add);
     net_backward(net, batches[0].n, pass, NULL, NULL);
     net_update(net, lanes);
+}
+
+/* Lanes side by side: one step, or what it would measure. */
+static void step_all(struct net *net, const struct net_step *s, struct loss loss, struct score *add)
+{
+    if (s->updates != NULL && net->ops->train != NULL) {
+        net->ops->train(net, s->batches, loss, s->pass, s->updates, add);
+        return;
+    }
+    net_forward(net, s->batches, s->pass);
+    if (s->updates != NULL) {
+        learn(net, s->batches, loss, s->pass, s->updates, add);
+    } else {
+        net->ops->score(net->layers[net->n - 1], s->batches, s->pass, loss, false, add);
+    }
+}
+
+/* Step k of one lane in its turn. */
+static void step_lane(struct net *turn, int lane, const struct net_step *s, int k, struct loss loss,
+                      struct score *add)
+{
+    const struct batch *batch = &s->batches[lane];
+    const struct pass pass = {.training = s->pass->training, .lanes = s->pass->lanes + lane};
+    turn->ops->stage(turn->input, k);
+    forward_layers(turn, batch->n, &pass);
+    if (s->updates != NULL) {
+        learn(turn, batch, loss, &pass, s->updates + lane, add);
+    } else {
+        turn->ops->score(turn->layers[turn->n - 1], batch, &pass, loss, false, add);
+    }
+}
+
+void net_load(struct net *net, int k, const struct net_step *s)
+{
+    const int inputs = net->input != NULL ? 1 : net->lanes;
+    for (int lane = 0; lane < inputs && net->turns[0] != NULL; lane++) {
+        if (net->input != NULL || !s->pass->lanes[lane].idle) {
+            net->ops->stage(net->turns[lane]->input, k);
+            net->ops->load(net->turns[lane]->input, 0, &s->batches[lane]);
+        }
+    }
+}
+
+void net_steps(struct net *net, const struct net_step *steps, int n, struct loss loss,
+               struct score *add, int *taken)
+{
+    MAG_ASSERT(n >= 1 && n <= net->ahead, "%d steps of %d", n, net->ahead);
+    if (net->turns[0] == NULL) {
+        step_all(net, &steps[0], loss, add);
+    }
+    for (int lane = 0; lane < net->lanes; lane++) {
+        taken[lane] = net->turns[0] == NULL ? 1 : 0;
+        bool good = !steps[0].pass->lanes[lane].idle;
+        for (; taken[lane] < n && good; taken[lane]++) {
+            step_lane(net->turns[lane], lane, &steps[taken[lane]], taken[lane], loss, &add[lane]);
+            good = isfinite(add[lane].loss) != 0;
+        }
+    }
+}
+
+/* One step: learned from, or measured. */
+static void take(struct net *net, const struct net_step *s, struct loss loss, struct score *add)
+{
+    int taken[BACKEND_LANES_MAX];
+    net_load(net, 0, s);
+    net_steps(net, s, 1, loss, add, taken);
+}
+
+void net_train(struct net *net, const struct batch *batches, struct loss loss,
+               const struct pass *pass, const struct update *lanes, struct score *add)
+{
+    const struct net_step step = {.batches = batches, .pass = pass, .updates = lanes};
+    take(net, &step, loss, add);
 }
 
 void net_score(struct net *net, const struct batch *batches, const struct pass_lane *lanes,
@@ -315,8 +460,8 @@ void net_score(struct net *net, const struct batch *batches, const struct pass_l
 {
     static const struct pass_lane none[BACKEND_LANES_MAX];
     const struct pass pass = {.training = false, .lanes = lanes != NULL ? lanes : none};
-    net_forward(net, batches, &pass);
-    net->ops->score(net->layers[net->n - 1], batches, &pass, loss, false, add);
+    const struct net_step step = {.batches = batches, .pass = &pass};
+    take(net, &step, loss, add);
 }
 
 void net_apply(struct net *net, const struct batch *batch, float *out)
@@ -329,6 +474,9 @@ void net_apply(struct net *net, const struct batch *batch, float *out)
 
 void net_swap_average(struct net *net)
 {
+    for (int lane = 0; lane < net->lanes && net->turns[lane] != NULL; lane++) {
+        net_swap_average(net->turns[lane]);
+    }
     for (int i = 0; i < net->n && net->average; i++) {
         net->ops->swap_average(net->layers[i]);
     }

@@ -17,7 +17,11 @@ struct net {
     int n;
     int rows; /* most rows a batch may have */
     int lanes;
+    int ahead;            /* most steps that net_steps takes at once */
     bool average, learns; /* as in the options */
+    /* Lanes in turn: each is a net of its own with one lane, which shares the input where all see
+     * the same batches; `layers` are then empty. NULL: the layers compute all lanes. */
+    struct net *turns[BACKEND_LANES_MAX];
 };
 
 struct net_options {
@@ -26,6 +30,7 @@ struct net_options {
     bool shared;  /* all lanes see the same batches: they are gathered once, from batches[0] */
     bool average; /* keep a moving average of the weights */
     bool learns;  /* false: only to be applied, without room for gradients and optimizer state */
+    bool turns;   /* lanes are computed in turn, not side by side (backend_ops.stage) */
 };
 
 /* Builds the ops. Weights are zero. */
@@ -43,7 +48,7 @@ void net_outline_destroy(struct net *outline);
  * the weights. */
 void net_init_weights(struct net *net, int lane, uint64_t seed, uint64_t trial);
 
-/* ---- one training step, whole or in its parts ---- */
+/* ---- one training step, whole or in its parts (these not of lanes in turn) ---- */
 
 /* Loads the batches and computes all outputs. */
 void net_forward(struct net *net, const struct batch *batches, const struct pass *pass);
@@ -57,6 +62,22 @@ void net_update(struct net *net, const struct update *lanes);
 void net_train(struct net *net, const struct batch *batches, struct loss loss,
                const struct pass *pass, const struct update *lanes, struct score *add);
 
+/* ---- several steps at once ---- */
+
+struct net_step {
+    const struct batch *batches;
+    const struct pass *pass;
+    const struct update *updates; /* NULL: losses and hits are counted, nothing is learned */
+};
+
+/* Loads the batches of step k, below net->ahead, where lanes take turns; else net_steps does. */
+void net_load(struct net *net, int k, const struct net_step *s);
+/* n steps of each lane, at most net->ahead, which were loaded. Lanes in turn take them one lane
+ * after the other; one whose loss is no finite number any more takes no further ones. taken[lane]:
+ * how many it took. Every lane is idle in all of them or in none. */
+void net_steps(struct net *net, const struct net_step *steps, int n, struct loss loss,
+               struct score *add, int *taken);
+
 /* ---- */
 
 /* Loss and hits of a batch, without dropout; changes no weights. Lanes that are idle in `lanes` are
@@ -67,6 +88,9 @@ void net_score(struct net *net, const struct batch *batches, const struct pass_l
 void net_apply(struct net *net, const struct batch *batch, float *out);
 /* Exchanges weights and their averages, for measuring with the averages and for going back. */
 void net_swap_average(struct net *net);
+
+/* The op of a layer that has a lane, and which of its lanes that is. */
+struct op *net_op(const struct net *net, int layer, int *lane);
 
 /* Calls `visit` with every parameter array of a lane in a fixed order. `slots`: bits of those of
  * SLOT_VALUE, SLOT_FIRST, SLOT_SECOND and SLOT_AVERAGE to visit; moments only of arrays that are

@@ -58,7 +58,8 @@ void room_of(const struct room_ask *ask, struct room *ret)
                                         .lanes = ask->lanes,
                                         .shared = ask->shared,
                                         .average = t->ema > 0,
-                                        .learns = true};
+                                        .learns = true,
+                                        .turns = t->backend->stage != NULL};
     struct net *outline = net_outline(&ask->recipe->model, &options);
     *ret = (struct room){.data = data_bytes(ask->dataset)};
     t->backend->room(outline, t->precision, ret);

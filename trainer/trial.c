@@ -188,6 +188,7 @@ static enum mag_status train_batches(struct run *r, struct pass_lane *lane, bool
         if (r->team == NULL && !isfinite(score->loss)) {
             return trial_diverged("", r->epoch, r->update.count, r->err);
         }
+        r->result->batches++;
     }
     return MAG_OK;
 }

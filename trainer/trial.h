@@ -48,6 +48,7 @@ struct trial_result {
     struct metrics metrics; /* of the last epoch; with the test part when completed */
     double train_seconds;   /* in training batches alone */
     int64_t train_rows;
+    int64_t batches; /* that it was trained on so far, also while it runs */
 };
 
 /* Runs a fitted recipe on its split data set with an open backend. */
