@@ -164,6 +164,7 @@ enum precision {
 
 struct backend_options {
     int threads; /* compute threads, 1 by default */
+    int device;  /* where there are several: the one of this number, counted around */
     enum precision precision;
 };
 
@@ -247,7 +248,8 @@ struct backend_ops {
     int64_t (*grad_pack)(struct op *op, int lane, float *out);
     int64_t (*grad_unpack)(struct op *op, int lane, const float *in);
     /* Where those gradients lie in device memory, all lanes in a row, or NULL; the function itself
-     * is NULL in backends whose memory is the host's. */
+     * is NULL in backends whose memory is the host's. Where it is not, `train` sums them over the
+     * net's ranks (net.h) before it updates. */
     float *(*grad_device)(struct op *op, int64_t *n);
 
     /* Whole parameter arrays of a lane in the canonical layout (op_param_floats values). */

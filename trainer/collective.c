@@ -54,8 +54,9 @@ enum mag_status collective_sum_wait(struct collective *c, struct collective_sum 
 
 void collective_poke(struct collective *c)
 {
+    struct mag_err why = {0}; /* is found again by the wait */
     if (!c->broken) {
-        c->ops->poke(c);
+        (void)c->ops->poke(c, &why);
     }
 }
 
@@ -116,6 +117,39 @@ enum mag_status collective_share(struct collective *c, size_t bytes, void **ret,
     return note(c, c->ops->share(c, bytes, ret, err));
 }
 
+/* ---- device memory ---- */
+
+enum mag_status collective_device_open(struct collective *c, struct mag_err *err)
+{
+    enum mag_status st = check(c, err);
+    if (st == MAG_OK && c->ops->device_open == NULL) {
+        return mag_fail(err, MAG_UNSUPPORTED, "the ranks' GPUs cannot sum by themselves (%s)",
+                        c->ops->name);
+    }
+    st = st == MAG_OK ? c->ops->device_open(c, err) : st;
+    return st == MAG_UNSUPPORTED ? st : note(c, st);
+}
+
+enum mag_status collective_device_sum(struct collective *c, const struct collective_span *spans,
+                                      int n, void *stream, struct mag_err *err)
+{
+    MAG_ASSERT(n <= COLLECTIVE_SPANS_MAX, "%d spans in one sum", n);
+    enum mag_status st = check(c, err);
+    return st == MAG_OK ? note(c, c->ops->device_sum(c, spans, n, stream, err)) : st;
+}
+
+enum mag_status collective_device_join(struct collective *c, void *stream, struct mag_err *err)
+{
+    enum mag_status st = check(c, err);
+    return st == MAG_OK ? note(c, c->ops->device_join(c, stream, err)) : st;
+}
+
+enum mag_status collective_device_check(struct collective *c, int64_t waited_ms,
+                                        struct mag_err *err)
+{
+    return c->ops->device_check != NULL ? note(c, c->ops->device_check(c, waited_ms, err)) : MAG_OK;
+}
+
 /* ---- one rank ---- */
 
 struct self {
@@ -152,9 +186,11 @@ static enum mag_status self_sum(struct collective *c, struct collective_sum *s, 
     return MAG_OK;
 }
 
-static void self_poke(struct collective *c)
+static enum mag_status self_poke(struct collective *c, struct mag_err *err)
 {
     (void)c;
+    (void)err;
+    return MAG_OK;
 }
 
 static enum mag_status self_broadcast(struct collective *c, void *data, size_t bytes, int root,

@@ -206,14 +206,13 @@ static enum mag_status mpi_sum_wait(struct collective *c, struct collective_sum 
     return wait_for((struct mpi *)c, sum->seq, c->timeout_ms, err);
 }
 
-static void mpi_poke(struct collective *c)
+static enum mag_status mpi_poke(struct collective *c, struct mag_err *err)
 {
-    struct mpi *s = (struct mpi *)c;
-    struct mag_err err = {0};
-    if (step_all(s, &err) != MAG_OK) {
-        c->broken = true;
-        collective_abort(c, err.text);
+    enum mag_status st = step_all((struct mpi *)c, err);
+    if (st != MAG_OK) {
+        collective_abort(c, err->text);
     }
+    return st;
 }
 
 static enum mag_status mpi_broadcast(struct collective *c, void *data, size_t bytes, int root,

@@ -400,10 +400,9 @@ static enum mag_status shm_sum_wait(struct collective *c, struct collective_sum 
     return wait_for((struct shm *)c, sum->seq, false, c->timeout_ms, err);
 }
 
-static void shm_poke(struct collective *c)
+static enum mag_status shm_poke(struct collective *c, struct mag_err *err)
 {
-    struct mag_err why = {0}; /* is found again, in the region, by the wait */
-    (void)step_all((struct shm *)c, &why);
+    return step_all((struct shm *)c, err);
 }
 
 static enum mag_status shm_broadcast(struct collective *c, void *data, size_t bytes, int root,
@@ -510,6 +509,7 @@ static void shm_close(struct collective *c)
 
 const struct collective_ops collective_shm = {
     .name = "shm",
+    .region = true,
     .open = shm_open_region,
     .close = shm_close,
     .sum_start = shm_sum_start,

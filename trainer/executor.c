@@ -73,8 +73,9 @@ void executor_result(struct executor *e, int64_t trial, const struct trial_resul
 {
     static const char *const names[] = {"completed", "stopped", "paused"};
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"result\",\"trial\":%lld,\"status\":\"%s\",\"metrics\":",
-             (long long)trial, names[r->end]);
+    buf_addf(&b,
+             "{\"type\":\"result\",\"trial\":%lld,\"status\":\"%s\",\"metrics\":", (long long)trial,
+             names[r->end]);
     metrics_json(&r->metrics, &b);
     buf_addc(&b, '}');
     e->exit = executor_send(e, &b) != MAG_OK || e->exit;
@@ -84,8 +85,8 @@ enum mag_status executor_report(struct executor *e, int64_t trial, int64_t step,
                                 const struct metrics *m, struct mag_err *err)
 {
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":",
-             (long long)trial, (long long)step);
+    buf_addf(&b, "{\"type\":\"report\",\"trial\":%lld,\"step\":%lld,\"metrics\":", (long long)trial,
+             (long long)step);
     metrics_json(m, &b);
     buf_addc(&b, '}');
     enum mag_status st = executor_send(e, &b);
@@ -96,8 +97,9 @@ enum mag_status executor_checkpoint(struct executor *e, int64_t trial, int64_t s
                                     const char *path, struct mag_err *err)
 {
     struct buf b = {0};
-    buf_addf(&b, "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":",
-             (long long)trial, (long long)step);
+    buf_addf(&b,
+             "{\"type\":\"checkpoint\",\"trial\":%lld,\"step\":%lld,\"path\":", (long long)trial,
+             (long long)step);
     buf_add_json_string(&b, path);
     buf_addc(&b, '}');
     enum mag_status st = executor_send(e, &b);
@@ -249,7 +251,7 @@ static void issues_text(const struct mjson_issues *is, struct buf *out)
 
 /* Recipe, data set and backend; or what is wrong with the configuration. */
 bool executor_make_ready(struct executor *e, const struct start *s, struct recipe *recipe,
-                       struct refusal *why)
+                         struct refusal *why)
 {
     struct mjson_issues is = {0};
     struct mag_err err = {0};
@@ -529,6 +531,7 @@ static void serve(struct executor *e)
 int executor_run(int fd, struct collective *ranks)
 {
     struct executor e = {.ranks = ranks, .elastic.ranks = {.listener = -1, .region = -1}};
+    e.session.device = ranks != NULL ? ranks->rank : 0;
     channel_init(&e.channel, fd);
     if (ranks != NULL && ranks->rank > 0) {
         follow(&e);

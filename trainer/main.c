@@ -353,7 +353,7 @@ static bool take_option(int opt, struct options *o, int *status)
         o->bench.backend = optarg;
         return true;
     case OPT_RANK:
-        *status = rank_run(&collective_shm);
+        *status = rank_run(collective_here);
         return false;
     case OPT_VERSION:
         *status = print_version();

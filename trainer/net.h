@@ -9,6 +9,8 @@
 
 #include "trainer/backend.h"
 
+struct collective;
+
 struct net {
     const struct backend_ops *ops;
     struct backend *backend; /* borrowed; must outlive the net */
@@ -22,6 +24,10 @@ struct net {
     /* Lanes in turn: each is a net of its own with one lane, which shares the input where all see
      * the same batches; `layers` are then empty. NULL: the layers compute all lanes. */
     struct net *turns[BACKEND_LANES_MAX];
+    /* Where net_train is this rank's part of a step of several: gradients are of the mean loss of
+     * all `whole` rows and are summed over the ranks in device memory. NULL: not. Borrowed. */
+    struct collective *ranks;
+    int whole;
 };
 
 struct net_options {

@@ -23,7 +23,7 @@ int rank_run(const struct collective_ops *ops)
     if (st == MAG_OK) {
         st = collective_open(ops, &place, &c, &err);
     }
-    if (st == MAG_OK && ops == &collective_shm) {
+    if (st == MAG_OK && ops->region) {
         (void)fcntl(place.fd, F_SETFD, FD_CLOEXEC);
     } else if (st == MAG_OK && c->rank == 0) {
         st = ranks_connect(&fd, &err);

@@ -40,7 +40,8 @@ static enum mag_status use_backend(struct session *s, const struct training *t, 
         s->ops->close(s->backend);
         s->backend = NULL;
     }
-    const struct backend_options o = {.threads = t->threads, .precision = t->precision};
+    const struct backend_options o = {
+        .threads = t->threads, .device = s->device, .precision = t->precision};
     enum mag_status st = t->backend->open(&o, &s->backend, err);
     s->ops = t->backend;
     s->threads = t->threads;

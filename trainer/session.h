@@ -20,6 +20,7 @@ struct session {
     bool server;                 /* with a parameter server */
     bool asks; /* session_prepare leaves it to session_admit to see whether there is memory */
     struct room_verdict verdict; /* of the recipe prepared last */
+    int device;                  /* of those that there are: a rank has the one of its number */
 };
 
 void session_fini(struct session *s);

@@ -68,8 +68,8 @@ static json_t *start_message(const json_t *spec, json_t *params, const json_t *d
 {
     json_t *m = json_pack("{s:s, s:I, s:O, s:O, s:I, s:I, s:{s:i}, s:O}", "type", "start", "trial",
                           (json_int_t)o->trial, "params", params, "spec", spec, "budget",
-                          (json_int_t)o->epochs, "seed", (json_int_t)o->seed, "checkpoint", "every", 1,
-                          "distribution", distribution);
+                          (json_int_t)o->epochs, "seed", (json_int_t)o->seed, "checkpoint", "every",
+                          1, "distribution", distribution);
     (void)json_object_update(m, folds);
     if (o->checkpoints != NULL) {
         (void)json_object_set_new(m, "checkpoint_dir", json_string(o->checkpoints));
@@ -127,6 +127,15 @@ static int train_ranks(const json_t *spec, json_t *params, const json_t *distrib
     return p.good ? 0 : 1;
 }
 
+/* One rank needs no others; MAGPIE_RANK_ALONE=1 runs it as one all the same, so that a machine with
+ * one GPU shows what NCCL does. */
+static bool is_plain(const struct distribution *plan)
+{
+    const char *alone = getenv("MAGPIE_RANK_ALONE");
+    return plan->ranks == 1 && plan->strategy == STRATEGY_ALLREDUCE &&
+           (alone == NULL || strcmp(alone, "1") != 0);
+}
+
 /* The document's "distribution" with --ranks over it, new reference; NULL = one process. */
 static json_t *distribution_of(const json_t *doc, const struct standalone *o,
                                struct mjson_issues *is, struct distribution *plan)
@@ -138,7 +147,7 @@ static json_t *distribution_of(const json_t *doc, const struct standalone *o,
         (void)json_object_set_new(own, "min_ranks", json_integer(1));
     }
     bool good = distribution_parse(own, "/distribution", is, plan);
-    if (!good || (plan->ranks == 1 && plan->strategy == STRATEGY_ALLREDUCE)) {
+    if (!good || is_plain(plan)) {
         json_decref(own);
         return NULL;
     }
@@ -160,7 +169,8 @@ static json_t *folds_of(const json_t *doc, const struct standalone *o, struct mj
         return json_object();
     }
     if (!json_is_object(validation)) {
-        mjson_issue(is, "/validation", "--fold is for an experiment with \"validation\": {\"folds\": 5}");
+        mjson_issue(is, "/validation",
+                    "--fold is for an experiment with \"validation\": {\"folds\": 5}");
         return NULL;
     }
     const json_int_t n = folds != NULL ? json_integer_value(folds) : 1;

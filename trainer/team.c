@@ -2,6 +2,7 @@
 #include "trainer/team.h"
 
 #include "base/alloc.h"
+#include "base/log.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,10 +25,35 @@ struct team {
     struct mag_err *err; /* of the call that runs */
 };
 
-struct team *team_create(struct collective *c, const struct distribution *plan, struct net *net)
+/* Gradients that lie on a GPU are summed there, where the ranks can; else on the host. */
+static enum mag_status choose_way(struct team *t, struct mag_err *err)
+{
+    if (t->plan->strategy != STRATEGY_ALLREDUCE || t->net->ops->grad_device == NULL) {
+        return MAG_OK;
+    }
+    enum mag_status st = collective_device_open(t->c, err);
+    if (st == MAG_OK) {
+        t->net->ranks = t->c;
+    } else if (st == MAG_UNSUPPORTED) {
+        if (t->c->rank == 0) {
+            log_warn("trainer", "gradients-through-host", "reason=%s", log_quote(err->text));
+        }
+        *err = (struct mag_err){0};
+        return MAG_OK;
+    }
+    return st;
+}
+
+enum mag_status team_create(struct collective *c, const struct distribution *plan, struct net *net,
+                            struct team **ret, struct mag_err *err)
 {
     struct team *t = xcalloc(1, sizeof(*t));
     *t = (struct team){.c = c, .plan = plan, .net = net, .n_flat = 1};
+    enum mag_status st = choose_way(t, err);
+    if (st != MAG_OK) {
+        free(t);
+        return st;
+    }
     for (int i = 0; i < net->n; i++) {
         if (layer_learns(&net->layers[i]->layer)) {
             t->n_flat += (size_t)net->ops->grad_pack(net->layers[i], 0, NULL);
@@ -35,7 +61,8 @@ struct team *team_create(struct collective *c, const struct distribution *plan, 
     }
     t->flat = xcalloc(t->n_flat, sizeof(*t->flat));
     t->sums = xcalloc(t->n_flat / PIECE + 1, sizeof(*t->sums));
-    return t;
+    *ret = t;
+    return MAG_OK;
 }
 
 void team_destroy(struct team *t)
@@ -133,15 +160,42 @@ static void take_step(struct team *t, const struct update *update)
     net_update(net, update);
 }
 
+/* The sums are a part of the backend's step; the order goes ahead of them. */
+static enum mag_status train_on_device(struct team *t, const struct batch *share, int whole,
+                                       struct loss loss, const struct pass_lane *lane,
+                                       const struct update *update, struct score *add)
+{
+    const struct pass pass = {.training = true, .lanes = lane};
+    t->net->whole = whole;
+    net_train(t->net, share, loss, &pass, update, add);
+    return collective_device_check(t->c, 0, t->err);
+}
+
+static enum mag_status agree_on_order(struct team *t, int *order)
+{
+    double said = t->c->rank == 0 ? *order : 0;
+    enum mag_status st = collective_sum(t->c, COLLECTIVE_DOUBLE, &said, 1, t->err);
+    if (st == MAG_OK) {
+        *order = (int)said;
+    }
+    return st;
+}
+
 enum mag_status team_train(struct team *t, const struct batch *share, int whole, struct loss loss,
                            const struct pass_lane *lane, const struct update *update, int *order,
                            int ends, struct score *add, struct mag_err *err)
 {
+    t->err = err;
+    if (t->net->ranks != NULL) {
+        enum mag_status went = agree_on_order(t, order);
+        return went != MAG_OK || *order > ends
+                   ? went
+                   : train_on_device(t, share, whole, loss, lane, update, add);
+    }
     t->flat[0] = t->c->rank == 0 ? (float)*order : 0;
     t->filled = 1;
     t->started = t->n_sums = 0;
     t->weight = (float)((double)share->n / (double)whole);
-    t->err = err;
     t->st = MAG_OK;
     begin_gradients(t, share, loss, lane, add);
     enum mag_status st = end_gradients(t);

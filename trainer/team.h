@@ -3,8 +3,9 @@
  * One rank's part in a trial that several processes train together (all-reduce): every rank holds
  * the whole model and trains its share of each batch; the gradients are summed over the ranks in
  * pieces of up to 1 MiB, begun as soon as backward has completed them, and every rank then takes
- * the same step. The batches, their order and the dropout masks are those of one process, so that
- * the results differ by rounding alone.
+ * the same step. Where each rank has a GPU of its own, the backend sums them there (net.h). The
+ * batches, their order and the dropout masks are those of one process, so that the results differ
+ * by rounding alone.
  *
  * Rank 0 alone speaks with the worker: what it is told is known to all by the next sum.
  */
@@ -17,8 +18,9 @@
 
 struct team; /* of one trial on one rank */
 
-/* Borrows all three. */
-struct team *team_create(struct collective *c, const struct distribution *plan, struct net *net);
+/* Borrows all three. All ranks call it together. */
+enum mag_status team_create(struct collective *c, const struct distribution *plan, struct net *net,
+                            struct team **ret, struct mag_err *err) MAG_MUSTCHECK;
 void team_destroy(struct team *t); /* NULL allowed */
 
 /* This rank's share of n rows that lie in a row; NULL: all of them. */

@@ -436,7 +436,10 @@ static enum mag_status prepare(struct run *r, struct backend *backend)
         return st;
     }
     if (r->job->ranks != NULL) {
-        r->team = team_create(r->job->ranks, r->job->plan, r->net);
+        st = team_create(r->job->ranks, r->job->plan, r->net, &r->team, r->err);
+        if (st != MAG_OK) {
+            return st;
+        }
     }
     r->update = t->update;
     r->signature = model_signature(&r->recipe->model);

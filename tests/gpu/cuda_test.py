@@ -113,12 +113,32 @@ class Gpu(harness.Case):
     def test_own_kernels_agree_without_the_libraries(self):
         self.conformance("ops", MAGPIE_CUDA_LIBRARIES="0")
 
+    def test_a_rank_alone_sums_by_nccl_and_changes_no_bit(self):
+        self.train("--epochs", "2", folder="alone")
+        said = self.train("--epochs", "2", "--ranks", "1", folder="rank", MAGPIE_RANK_ALONE="1", MAGPIE_LOG="info")
+        self.assertIn("ranks-nccl", said)
+        self.assertEqual(self.digest("alone"), self.digest("rank"))
+
+    def test_ranks_with_a_gpu_each_repeat_bit_for_bit(self):
+        gpus = run(os.path.join(harness.BUILD, "tests", "trainer", "collective_rank_nccl"), "gpus").stdout.strip()
+        if int(gpus or 0) < 2:
+            self.skipTest("two ranks need two GPUs")
+        for folder in "ab":
+            said = self.train("--epochs", "2", "--ranks", "2", folder=folder, MAGPIE_LOG="info")
+            self.assertIn("ranks-nccl", said)
+        self.assertEqual(self.digest("a"), self.digest("b"))
+
+    def test_ranks_that_share_a_gpu_say_so_and_train(self):
+        said = self.train("--epochs", "1", "--ranks", "2", CUDA_VISIBLE_DEVICES="0", MAGPIE_LOG="info")
+        self.assertRegex(said, "gradients-through-host|without NCCL")
+
     def train(self, *flags, folder="c", **env):
         spec = self.path("recipe.json")
         with open(spec, "w", encoding="utf-8") as f:
             json.dump(RECIPE, f)
         r = run(CUDA, "--train", spec, "--seed", "3", "--checkpoints", self.path(folder), *flags, **env)
         self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stderr
 
     def digest(self, folder):
         sums = {}

@@ -3,7 +3,8 @@
  * One rank of the conformance suite of trainer/collective.h: `collective_rank BACKEND CASE
  * [TIMEOUT_MS]`. Under mpirun the library says who we are; with shm the first process is the one
  * that starts ranks (`shm N`), as test_collective.py asks for it. Prints one line a rank: "ok
- * DIGEST" or "error STATUS TEXT".
+ * DIGEST" or "error STATUS TEXT". Built with MAG_NCCL it is the one for nccl, whose device memory
+ * it tries too; `collective_rank gpus` tells how many there are.
  */
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -21,6 +22,10 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifdef MAG_NCCL
+#include <cuda_runtime_api.h>
+#endif
 
 #define CHECK(cond, ...)                                                                           \
     do {                                                                                           \
@@ -202,8 +207,240 @@ static void memory_is_shared(struct collective *c)
     }
 }
 
+/* ---- device memory ---- */
+#ifdef MAG_NCCL
+
+enum { SPANS = 3, SPAN_FLOATS = 70001 };
+
+struct device_run {
+    cudaStream_t stream;
+    float *host, *device[SPANS];
+};
+
+static void cuda_must(cudaError_t e)
+{
+    CHECK(e == cudaSuccess, "%s", cudaGetErrorString(e));
+}
+
+static void device_run_open(struct device_run *d)
+{
+    cuda_must(cudaStreamCreateWithFlags(&d->stream, cudaStreamNonBlocking));
+    d->host = xcalloc((size_t)SPANS * SPAN_FLOATS, sizeof(float));
+    for (int k = 0; k < SPANS; k++) {
+        cuda_must(cudaMalloc((void **)&d->device[k], SPAN_FLOATS * sizeof(float)));
+    }
+}
+
+static void device_run_close(struct device_run *d)
+{
+    cuda_must(cudaStreamDestroy(d->stream));
+    for (int k = 0; k < SPANS; k++) {
+        cuda_must(cudaFree(d->device[k]));
+    }
+    free(d->host);
+}
+
+/* As a backend waits: asking how the other ranks are. */
+static enum mag_status wait_for_stream(struct collective *c, cudaStream_t s, struct mag_err *err)
+{
+    const int64_t start = clock_mono_ns();
+    enum mag_status st = MAG_OK;
+    while (st == MAG_OK && cudaStreamQuery(s) == cudaErrorNotReady) {
+        st = collective_device_check(c, (clock_mono_ns() - start) / MAG_NS_PER_MS, err);
+    }
+    return st;
+}
+
+static void copy_spans(struct device_run *d, bool in)
+{
+    for (int k = 0; k < SPANS; k++) {
+        float *host = d->host + (size_t)k * SPAN_FLOATS;
+        cuda_must(cudaMemcpyAsync(in ? d->device[k] : host, in ? host : d->device[k],
+                                  SPAN_FLOATS * sizeof(float),
+                                  in ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, d->stream));
+    }
+}
+
+/* One sum of two spans and one of one, queued behind the copies and waited for by those back. */
+static enum mag_status sum_spans(struct collective *c, struct device_run *d, struct mag_err *err)
+{
+    const struct collective_span spans[SPANS] = {
+        {d->device[2], SPAN_FLOATS}, {d->device[1], SPAN_FLOATS}, {d->device[0], SPAN_FLOATS}};
+    copy_spans(d, true);
+    enum mag_status st = collective_device_sum(c, spans, 2, d->stream, err);
+    if (st == MAG_OK) {
+        st = collective_device_sum(c, spans + 2, 1, d->stream, err);
+    }
+    if (st == MAG_OK) {
+        st = collective_device_join(c, d->stream, err);
+    }
+    if (st == MAG_OK) {
+        copy_spans(d, false);
+        st = wait_for_stream(c, d->stream, err);
+    }
+    return st;
+}
+
+static void device_sums_are_exact(struct collective *c)
+{
+    struct mag_err err = {0};
+    struct device_run d;
+    device_run_open(&d);
+    must(collective_device_open(c, &err), &err);
+    must(collective_device_open(c, &err), &err); /* at once */
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < (size_t)SPANS * SPAN_FLOATS; i++) {
+            d.host[i] = whole(c->rank, i + (size_t)round);
+        }
+        must(sum_spans(c, &d, &err), &err);
+        for (size_t i = 0; i < (size_t)SPANS * SPAN_FLOATS; i++) {
+            float want = 0;
+            for (int r = 0; r < c->size; r++) {
+                want += whole(r, i + (size_t)round);
+            }
+            CHECK(d.host[i] == want, "i=%zu %g %g", i, (double)d.host[i], (double)want);
+        }
+    }
+    device_run_close(&d);
+}
+
+/* The same bits every time and on every rank. */
+static void device_sums_round_the_same(struct collective *c)
+{
+    const size_t n = (size_t)SPANS * SPAN_FLOATS;
+    struct mag_err err = {0};
+    struct device_run d;
+    device_run_open(&d);
+    float *first = xmalloc(n * sizeof(*first));
+    for (int round = 0; round < 3; round++) {
+        struct pcg64 g;
+        pcg_stream(&g, 7, "device", (uint64_t)c->rank);
+        for (size_t i = 0; i < n; i++) {
+            d.host[i] = (float)pcg64_next(&g) * 0x1p-64f - 0.5f;
+        }
+        must(sum_spans(c, &d, &err), &err);
+        CHECK(round == 0 || memcmp(first, d.host, n * sizeof(float)) == 0, "round %d", round);
+        memcpy(first, d.host, n * sizeof(float));
+    }
+    add_digest(first, n * sizeof(float));
+    free(first);
+    device_run_close(&d);
+}
+
+#ifndef MAG_NCCL_HOST
+/* Recorded and repeated as a part of the caller's work, as the backend's steps are. */
+static void device_sums_can_be_recorded(struct collective *c)
+{
+    const struct timespec nap = {.tv_nsec = MAG_NS_PER_MS};
+    struct mag_err err = {0};
+    struct device_run d;
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t exec = NULL;
+    device_run_open(&d);
+    const struct collective_span span = {d.device[0], SPAN_FLOATS};
+    for (size_t i = 0; i < SPAN_FLOATS; i++) {
+        d.host[i] = 1;
+    }
+    copy_spans(&d, true);
+    must(wait_for_stream(c, d.stream, &err), &err);
+    cuda_must(cudaStreamBeginCapture(d.stream, cudaStreamCaptureModeThreadLocal));
+    must(collective_device_sum(c, &span, 1, d.stream, &err), &err);
+    must(collective_device_join(c, d.stream, &err), &err);
+    cuda_must(cudaStreamEndCapture(d.stream, &graph));
+    cuda_must(cudaGraphInstantiate(&exec, graph, 0));
+    for (int round = 0; round < 3; round++) {
+        cuda_must(cudaGraphLaunch(exec, d.stream));
+    }
+    copy_spans(&d, false);
+    must(wait_for_stream(c, d.stream, &err), &err);
+    const float want = (float)(c->size * c->size * c->size);
+    CHECK(d.host[0] == want && d.host[SPAN_FLOATS - 1] == want, "%g", (double)d.host[0]);
+    cuda_must(cudaGraphExecDestroy(exec));
+    cuda_must(cudaGraphDestroy(graph));
+    (void)nanosleep(&nap, NULL); /* NCCL is told of it by a callback */
+    device_run_close(&d);
+}
+#endif
+
+/* The last rank does `end` instead of the sum that the others wait for. */
+static enum mag_status sum_without(struct collective *c, void (*end)(struct collective *c),
+                                   struct mag_err *err)
+{
+    struct device_run d;
+    device_run_open(&d);
+    must(collective_device_open(c, err), err);
+    enum mag_status st = sum_spans(c, &d, err);
+    if (st == MAG_OK && c->rank == c->size - 1) {
+        end(c);
+        return mag_fail(err, MAG_IO, "the disk is full");
+    }
+    return st == MAG_OK ? sum_spans(c, &d, err) : st; /* a quick end is seen in the first */
+}
+
+static void fall_silent(struct collective *c)
+{
+    (void)c;
+    (void)pause();
+}
+
+static void die(struct collective *c)
+{
+    (void)c;
+    (void)raise(SIGKILL);
+}
+
+static void give_up(struct collective *c)
+{
+    collective_abort(c, "the disk is full");
+}
+
+static enum mag_status device_silent_rank(struct collective *c, struct mag_err *err)
+{
+    return sum_without(c, fall_silent, err);
+}
+
+static enum mag_status device_dead_rank(struct collective *c, struct mag_err *err)
+{
+    return sum_without(c, die, err);
+}
+
+static enum mag_status device_failing_rank(struct collective *c, struct mag_err *err)
+{
+    return sum_without(c, give_up, err);
+}
+
+/* Where they cannot, every rank says so, and they go on without. */
+static enum mag_status device_open_alone(struct collective *c, struct mag_err *err)
+{
+    struct mag_err other = {0};
+    enum mag_status st = collective_device_open(c, err);
+    must(collective_barrier(c, &other), &other);
+    return st;
+}
+
+static enum mag_status device_sums(struct collective *c, struct mag_err *err)
+{
+    struct device_run d;
+    device_run_open(&d);
+    enum mag_status st = collective_device_open(c, err);
+    for (int round = 0; round < 5 && st == MAG_OK; round++) {
+        st = sum_spans(c, &d, err);
+    }
+    return st;
+}
+
+#endif
+
 static void all_is_well(struct collective *c)
 {
+#ifdef MAG_NCCL
+    device_sums_are_exact(c);
+    device_sums_round_the_same(c);
+#ifndef MAG_NCCL_HOST
+    device_sums_can_be_recorded(c);
+#endif
+#endif
+
     sums_of_whole_numbers_are_exact(c);
     doubles_keep_their_digits(c);
     sums_round_the_same_everywhere(c);
@@ -266,6 +503,13 @@ static int run_case(struct collective *c, const char *name)
                  {"wrong-kinds", wrong_kinds},
                  {"silent-rank", silent_rank},
                  {"dead-rank", dead_rank},
+#ifdef MAG_NCCL
+                 {"device-silent-rank", device_silent_rank},
+                 {"device-dead-rank", device_dead_rank},
+                 {"device-failing-rank", device_failing_rank},
+                 {"device-open", device_open_alone},
+                 {"device-sums", device_sums},
+#endif
                  {"failing-rank", failing_rank}};
     struct mag_err err = {0};
     if (strcmp(name, "well") == 0) {
@@ -280,7 +524,8 @@ static int run_case(struct collective *c, const char *name)
             printf("%s %s after %.1f s: %s\n", st == MAG_OK ? "ok" : "error", mag_status_name(st),
                    (double)(clock_mono_ns() - start) / 1e9, err.text);
             struct mag_err again = {0};
-            CHECK(st == MAG_OK || collective_barrier(c, &again) != MAG_OK); /* for good */
+            CHECK(st == MAG_OK || st == MAG_UNSUPPORTED ||
+                  collective_barrier(c, &again) != MAG_OK); /* for good */
             return st == MAG_OK ? 0 : 3;
         }
     }
@@ -333,6 +578,14 @@ int main(int argc, char **argv)
     struct collective *c = NULL;
     struct mag_err err = {0};
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
+#ifdef MAG_NCCL
+    int gpus = 0;
+    (void)cudaGetDeviceCount(&gpus);
+    if (argc == 2 && strcmp(argv[1], "gpus") == 0) {
+        printf("%d\n", gpus);
+        return 0;
+    }
+#endif
     if (argc != 4) {
         return 2;
     }
@@ -342,6 +595,10 @@ int main(int argc, char **argv)
     }
     if (sscanf(argv[1], "%d/%d/%d", &p.rank, &p.size, &p.fd) == 3) {
         ops = &collective_shm;
+#ifdef MAG_NCCL
+        ops = &collective_nccl;
+        cuda_must(cudaSetDevice(p.rank % gpus));
+#endif
     }
 #ifdef MAG_MPI
     if (strcmp(argv[1], "mpi") == 0) {

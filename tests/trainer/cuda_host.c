@@ -45,8 +45,9 @@ struct device_conv {
     int lanes;
 };
 
-enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err)
+enum mag_status device_open(int which, bool tf32, struct device **ret, struct mag_err *err)
 {
+    (void)which;
     (void)tf32;
     (void)err;
     const char *mb = getenv("CUDA_HOST_MB");
@@ -96,6 +97,13 @@ void *device_stream(struct device *d)
 void device_wait(struct device *d)
 {
     (void)d;
+}
+
+void device_watch(struct device *d, bool (*watch)(void *ctx, int64_t waited_ms), void *ctx)
+{
+    (void)d;
+    (void)watch;
+    (void)ctx;
 }
 
 enum mag_status device_alloc(struct device *d, int64_t bytes, const char *what, void **ret,

@@ -16,6 +16,7 @@ import harness
 
 TRAINER = os.path.join(harness.BUILD, "trainer", "magpie-trainer")
 MPI = TRAINER + "-mpi"
+CUDA_HOST = os.path.join(harness.BUILD, "tests", "trainer", "trainer_nccl_host")
 PATIENCE = float(os.environ.get("MAGPIE_TEST_PATIENCE", "1"))
 DEADLINE = 60 * PATIENCE
 SLOW = "trainer.batch=sleep4*"  # milliseconds a batch: a trial long enough to be killed in its middle
@@ -50,14 +51,14 @@ def descendants(pid):
 class Executor:
     """A trainer on the other end of a socket pair."""
 
-    def __init__(self, stderr, faults=None):
+    def __init__(self, stderr, faults=None, program=TRAINER, **env):
         self.sock, theirs = socket.socketpair()
         self.sock.settimeout(DEADLINE)
-        env = dict(os.environ, MAGPIE_FD=str(theirs.fileno()), MAGPIE_LOG="warn")
+        env = dict(os.environ, MAGPIE_FD=str(theirs.fileno()), MAGPIE_LOG="warn", **env)
         env.pop("MAGPIE_FAULTS", None)
         if faults:
             env["MAGPIE_FAULTS"] = faults
-        self.proc = subprocess.Popen([TRAINER], pass_fds=[theirs.fileno()], env=env, stderr=stderr, stdin=subprocess.DEVNULL)
+        self.proc = subprocess.Popen([program], pass_fds=[theirs.fileno()], env=env, stderr=stderr, stdin=subprocess.DEVNULL)
         theirs.close()
         self.data = b""
 
@@ -90,6 +91,7 @@ class Executor:
 
 class Base(unittest.TestCase):
     transport = "shm"
+    program = TRAINER
 
     def setUp(self):
         self.dir = harness.tempfile.mkdtemp(prefix="magpie-ranks-")
@@ -113,7 +115,7 @@ class Base(unittest.TestCase):
             return f.read()
 
     def executor(self, **kw):
-        e = Executor(self.stderr, **kw)
+        e = Executor(self.stderr, **{"program": self.program, **kw})
         self.executors.append(e)
         self.assertEqual(e.read()["type"], "ready")
         return e
@@ -425,6 +427,111 @@ class Lives(Base):
         self.assertEqual((got[-1]["type"], got[-1]["cause"]), ("error", "configuration"))
         self.assertRegex(got[-1]["reason"], "mpi.*needs")
         self.assertEqual(e.read()["type"], "ready")
+
+
+@unittest.skipUnless(os.path.exists(CUDA_HOST), "this build has no NCCL (tools/fetch-cuda fetches it)")
+class OnDevices(Base):
+    """The CUDA backend's steps over several ranks, with devices and NCCL in host memory (cuda_host.c, nccl_host.c)."""
+    program = CUDA_HOST
+
+    def executor(self, **kw):
+        return super().executor(**{"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", **kw})
+
+    def spec(self, **training):
+        spec = super().spec(**training)
+        spec["model"]["layers"][1:1] = [{"type": "dense", "units": 16, "activation": "tanh"}]
+        return spec
+
+    def test_ranks_give_the_curve_of_one_process(self):
+        alone, _ = self.run_trial(1, folder="alone")
+        for n in (2, 3):
+            with self.subTest(ranks=n):
+                e = self.executor()
+                first, _ = self.run_trial(n, e, folder=f"by{n}")
+                self.assert_same_curve(first, alone, 2e-5)
+                again, _ = self.run_trial(n, e, folder=f"again{n}")
+                self.assertEqual(again, first, "bit for bit, with the same communicator")
+        self.assertNotIn("gradients-through-host", self.said())
+
+    def test_one_rank_alone_changes_no_bit(self):
+        path = os.path.join(self.dir, "trial.json")
+        with open(path, "w") as f:
+            json.dump(self.spec(), f)
+        said = []
+        for alone in ("0", "1"):
+            p = subprocess.run([CUDA_HOST, "--train", path, "--epochs", "2", "--ranks", "1"], capture_output=True, text=True, timeout=DEADLINE,
+                               env=dict(os.environ, MAGPIE_RANK_ALONE=alone, OMP_NUM_THREADS="1", MAGPIE_LOG="info"))
+            self.assertEqual(p.returncode, 0, p.stderr)
+            self.assertEqual("ranks-nccl" in p.stderr, alone == "1", p.stderr)
+            said.append([json.loads(x)["metrics"] for x in p.stdout.splitlines()])
+        self.assertEqual(said[0], said[1])
+
+    def test_clipping_is_by_the_norm_of_the_whole_batch(self):
+        spec = self.spec(clip_norm=0.05, optimizer="sgd", momentum=0.9, lr=0.1)
+        alone, _ = self.run_trial(1, folder="alone", spec=spec)
+        got, _ = self.run_trial(2, folder="b", spec=spec)
+        self.assert_same_curve(got, alone, 2e-5)
+
+    def test_batches_with_fewer_rows_than_ranks(self):
+        spec = self.spec(batch_size=3)
+        alone, _ = self.run_trial(1, budget=1, folder="alone", spec=spec)
+        got, _ = self.run_trial(4, budget=1, folder="b", spec=spec)
+        self.assert_same_curve(got, alone, 2e-5)
+
+    def test_ranks_that_share_a_gpu_sum_through_host_memory_and_say_so(self):
+        alone, _ = self.run_trial(1, folder="alone")
+        got, _ = self.run_trial(3, self.executor(NCCL_HOST_GPUS="2"), folder="b")
+        self.assert_same_curve(got, alone, 2e-5)
+        self.assertRegex(self.said(), 'gradients-through-host reason="ranks 0 and 2 share the GPU 0000:00:00.0"')
+
+    def test_ranks_without_the_library_sum_through_host_memory_and_say_so(self):
+        got, _ = self.run_trial(2, self.executor(NCCL_HOST_FAIL="library"), budget=1)
+        self.assertEqual(len(got), 1)
+        self.assertIn('gradients-through-host reason="there is no libnccl.so.2 for rank 0"', self.said())
+
+    def test_any_rank_killed_at_any_time_costs_nothing_but_steps(self):
+        whole, _ = self.run_trial(2, budget=5, folder="whole")
+        for victim in range(2):
+            with self.subTest(victim=victim):
+                e = self.executor(faults=SLOW)
+                e.send(self.start(2, budget=5, folder=f"killed{victim}"))
+                got = e.until("checkpoint")
+                os.kill(e.ranks()[victim], signal.SIGKILL)
+                got += e.until("result", "error")
+                self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+                self.assertEqual([m["metrics"] for m in got if m["type"] == "report"], whole, "bit for bit")
+
+    def test_a_rank_that_hangs_is_found_at_the_deadline(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=3, timeout=3))
+        e.until("report")
+        os.kill(e.ranks()[1], signal.SIGSTOP)
+        self.assertEqual(e.until("result", "error")[-1].get("status"), "completed", self.said())
+        self.assertRegex(self.said(), "did not answer within 3 s|took longer than 3 s")
+
+    def test_orders_reach_all_ranks_at_the_same_batch(self):
+        e = self.executor(faults=SLOW)
+        for order, status in (("stop", "stopped"), ("pause", "paused")):
+            e.send(self.start(2, budget=500, folder=order))
+            e.until("report")
+            before = e.ranks()
+            e.send({"type": order, "trial": 1})
+            self.assertEqual(e.until("result", "error")[-1].get("status"), status, self.said())
+            self.assertEqual(e.read()["type"], "ready")
+            self.assertEqual(e.ranks(), before)
+
+    def test_what_fails_in_nccl_fails_the_trial_with_its_reason(self):
+        for fault in ("init", "async"):
+            with self.subTest(fault):
+                e = self.executor(NCCL_HOST_FAIL=fault)
+                e.send(self.start(2, budget=5, every=0, folder=fault))
+                got = e.until("result", "error")
+                self.assertEqual(got[-1]["type"], "error", got[-1])
+                self.assertRegex(got[-1]["reason"], "NCCL: ")
+
+    def test_a_parameter_server_needs_no_nccl(self):
+        got, _ = self.run_trial(2, self.executor(NCCL_HOST_FAIL="init"), budget=4, strategy="parameter_server")
+        self.assertLess(got[-1]["train_loss"], got[0]["train_loss"])
 
 
 class ParameterServer(Base):

@@ -18,7 +18,7 @@ static enum mag_status cuda_open(const struct backend_options *o, struct backend
 {
     struct backend *b = xcalloc(1, sizeof(*b));
     b->precision = o->precision;
-    enum mag_status st = device_open(o->precision == PRECISION_TF32, &b->device, err);
+    enum mag_status st = device_open(o->device, o->precision == PRECISION_TF32, &b->device, err);
     if (st != MAG_OK) {
         free(b);
         return st;

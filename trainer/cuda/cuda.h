@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Private to the CUDA backend (backend.c, ops.c, step.c, resident.c): its handle, its ops, and the
- * nets that they belong to.
+ * Private to the CUDA backend (backend.c, ops.c, step.c, sums.c, resident.c): its handle, its ops,
+ * and the nets that they belong to.
  *
  * Activations lie as [n][h * w][lanes][c] (cell.h). Parameters lie as [lanes][canonical], but
  * weights of convolutions have the channel last: [filters][kernel][kernel][channels].
@@ -10,6 +10,7 @@
 #define MAG_TRAINER_CUDA_CUDA_H
 
 #include "trainer/backend.h"
+#include "trainer/collective.h"
 #include "trainer/cuda/device.h"
 #include "trainer/cuda/plan.h"
 
@@ -52,12 +53,20 @@ struct backend {
 /* A step that was recorded, and what it is good for. */
 struct cuda_graph {
     struct device_graph *graph;
-    int n;
+    int n, whole; /* rows; of the batch over all ranks */
     struct loss loss;
     float smoothing[BACKEND_LANES_MAX]; /* 0 of those that are idle */
     uint64_t sets; /* which data sets the lanes read, as a sum over their serials */
     bool clips, ratios;
-    bool tried; /* it has run once without being recorded: libraries have picked their kernels */
+    bool tried;   /* it has run once without being recorded: libraries have picked their kernels */
+    bool records; /* with several ranks: all of them can record it */
+};
+
+/* Gradients that are summed over the ranks together. */
+struct cuda_bucket {
+    struct collective_span spans[COLLECTIVE_SPANS_MAX];
+    int n;
+    size_t floats;
 };
 
 /* All ops that stem from one input op. */
@@ -84,6 +93,11 @@ struct cuda_net {
     double *row_loss;
     int32_t *row_said;
     struct cuda_graph graphs[GRAPHS_MAX];
+    /* Over which ranks the step is shared, or NULL; rows of the whole batch then, else of this one.
+     */
+    struct collective *ranks;
+    int whole;
+    struct cuda_bucket bucket;
 };
 
 struct cuda_op {
@@ -169,5 +183,18 @@ void cuda_update(struct op *op, const struct update *lanes);
 void cuda_grad_square(struct op *op, double *lanes);
 void cuda_train(struct net *net, const struct batch *batches, struct loss loss,
                 const struct pass *pass, const struct update *lanes, struct score *add);
+
+/* ---- steps over several ranks (sums.c) ---- */
+/* What is waited for on the device is given up once a rank of `ranks` has failed; NULL: one
+ * process. */
+void cuda_sums_begin(struct cuda_net *net, struct collective *ranks);
+/* An op's gradients are complete (ctx is the net): their sums begin. */
+void cuda_sums_add(void *ctx, struct op *op);
+/* Instead of a backward pass, where this rank has no rows of a small batch. */
+void cuda_sums_nothing(struct cuda_net *net, struct net *n);
+/* What is queued from here on sees all sums. */
+void cuda_sums_end(struct cuda_net *net);
+/* Whether all ranks say yes; false, too, once they have lost each other. */
+bool cuda_sums_agree(struct cuda_net *net, bool yes);
 
 #endif

@@ -21,9 +21,11 @@ struct device;
 struct device_conv;
 struct device_graph;
 
-/* The first visible GPU. `tf32` lets products and convolutions of float32 use TensorFloat-32.
- * NOTFOUND where there is no GPU, UNSUPPORTED where it or the driver is too old. */
-enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err) MAG_MUSTCHECK;
+/* Of the visible GPUs the one of number `which`, counted around. `tf32` lets products and
+ * convolutions of float32 use TensorFloat-32. NOTFOUND where there is no GPU, UNSUPPORTED where it
+ * or the driver is too old. */
+enum mag_status device_open(int which, bool tf32, struct device **ret,
+                            struct mag_err *err) MAG_MUSTCHECK;
 void device_close(struct device *d); /* NULL allowed */
 /* "NVIDIA H200 (sm_90, 141 GB), CUDA 13.0, cuDNN 9.13.1". Borrowed. */
 const char *device_describe(const struct device *d);
@@ -34,6 +36,9 @@ enum mag_status device_check(struct device *d, struct mag_err *err) MAG_MUSTCHEC
 void device_fail(struct device *d, enum mag_status code, const char *fmt, ...) MAG_PRINTF(3, 4);
 void *device_stream(struct device *d);
 void device_wait(struct device *d);
+/* `watch` is asked again and again while the device is waited for; once it says false, waits return
+ * at once with a failure. NULL: none. */
+void device_watch(struct device *d, bool (*watch)(void *ctx, int64_t waited_ms), void *ctx);
 
 /* Zeroed memory; NOMEM names what was asked for, what is free and what there is. */
 enum mag_status device_alloc(struct device *d, int64_t bytes, const char *what, void **ret,

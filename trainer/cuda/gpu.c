@@ -5,11 +5,17 @@
 #include "trainer/cuda/gpu.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#define SPINS 500 /* polls of a watched wait that only give the processor away, then naps begin */
+#define NAP_NS 20000L
 
 struct device_graph {
     struct device *device;
@@ -87,7 +93,7 @@ static void describe(struct device *d, const struct cudaDeviceProp *p)
                    d->own_kernels ? ", own kernels only" : "");
 }
 
-static enum mag_status find_gpu(struct cudaDeviceProp *ret, struct mag_err *err)
+static enum mag_status find_gpu(int which, struct cudaDeviceProp *ret, struct mag_err *err)
 {
     int n = 0;
     cudaError_t e = cudaGetDeviceCount(&n);
@@ -100,24 +106,25 @@ static enum mag_status find_gpu(struct cudaDeviceProp *ret, struct mag_err *err)
         (void)cudaGetLastError();
         return mag_fail(err, MAG_NOTFOUND, "no CUDA device: %s", why);
     }
-    e = cudaGetDeviceProperties(ret, 0);
+    which %= n;
+    e = cudaGetDeviceProperties(ret, which);
     if (e == cudaSuccess && ret->major * 10 + ret->minor < COMPUTE_CAPABILITY_MIN) {
         return mag_fail(
             err, MAG_UNSUPPORTED,
             "%s has compute capability %d.%d; 8.0 or later is needed (A100, H100, B200)", ret->name,
             ret->major, ret->minor);
     }
-    e = e == cudaSuccess ? cudaSetDevice(0) : e;
+    e = e == cudaSuccess ? cudaSetDevice(which) : e;
     if (e != cudaSuccess) {
         return mag_fail(err, MAG_NOTFOUND, "no CUDA device: %s", cudaGetErrorString(e));
     }
     return MAG_OK;
 }
 
-enum mag_status device_open(bool tf32, struct device **ret, struct mag_err *err)
+enum mag_status device_open(int which, bool tf32, struct device **ret, struct mag_err *err)
 {
     struct cudaDeviceProp properties;
-    enum mag_status st = find_gpu(&properties, err);
+    enum mag_status st = find_gpu(which, &properties, err);
     if (st != MAG_OK) {
         return st;
     }
@@ -180,9 +187,42 @@ void *device_stream(struct device *d)
     return d->stream;
 }
 
+void device_watch(struct device *d, bool (*watch)(void *ctx, int64_t waited_ms), void *ctx)
+{
+    d->watch = watch;
+    d->watched = ctx;
+}
+
+/* As cudaEventSynchronize, or cudaStreamSynchronize where `e` is NULL; but not for longer than the
+ * watch allows. */
+static bool wait_for(struct device *d, cudaEvent_t e)
+{
+    if (d->watch == NULL) {
+        return CUDA(d, e != NULL ? cudaEventSynchronize(e) : cudaStreamSynchronize(d->stream));
+    }
+    const int64_t start = clock_mono_ns();
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    for (int64_t round = 0;; round++) {
+        const cudaError_t state = e != NULL ? cudaEventQuery(e) : cudaStreamQuery(d->stream);
+        if (state != cudaErrorNotReady) {
+            return CUDA(d, state);
+        }
+        (void)cudaGetLastError(); /* that it is not ready is no failure of later calls */
+        if (!d->watch(d->watched, (clock_mono_ns() - start) / MAG_NS_PER_MS)) {
+            device_fail(d, MAG_CLOSED, "the other ranks were lost while the GPU worked");
+            return false;
+        }
+        if (round < SPINS) {
+            (void)sched_yield();
+        } else {
+            (void)nanosleep(&nap, NULL);
+        }
+    }
+}
+
 void device_wait(struct device *d)
 {
-    (void)CUDA(d, cudaStreamSynchronize(d->stream));
+    (void)wait_for(d, NULL);
 }
 
 /* ---- memory ---- */
@@ -232,7 +272,7 @@ static struct stage *take_stage(struct device *d, size_t bytes)
 {
     struct stage *s = &d->stages[d->next_stage];
     d->next_stage = (d->next_stage + 1) % STAGES;
-    if (!CUDA(d, cudaEventSynchronize(s->done))) {
+    if (!wait_for(d, s->done)) {
         return NULL;
     }
     if (s->room < bytes) {
@@ -275,7 +315,7 @@ void device_put(struct device *d, void *to, const void *from, size_t bytes)
 
 void device_get(struct device *d, void *to, const void *from, size_t bytes)
 {
-    if (bytes == 0 ||
+    if (bytes == 0 || (d->watch != NULL && !wait_for(d, NULL)) ||
         !CUDA(d, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, d->stream)) ||
         !CUDA(d, cudaStreamSynchronize(d->stream))) {
         memset(to, 0, bytes); /* the failure is noted; what is returned is no stale memory */

@@ -37,6 +37,8 @@ struct device {
     struct stage stages[STAGES];
     int next_stage;
     struct mag_err err, err_before; /* the first failure; the one before recording began */
+    bool (*watch)(void *ctx, int64_t waited_ms);
+    void *watched;
     char text[256];
 };
 

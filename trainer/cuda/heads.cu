@@ -58,7 +58,7 @@ KERNEL head_rows(struct head h)
     const int64_t first = (row * h.out.lanes + h.lane) * h.width;
     const int label = h.labels ? h.labels[h.rows[row]] : -1;
     const float target = h.targets ? h.targets[h.rows[row]] : 0;
-    const float scale = 1.0f / (float)h.n;
+    const float scale = 1.0f / (float)h.whole;
     float best = -INFINITY;
     int said = h.width;
     for (int k = (int)threadIdx.x; k < h.width; k += (int)blockDim.x) {

@@ -135,6 +135,7 @@ struct head {
     const float *targets;    /* likewise */
     const uint32_t *rows;
     int n, width, lanes, lane, kind;
+    int whole; /* rows of whose mean loss the gradient is: n, or more where they are shared */
     float smoothing;
     double *row_loss;       /* [n]: room */
     int32_t *row_said;      /* [n] */

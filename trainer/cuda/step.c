@@ -73,6 +73,7 @@ void cuda_net_close(struct cuda_net *net)
     device_free(b->device, net->table);
     device_free(b->device, net->step);
     device_free(b->device, net->scores);
+    cuda_sums_begin(net, NULL);
     free(net->step_host);
     free(net->ops);
     free(net);
@@ -287,6 +288,7 @@ static void queue_head(struct cuda_op *c, int lane, const struct batch *batch, s
                            .targets = r->targets,
                            .rows = rows,
                            .n = batch->n,
+                           .whole = net->staged && net->ranks != NULL ? net->whole : batch->n,
                            .width = (int)shape_size(&c->op.layer.out),
                            .lanes = c->op.lanes,
                            .lane = lane,
@@ -454,9 +456,16 @@ static void queue_step(struct net *n, struct cuda_net *net, const struct batch *
     struct op *last = n->layers[n->n - 1];
     net->staged = true;
     last->grad_set = false;
-    net_forward(n, batches, pass);
-    cuda_score(last, batches, pass, g->loss, true, add);
-    net_backward(n, batches[0].n, pass, NULL, NULL);
+    if (batches[0].n > 0) {
+        net_forward(n, batches, pass);
+        cuda_score(last, batches, pass, g->loss, true, add);
+        net_backward(n, batches[0].n, pass, net->ranks != NULL ? cuda_sums_add : NULL, net);
+    } else {
+        cuda_sums_nothing(net, n);
+    }
+    if (net->ranks != NULL) {
+        cuda_sums_end(net);
+    }
     if (g->clips) {
         k_grad_squares(&net->model, device_stream(net->backend->device));
     }
@@ -471,7 +480,8 @@ static bool describe_step(struct cuda_net *net, const struct batch *batches,
                           const struct pass *pass, struct loss loss, const struct update *lanes,
                           struct cuda_graph *ret)
 {
-    *ret = (struct cuda_graph){.n = batches[0].n, .loss = loss, .ratios = any_ratio(net, lanes)};
+    *ret = (struct cuda_graph){
+        .n = batches[0].n, .whole = net->whole, .loss = loss, .ratios = any_ratio(net, lanes)};
     bool all = true;
     for (int lane = 0; lane < net->lanes; lane++) {
         uint64_t serial = 0;
@@ -479,7 +489,7 @@ static bool describe_step(struct cuda_net *net, const struct batch *batches,
             const struct resident *r = cuda_resident(net->backend, batches[lane].d, true);
             all = all && batches[lane].augment == NULL && batches[lane].values == NULL &&
                   r->serial != 0 && (r->bytes != NULL || r->values != NULL);
-            serial = r->serial;
+            serial = batches[lane].d->serial;
             ret->smoothing[lane] = pass_loss(pass, lane, loss).smoothing;
             ret->clips = ret->clips || lanes[lane].clip > 0;
         }
@@ -494,10 +504,10 @@ static struct cuda_graph *find_graph(struct cuda_net *net, const struct cuda_gra
     struct cuda_graph *place = NULL;
     for (int i = 0; i < GRAPHS_MAX; i++) {
         struct cuda_graph *g = &net->graphs[i];
-        if (g->tried && g->n == wanted->n && g->loss.kind == wanted->loss.kind &&
+        if (g->tried && g->n == wanted->n && g->whole == wanted->whole &&
+            g->loss.kind == wanted->loss.kind &&
             memcmp(g->smoothing, wanted->smoothing, sizeof(g->smoothing)) == 0 &&
-            g->sets == wanted->sets &&
-            g->clips == wanted->clips && g->ratios == wanted->ratios) {
+            g->sets == wanted->sets && g->clips == wanted->clips && g->ratios == wanted->ratios) {
             return g;
         }
         if (place == NULL && !g->tried) {
@@ -512,15 +522,57 @@ static struct cuda_graph *find_graph(struct cuda_net *net, const struct cuda_gra
     return place;
 }
 
+/* The place of this step's graph, and whether it is recorded: the ranks do it together or not at
+ * all. */
+static struct cuda_graph *choose_graph(struct cuda_net *net, struct cuda_graph *wanted,
+                                       bool resident, bool *records)
+{
+    *records = resident && net->backend->graphs;
+    if (net->ranks == NULL) {
+        return *records ? find_graph(net, wanted) : wanted;
+    }
+    struct cuda_graph *g = find_graph(net, wanted);
+    if (!g->tried) {
+        g->records = cuda_sums_agree(net, *records);
+    }
+    *records = g->records && net->backend->graphs;
+    return g;
+}
+
+/* Records the step and runs it; false when that was not possible, and nothing was run. */
+static bool record_step(struct net *n, struct cuda_net *net, const struct batch *batches,
+                        const struct pass *pass, struct cuda_graph *g, struct score *add)
+{
+    struct device *d = net->backend->device;
+    if (device_record(d)) {
+        queue_step(n, net, batches, pass, g, add);
+        g->graph = device_record_end(d);
+    }
+    if (net->ranks != NULL && !cuda_sums_agree(net, g->graph != NULL)) {
+        device_graph_destroy(g->graph);
+        g->graph = NULL;
+    }
+    net->backend->graphs = g->graph != NULL; /* it works without, and so it stays */
+    if (g->graph != NULL) {
+        device_repeat(d, g->graph);
+    }
+    return g->graph != NULL;
+}
+
 void cuda_train(struct net *n, const struct batch *batches, struct loss loss,
                 const struct pass *pass, const struct update *lanes, struct score *add)
 {
     struct cuda_net *net = cuda_of(n->input)->net;
     struct device *d = net->backend->device;
     struct cuda_graph wanted;
+    bool records = false;
     if (!prepare(net)) {
         return;
     }
+    if (net->ranks != n->ranks) {
+        cuda_sums_begin(net, n->ranks);
+    }
+    net->whole = n->ranks != NULL ? n->whole : batches[0].n;
     bool changes = net->pending != add; /* who gets the losses, and of which lanes */
     for (int lane = 0; lane < net->lanes; lane++) {
         changes = changes || net->idle[lane] != pass->lanes[lane].idle;
@@ -533,19 +585,10 @@ void cuda_train(struct net *n, const struct batch *batches, struct loss loss,
     }
     const bool resident = describe_step(net, batches, pass, loss, lanes, &wanted);
     stage(net, batches, pass, lanes);
-    struct cuda_graph *g = resident && net->backend->graphs ? find_graph(net, &wanted) : &wanted;
+    struct cuda_graph *g = choose_graph(net, &wanted, resident, &records);
     if (g->graph != NULL) {
         device_repeat(d, g->graph);
-    } else if (g->tried && device_record(d)) {
-        queue_step(n, net, batches, pass, g, add);
-        g->graph = device_record_end(d);
-        if (g->graph != NULL) {
-            device_repeat(d, g->graph);
-        } else {
-            net->backend->graphs = false; /* it works without, and so it stays */
-            queue_step(n, net, batches, pass, g, add);
-        }
-    } else {
+    } else if (!records || !g->tried || !record_step(n, net, batches, pass, g, add)) {
         queue_step(n, net, batches, pass, g, add);
         g->tried = true;
     }
