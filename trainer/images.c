@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Folders of pictures, a folder a class. Pictures of one size are taken as they are; others are
+ * Folders of pictures, a folder a class, or files of records (tfimages.h). Pictures of one size are taken as they are; others are
  * brought to the size that the source gives. They are decoded on all cores of the slot.
  */
 #include "base/alloc.h"
 #include "trainer/folders.h"
 #include "trainer/parallel.h"
 #include "trainer/pictures.h"
+#include "trainer/tfimages.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -77,6 +78,15 @@ static enum mag_status images_read(const struct dataset_source *s, enum dataset_
                                    struct dataset *d, struct mag_err *err)
 {
     struct class_files f = {0};
+    if (tfimages_at(s->path)) {
+        return tfimages_read(s, how, d, err);
+    }
+    if (s->input != NULL || s->label != NULL) {
+        return mag_fail(err, MAG_INVALID,
+                        "%s: \"input\" and \"label\" are for pictures in TFRecord files; a folder's "
+                        "classes are the folders in it",
+                        s->path);
+    }
     enum mag_status st = folders_list(s->path, how, is_picture, &f, err);
     if (st == MAG_OK) {
         d->n_rows = f.n;
@@ -93,7 +103,7 @@ static enum mag_status images_read(const struct dataset_source *s, enum dataset_
 }
 
 static const char *const suffixes[] = {".jpg", ".jpeg", ".png", NULL};
-static const char *const options[] = {"size", "fit", "channels", "test", NULL};
+static const char *const options[] = {"size", "fit", "channels", "input", "label", "test", NULL};
 const struct dataset_format dataset_images = {.name = "images",
                                               .example = "images:FOLDER?size=64",
                                               .suffixes = suffixes,

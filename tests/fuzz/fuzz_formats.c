@@ -28,6 +28,7 @@ static const struct {
     {'t', "d.safetensors", "safetensors:@/d.safetensors?input=x&label=y&layout=nhwc"},
     {'p', "d.txt", "text:@/d.txt?test=0"},
     {'r', "d.tfrecord", "tfrecord:@/d.tfrecord?label=y&columns=t:text"},
+    {'g', "g.tfrecord", "images:@/g.tfrecord?size=3&fit=pad"},
     {'s', "d.svm", "libsvm:@/d.svm?test=0.3"},
     {'c', "d.csv", "csv:@/d.csv?label=y&columns=t:text,k:category&missing=?"},
 };

@@ -389,6 +389,84 @@ class Files(Dumped):
             f.write(b"".join(records))
         self.assertEqual(self.dump(source.replace(path, path + ".gz"))["rows"], 4)
 
+    def pictures_in_records(self, names=("image/encoded", "image/class/label"), text=False):
+        """The pictures of FITS as records, in the order of the folder's files."""
+        self.made(FITS)
+        records = []
+        for k, label in enumerate("ab"):
+            folder = os.path.join(self.tmp, "fit", label)
+            for name in sorted(os.listdir(folder)):
+                with open(os.path.join(folder, name), "rb") as f:
+                    records.append(self.record(**{names[0]: f.read(), names[1]: label if text else [k], "image/height": [3]}))
+        return records
+
+    def write_records(self, name, records):
+        path = os.path.join(self.tmp, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as f:
+            f.write(b"".join(records))
+        return path
+
+    def test_pictures_in_records_are_those_of_a_folder(self):
+        plain = self.dump(f"images:{self.tmp}/fit?size=8x12&fit=crop") if self.made(FITS) else None
+        for names, text, query in ((("image/encoded", "image/class/label"), False, ""), (("image", "label"), True, ""),
+                                   (("picture", "kind"), True, "&input=picture&label=kind")):
+            path = self.write_records("d.tfrecord", self.pictures_in_records(names, text))
+            d = self.dump(f"images:{path}?size=8x12&fit=crop{query}")
+            self.assertEqual((d["shape"], d["values"], d["labels"]), ("3x8x12", plain["values"], plain["labels"]))
+            self.assertEqual(d["names"], ["a", "b"] if text else ["0", "1"])
+        many = self.pictures_in_records() * 100  # more than are decoded at once
+        d = self.dump(f"images:{self.write_records('many.tfrecord', many)}?size=2")
+        self.assertEqual((len(d["values"]), d["values"][:7]), (700, d["values"][-7:]))
+
+    def test_files_of_records_with_test_in_their_names_are_the_test_part(self):
+        records = self.pictures_in_records()
+        for i, (name, part) in enumerate((("train.tfrecord-00000-of-00002", records[:3]), ("test.tfrecord-00000-of-00001", records[3:5]),
+                                          ("train.tfrecord-00001-of-00002", records[5:]))):
+            self.write_records("sharded/set-" + name, part)
+        with open(os.path.join(self.tmp, "sharded", "features.json"), "w", encoding="utf-8") as f:
+            f.write("{}")
+        d = self.dump(f"images:{self.tmp}/sharded?size=4")
+        whole = self.dump(f"images:{self.write_records('d.tfrecord', records)}?size=4")
+        self.assertEqual((d["rows"], d["test"]), (7, 2))
+        self.assertEqual(d["values"], whole["values"][:3] + whole["values"][5:] + whole["values"][3:5])
+
+    def test_what_is_wrong_with_pictures_in_records_is_said(self):
+        records = self.pictures_in_records()
+        bad = self.record(**{"image/encoded": b"GIF89a", "image/class/label": [1]})
+        none = self.record(**{"image/encoded": [1], "image/class/label": [1]})
+        two = self.record(**{"image/encoded": b"x", "image/class/label": [1, 2]})
+        for content, query, says in ((records[:2] + [bad], "size=4", "record 3: neither a JPEG nor a PNG file"),
+                                     (records[:1] + [none], "size=4", 'record 2: the feature "image/encoded" (input=) is not the bytes'),
+                                     (records[:1] + [two], "size=4", 'record 2: the feature "image/class/label" (label=) is not one value'),
+                                     (records, "size=4&label=kind", 'record 1: the feature "kind" (label=) is not one value'),
+                                     ([self.record(x=[1.0], label=[1])], "size=4", "say which one holds the picture (input=)"),
+                                     ([self.record(image=b"x")], "size=4", "say which one holds the class (label=)"),
+                                     (records[:3] * 2, "size=4", "every record has the same"), ([], "size=4", "no records"),
+                                     (records, "test=0", "say size=HEIGHTxWIDTH"),
+                                     ([records[0], records[1][:50]], "size=4", "record 2 is torn")):
+            path = self.write_records("d.tfrecord", content)
+            self.assertIn(says, self.dump(f"images:{path}?{query}", status=2))
+        self.assertIn("are for pictures in TFRecord files", self.dump(f"images:{self.tmp}/fit?size=4&label=x", status=2))
+
+    def test_a_model_of_pictures_in_records_predicts_records_and_files(self):
+        records = self.pictures_in_records()
+        path = self.write_records("d.tfrecord", records)
+        trial = {"program": "builtin", "dataset": f"images:{path}?size=8x12&fit=pad&test=0", "training": {"validation": 0, "batch_size": 2},
+                 "model": {"layers": [{"type": "dense", "units": 2}]}}
+        subprocess.run([TRAINER, "--train", self.write("t.json", json.dumps(trial)), "--epochs", "1", "--checkpoints", self.tmp],
+                       check=True, capture_output=True)
+        said = []
+        unlabelled = self.write_records("u.tfrecord", [self.record(**{"image/encoded": b"x"})])
+        for data in (path, f"images:{path}", f"{self.tmp}/fit"):
+            p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", data], capture_output=True, text=True)
+            self.assertEqual(p.returncode, 0, p.stderr)
+            said.append(p.stdout)
+        self.assertEqual(said[0], said[1])
+        self.assertEqual(said[0], said[2])
+        p = subprocess.run([harness.MAGPIE, "predict", f"{self.tmp}/1", unlabelled], capture_output=True, text=True)
+        self.assertIn("record 1: neither a JPEG nor a PNG", p.stderr)
+
 
 class Columns(harness.Case):
     """A table of numbers, categories, booleans and texts: from training to predictions of raw rows."""
