@@ -272,6 +272,9 @@ void onednn_conv_dx(struct onednn_conv *c, const float *dy, const float *w, floa
 enum mag_status winograd_create(struct backend *b, const struct layer *l, int rows, int block,
                                 bool learns, struct winograd **ret, struct mag_err *err);
 void winograd_destroy(struct winograd *g); /* NULL allowed */
+/* The floats that all such convolutions share, as one of them needs it in blocks of 8 channels; 0
+ * where direct sums are faster. */
+size_t winograd_room(const struct layer *l, int rows, bool learns);
 /* y = conv(x) + bias of the first n images, then relu if asked for. Bias and db are NULL where the
  * layer has none. */
 void winograd_forward(struct winograd *g, const float *x, const float *w, const float *bias,

@@ -55,6 +55,16 @@ static int64_t conv_room(const struct layer *l)
            larger(shape_size(&l->out), weights) + ONEDNN_LAYOUTS * weights;
 }
 
+/* Of a convolution by Winograd's minimal filtering: room that all of them share, and nothing of its
+ * own. Behind the input, whose channels are in no blocks, there is none. */
+static int64_t tiles_of(const struct op *op, bool learns)
+{
+    const bool first = op->index >= 0 && op->inputs[0]->index < 0;
+    return op->layer.kind == LAYER_CONV && !first
+               ? (int64_t)winograd_room(&op->layer, op->rows, learns)
+               : 0;
+}
+
 /* Floats that the kind's init makes. */
 static int64_t scratch_of(const struct op *op)
 {
@@ -64,7 +74,7 @@ static int64_t scratch_of(const struct op *op)
     case LAYER_DENSE:
         return l->in.h * l->in.w > 1 ? in : 0;
     case LAYER_CONV:
-        return conv_room(l);
+        return tiles_of(op, true) > 0 ? 0 : conv_room(l);
     case LAYER_BATCHNORM:
         return (2 * (int64_t)op->lanes + 10) * l->in.c;
     case LAYER_LAYERNORM:
@@ -149,6 +159,7 @@ static int64_t factor_of(const struct op *op)
 void cpu_room(const struct net *outline, enum precision precision, struct room *add)
 {
     int64_t factor = 0;
+    int64_t tiles = 0;
     add->values += values_of(outline->input, outline->learns) + slots_of(outline);
     for (int i = 0; i < outline->n; i++) {
         const struct op *op = outline->layers[i];
@@ -156,9 +167,10 @@ void cpu_room(const struct net *outline, enum precision precision, struct room *
         if (!hands_on(op)) {
             add->values += values_of(op, outline->learns);
             add->workspace += 4 * scratch_of(op);
+            tiles = larger(tiles, tiles_of(op, outline->learns));
             factor = larger(factor, factor_of(op));
         }
     }
-    add->workspace += 4 * (spare_of(outline) + panels_of(outline)) +
+    add->workspace += 4 * (spare_of(outline) + panels_of(outline) + tiles) +
                       (precision == PRECISION_BF16 ? 8 * factor : 0);
 }

@@ -14,15 +14,21 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 
+#define FORWARD_TILES 48  /* of a block: sizes at which most shapes come near their best */
+#define BACKWARD_TILES 36 /* it holds more of each */
+#define PLANES 4          /* of outputs between two transforms */
+#define TILES_MIN 8       /* of a batch: with fewer the weights' transforms cost too much */
+#define THREADS_MAX 2     /* direct sums use more of them better: all this runs in one */
+#define WEIGHTS_MAX ((int64_t)1 << 24) /* transformed */
+
 struct winograd {
     struct backend *b;
     struct winograd_tiles tiles; /* `at` and `n` of the block at hand */
     struct winograd_kernels kernels;
     int rows;         /* images of a whole batch */
     int across, down; /* tiles of an image */
-    struct winograd_tile *at;
-    int forward_tiles, backward_tiles; /* of a block */
-    int forward_planes;                /* of outputs between two transforms */
+    int planes;       /* of outputs between two transforms */
+    struct winograd_tile at[FORWARD_TILES > BACKWARD_TILES ? FORWARD_TILES : BACKWARD_TILES];
 };
 
 static int points_of(const struct winograd *g)
@@ -53,40 +59,77 @@ static int planes_out(const struct winograd *g)
 
 static size_t forward_room(const struct winograd *g)
 {
-    return (size_t)points_of(g) *
-           (weights_stride(g) + tiles_stride(g->forward_tiles, planes_in(g)) +
-            tiles_stride(g->forward_tiles, g->forward_planes));
+    return (size_t)points_of(g) * (weights_stride(g) + tiles_stride(FORWARD_TILES, planes_in(g)) +
+                                   tiles_stride(FORWARD_TILES, g->planes));
 }
 
 static size_t backward_room(const struct winograd *g)
 {
     return (size_t)points_of(g) *
-           (2 * weights_stride(g) + tiles_stride(g->backward_tiles, planes_in(g)) +
-            tiles_stride(g->backward_tiles, planes_out(g)));
+           (2 * weights_stride(g) + tiles_stride(BACKWARD_TILES, planes_in(g)) +
+            tiles_stride(BACKWARD_TILES, planes_out(g)));
 }
 
 /* ---- life ---- */
 
-/* Where it wins: below 16 channels the transforms cost what the products save. Every weight must
- * meet some value of an image: the gradient of one that does not is zero, here only up to rounding,
- * which Adam would make a step of. */
-static bool fits(const struct backend *b, const struct layer *l, int block)
+static int tiles_along(int side)
 {
-    bool kernel = (l->kernel == 3 || l->kernel == 5) && l->stride == 1 && l->groups == 1;
-    bool image = l->in.h >= l->kernel && l->in.w >= l->kernel && l->pad < l->kernel;
-    bool channels = block > 1 && l->in.c >= 16 && l->filters >= 16 && l->filters % block == 0;
-    return b->winograd && b->threads == 1 && kernel && image && channels &&
+    return (side + WINOGRAD_OUT - 1) / WINOGRAD_OUT;
+}
+
+/* Does it take many fewer multiplications than direct sums? Transforms cost about as much as a half
+ * of what is left; a kernel of AVX-512 does twice as many at once as ours. */
+static bool saves(const struct layer *l, int block)
+{
+    const int64_t points = WINOGRAD_OUT + l->kernel - 1;
+    const int64_t direct = (int64_t)l->out.h * l->out.w * l->kernel * l->kernel;
+    const int64_t here = points * points * tiles_along(l->out.h) * tiles_along(l->out.w);
+    return 2 * direct >= (block == 8 ? 4 : 9) * here;
+}
+
+/* Layers that it can do and does well. Every weight must meet some value of an image: the gradient
+ * of one that does not is zero, here only up to rounding, which Adam would make a step of. */
+static bool suits(const struct layer *l, int rows, int block)
+{
+    const int64_t points = WINOGRAD_OUT + l->kernel - 1;
+    const bool kernel = (l->kernel == 3 || l->kernel == 5) && l->stride == 1 && l->groups == 1;
+    const bool image = l->in.h >= l->kernel && l->in.w >= l->kernel && l->pad < l->kernel;
+    const bool channels = l->in.c % block == 0 && l->filters % block == 0 &&
+                          points * points * l->in.c * l->filters <= WEIGHTS_MAX;
+    return kernel && image && channels && saves(l, block) &&
+           (int64_t)rows * tiles_along(l->out.h) * tiles_along(l->out.w) >= TILES_MIN &&
            __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-static void plan(struct winograd *g)
+static void plan(struct winograd *g, const struct layer *l, int rows, int block)
 {
-    g->forward_tiles = 24;
-    g->backward_tiles = 48;
-    g->forward_planes = 4;
-    if (g->forward_planes > planes_out(g)) {
-        g->forward_planes = planes_out(g);
+    const int points = WINOGRAD_OUT + l->kernel - 1;
+    *g = (struct winograd){.tiles = {.input = {l->in.c, l->in.h, l->in.w, block},
+                                     .output = {l->out.c, l->out.h, l->out.w, block},
+                                     .pad = l->pad,
+                                     .points = points},
+                           .kernels = {l->filters, l->in.c, l->kernel, points},
+                           .rows = rows,
+                           .across = tiles_along(l->out.w),
+                           .down = tiles_along(l->out.h)};
+    g->planes = planes_out(g) < PLANES ? planes_out(g) : PLANES;
+}
+
+static size_t room_of(const struct winograd *g, bool learns)
+{
+    const size_t forward = forward_room(g);
+    const size_t backward = learns ? backward_room(g) : 0;
+    return forward > backward ? forward : backward;
+}
+
+size_t winograd_room(const struct layer *l, int rows, bool learns)
+{
+    struct winograd g;
+    if (!suits(l, rows, WINOGRAD_LANES)) {
+        return 0;
     }
+    plan(&g, l, rows, WINOGRAD_LANES);
+    return room_of(&g, learns);
 }
 
 static bool need_room(struct backend *b, size_t n)
@@ -104,25 +147,14 @@ enum mag_status winograd_create(struct backend *b, const struct layer *l, int ro
                                 bool learns, struct winograd **ret, struct mag_err *err)
 {
     *ret = NULL;
-    if (!fits(b, l, block)) {
+    if (!b->winograd || b->threads > THREADS_MAX || block == 1 || !suits(l, rows, block)) {
         return MAG_OK;
     }
     struct winograd *g = xcalloc(1, sizeof(*g));
-    *g =
-        (struct winograd){.b = b,
-                          .tiles = {.input = {l->in.c, l->in.h, l->in.w, block},
-                                    .output = {l->out.c, l->out.h, l->out.w, block},
-                                    .pad = l->pad,
-                                    .points = WINOGRAD_OUT + l->kernel - 1},
-                          .kernels = {l->filters, l->in.c, l->kernel, WINOGRAD_OUT + l->kernel - 1},
-                          .rows = rows,
-                          .across = (l->out.w + WINOGRAD_OUT - 1) / WINOGRAD_OUT,
-                          .down = (l->out.h + WINOGRAD_OUT - 1) / WINOGRAD_OUT};
-    plan(g);
-    const int most = g->forward_tiles > g->backward_tiles ? g->forward_tiles : g->backward_tiles;
-    g->at = xcalloc((size_t)most, sizeof(*g->at));
+    plan(g, l, rows, block);
+    g->b = b;
     g->tiles.at = g->at;
-    if (!need_room(b, forward_room(g)) || (learns && !need_room(b, backward_room(g)))) {
+    if (!need_room(b, room_of(g, learns))) {
         winograd_destroy(g);
         return mag_fail(err, MAG_NOMEM, "no memory for a convolution's tiles");
     }
@@ -132,10 +164,7 @@ enum mag_status winograd_create(struct backend *b, const struct layer *l, int ro
 
 void winograd_destroy(struct winograd *g)
 {
-    if (g != NULL) {
-        free(g->at);
-        free(g);
-    }
+    free(g);
 }
 
 /* ---- passes ---- */
@@ -160,17 +189,17 @@ void winograd_forward(struct winograd *g, const float *x, const float *w, const 
 {
     const int points = points_of(g);
     const size_t w_stride = weights_stride(g);
-    const size_t x_stride = tiles_stride(g->forward_tiles, planes_in(g));
-    const size_t m_stride = tiles_stride(g->forward_tiles, g->forward_planes);
+    const size_t x_stride = tiles_stride(FORWARD_TILES, planes_in(g));
+    const size_t m_stride = tiles_stride(FORWARD_TILES, g->planes);
     float *weights = g->b->tiles;
     float *inputs = weights + (size_t)points * w_stride;
     float *products = inputs + (size_t)points * x_stride;
     winograd_spread_weights(&g->kernels, w, false, weights, w_stride);
-    for (int at = 0; next_block(g, at, g->forward_tiles, n); at += g->tiles.n) {
+    for (int at = 0; next_block(g, at, FORWARD_TILES, n); at += g->tiles.n) {
         winograd_spread_input(&g->tiles, x, inputs, x_stride);
-        for (int first = 0; first < planes_out(g); first += g->forward_planes) {
+        for (int first = 0; first < planes_out(g); first += g->planes) {
             const int left = planes_out(g) - first;
-            const int planes = left < g->forward_planes ? left : g->forward_planes;
+            const int planes = left < g->planes ? left : g->planes;
             const size_t from = (size_t)first * (size_t)g->kernels.channels * WINOGRAD_LANES;
             for (int p = 0; p < points; p++) {
                 winograd_multiply(inputs + (size_t)p * x_stride,
@@ -187,8 +216,8 @@ void winograd_backward(struct winograd *g, const float *x, const float *dy, cons
 {
     const int points = points_of(g);
     const size_t w_stride = weights_stride(g);
-    const size_t x_stride = tiles_stride(g->backward_tiles, planes_in(g));
-    const size_t d_stride = tiles_stride(g->backward_tiles, planes_out(g));
+    const size_t x_stride = tiles_stride(BACKWARD_TILES, planes_in(g));
+    const size_t d_stride = tiles_stride(BACKWARD_TILES, planes_out(g));
     const size_t image =
         (size_t)g->kernels.channels * (size_t)g->tiles.input.h * (size_t)g->tiles.input.w;
     float *weights = g->b->tiles;
@@ -203,7 +232,7 @@ void winograd_backward(struct winograd *g, const float *x, const float *dy, cons
         winograd_spread_weights(&g->kernels, w, true, weights, w_stride);
         memset(dx, 0, image * (size_t)g->rows * sizeof(float));
     }
-    for (int at = 0; next_block(g, at, g->backward_tiles, n); at += g->tiles.n) {
+    for (int at = 0; next_block(g, at, BACKWARD_TILES, n); at += g->tiles.n) {
         winograd_spread_input(&g->tiles, x, inputs, x_stride);
         winograd_spread_grad(&g->tiles, dy, grads, d_stride, db);
         for (int p = 0; p < points; p++) {
@@ -224,6 +253,14 @@ void winograd_backward(struct winograd *g, const float *x, const float *dy, cons
 }
 
 #else
+
+size_t winograd_room(const struct layer *l, int rows, bool learns)
+{
+    (void)l;
+    (void)rows;
+    (void)learns;
+    return 0;
+}
 
 enum mag_status winograd_create(struct backend *b, const struct layer *l, int rows, int block,
                                 bool learns, struct winograd **ret, struct mag_err *err)

@@ -23,7 +23,7 @@ WINOGRAD_INLINE void multiply(const float *a, size_t a_plane, const float *w, si
 {
     vec sum[TILES][2] = {{{0}}};
     for (int d = 0; d < depth; d += LANES, a += a_plane, w += LANES * LANES) {
-#pragma GCC unroll 8
+#pragma GCC unroll 1 /* more, and the compiler runs out of registers */
         for (int j = 0; j < LANES; j++) {
             const vec w0 = LOAD(w + j * LANES);
             const vec w1 = LOAD(w + (planes > 1 ? w_plane : 0) + j * LANES);
@@ -111,12 +111,17 @@ WINOGRAD_INLINE void accumulate(const float *x, const float *d, size_t d_plane, 
         }
     }
     for (int t = 0; t < tiles; t++, x += LANES, d += LANES) {
-#pragma GCC unroll 3
-        for (int p = 0; p < planes; p++) {
-            const vec v = LOAD(d + (size_t)p * d_plane);
+        const vec d0 = LOAD(d);
+        const vec d1 = LOAD(d + (planes > 1 ? d_plane : 0));
+        const vec d2 = LOAD(d + (planes > 2 ? 2 * d_plane : 0));
 #pragma GCC unroll 4
-            for (int r = 0; r < ROWS; r++) {
-                s[r][p] += x[r] * v;
+        for (int r = 0; r < ROWS; r++) {
+            s[r][0] += x[r] * d0;
+            if (planes > 1) {
+                s[r][1] += x[r] * d1;
+            }
+            if (planes > 2) {
+                s[r][2] += x[r] * d2;
             }
         }
     }

@@ -13,6 +13,7 @@
 #define LANES WINOGRAD_LANES
 #define OUT WINOGRAD_OUT
 #define POINTS WINOGRAD_POINTS
+#define AHEAD 3 /* tiles whose pixels are asked for before they are needed */
 
 #define LOAD(p) (*(const winograd_loose *)(const void *)(p))
 #define STORE(p) (*(winograd_loose *)(void *)(p))
@@ -206,6 +207,26 @@ static int least(int a, int b)
     return a < b ? a : b;
 }
 
+/* Asks for the pixels of a tile some way ahead in the same plane: 4 columns that begin at its first
+ * output, in the rows that its last 4 inputs lie in. The rows are too far apart for the processor
+ * to foresee them. */
+WINOGRAD_INLINE void fetch(const struct winograd_images *s, const struct winograd_tiles *t,
+                           const float *all, int plane, int tile, int below)
+{
+    if (tile >= t->n) {
+        return;
+    }
+    const struct winograd_tile *at = &t->at[tile];
+    const float *image = all + plane_at(s, at->image, plane);
+    const int column = least(at->column, s->w - 1);
+    for (int r = 0; r < OUT; r++) {
+        const int row = least(at->row + below + r, s->h - 1);
+        const float *from = image + (size_t)(row * s->w + column) * (size_t)s->block;
+        __builtin_prefetch(from);
+        __builtin_prefetch(from + 16);
+    }
+}
+
 /* ---- the transforms of whole planes; `points` is a constant where they are called ---- */
 
 WINOGRAD_INLINE void spread_input(const struct winograd_tiles *t, const float *x, float *to,
@@ -218,6 +239,7 @@ WINOGRAD_INLINE void spread_input(const struct winograd_tiles *t, const float *x
         for (int i = 0; i < t->n; i++, to += LANES) {
             const struct winograd_tile *at = &t->at[i];
             const float *image = x + plane_at(&t->input, at->image, plane);
+            fetch(&t->input, t, x, plane, i + AHEAD, points - OUT - t->pad);
             for (int r = 0; r < points; r++) {
                 size_t step = 0;
                 const float *from = pixels(&t->input, image, at->row - t->pad + r,
@@ -256,6 +278,7 @@ WINOGRAD_INLINE void spread_grad(const struct winograd_tiles *t, const float *dy
         for (int i = 0; i < t->n; i++, to += LANES) {
             const struct winograd_tile *at = &t->at[i];
             const float *image = dy + plane_at(&t->output, at->image, plane);
+            fetch(&t->output, t, dy, plane, i + AHEAD, 0);
             vec sum = {0};
             for (int r = 0; r < OUT; r++) {
                 size_t step = 0;

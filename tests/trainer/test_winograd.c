@@ -24,10 +24,11 @@ struct conv_case {
 static const struct conv_case cases[] = {
     {16, 8, 8, 16, 3, 1, 3, 3, 8, true, true},    {16, 8, 8, 16, 5, 2, 3, 2, 8, false, true},
     {32, 14, 14, 64, 5, 2, 6, 5, 8, true, true},  {64, 7, 7, 64, 3, 1, 3, 3, 8, false, false},
-    {16, 5, 9, 24, 3, 0, 4, 3, 8, false, true},   {24, 9, 5, 40, 5, 0, 4, 4, 8, false, true},
-    {40, 6, 6, 16, 5, 4, 2, 1, 8, true, true},    {48, 3, 4, 32, 3, 2, 5, 5, 8, false, true},
-    {16, 13, 11, 16, 3, 1, 1, 1, 8, true, false}, {16, 10, 10, 32, 3, 1, 2, 2, 16, true, true},
-    {32, 9, 7, 16, 5, 2, 3, 2, 16, false, true},  {48, 12, 6, 48, 5, 1, 2, 2, 16, true, true},
+    {16, 5, 9, 24, 3, 0, 4, 3, 8, false, true},   {24, 9, 7, 40, 5, 0, 4, 4, 8, false, true},
+    {40, 6, 6, 16, 5, 4, 2, 1, 8, true, true},    {48, 4, 4, 32, 3, 2, 5, 5, 8, false, true},
+    {16, 13, 11, 16, 3, 1, 1, 1, 8, true, false}, {8, 11, 10, 8, 3, 1, 2, 2, 8, false, true},
+    {16, 12, 8, 32, 5, 2, 2, 2, 16, true, true},  {32, 12, 7, 16, 5, 2, 3, 2, 16, false, true},
+    {48, 12, 6, 48, 5, 1, 3, 2, 16, true, true},
 };
 #define N_CASES (sizeof(cases) / sizeof(cases[0]))
 
@@ -264,30 +265,39 @@ Test(winograd, results_are_the_same_wherever_the_arrays_lie)
 Test(winograd, other_layers_are_left_to_direct_sums)
 {
     struct backend b = {.threads = 1, .winograd = true};
-    struct layer layers[8];
-    int blocks[8];
-    for (int i = 0; i < 8; i++) {
+    struct layer layers[11];
+    int blocks[11];
+    int rows[11];
+    for (int i = 0; i < 11; i++) {
         layers[i] = layer_of(&cases[0]);
         blocks[i] = 8;
+        rows[i] = 4;
     }
     layers[0].stride = 2;
     layers[1].groups = 2;
     layers[2].kernel = 4;
-    layers[3].in.c = 8;
-    layers[4].filters = 8;
+    layers[3].in.c = 12;
+    layers[4].filters = 12;
     layers[5].in.h = 2; /* a row of weights that meets nothing has no gradient at all */
     layers[6].pad = 3;
     blocks[7] = 1;
-    for (int i = 0; i < 8; i++) {
+    rows[8] = 1;                          /* four tiles only */
+    layers[9].in.h = layers[9].out.h = 5; /* most of the lower tiles lies outside */
+    layers[9].in.w = layers[9].out.w = 5;
+    blocks[10] = 16; /* kernels of AVX-512 */
+    for (int i = 0; i < 11; i++) {
         struct winograd *g = NULL;
-        cr_expect_eq(winograd_create(&b, &layers[i], 4, blocks[i], true, &g, NULL), MAG_OK);
+        cr_expect_eq(winograd_create(&b, &layers[i], rows[i], blocks[i], true, &g, NULL), MAG_OK);
         cr_expect_null(g, "layer %d", i);
     }
-    struct winograd *g = NULL;
-    b.winograd = false;
     struct layer l = layer_of(&cases[0]);
-    cr_expect_eq(winograd_create(&b, &l, 4, 8, true, &g, NULL), MAG_OK);
-    cr_expect_null(g, "it was switched off");
+    for (int i = 0; i < 2; i++) {
+        struct winograd *g = NULL;
+        struct backend other = {.threads = i == 0 ? 1 : 3, .winograd = i > 0};
+        cr_expect_eq(winograd_create(&other, &l, 4, 8, true, &g, NULL), MAG_OK);
+        cr_expect_null(g, "%s",
+                       i == 0 ? "it was switched off" : "three threads do direct sums faster");
+    }
 }
 
 /* The variable that the manual names. */
