@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/program.h"
+#include "cli/format.h"
 #include "cli/spawn.h"
 #include "cli/term.h"
 #include "simulate/setup.h"
@@ -227,7 +228,7 @@ void cmd_print_memory(const struct cmd_spec *cs, const char *label)
     if (text == NULL) {
         return;
     }
-    char *params = json_object_size(of) > 0 ? mjson_dump(of) : NULL;
+    char *params = json_object_size(of) > 0 ? format_params(of) : NULL;
     (void)printf("%s a trial takes up to %s%s%s%s\n", label, text, params != NULL ? " (with " : "",
                  params != NULL ? params : "", params != NULL ? ")" : "");
     free(params);
