@@ -131,6 +131,7 @@ void room_text(const struct room *r, int rows, struct buf *out)
 struct there {
     int64_t free, total; /* bytes; -1 = not known */
     const char *of;      /* what has them */
+    int64_t spare;       /* of `free`: stays for others */
 };
 
 static void host(struct there *ret)
@@ -151,12 +152,13 @@ static void host(struct there *ret)
             ret->of = "limits.memory";
         }
     }
+    ret->spare = ret->free / SPARE;
 }
 
 static void look(const struct backend_ops *ops, struct backend *backend, struct there *ret)
 {
     if (ops->memory != NULL) {
-        ret->of = "the GPU";
+        *ret = (struct there){.of = "the GPU"}; /* who shares it is the worker's to see to */
         ret->free = ops->memory(backend, &ret->total);
     } else {
         host(ret);
@@ -166,7 +168,7 @@ static void look(const struct backend_ops *ops, struct backend *backend, struct 
 /* Of what is free, all may be had but a part that stays for others. */
 static int64_t usable(const struct there *t)
 {
-    return t->free - t->free / SPARE;
+    return t->free - t->spare;
 }
 
 /* ---- admission ---- */
@@ -191,8 +193,8 @@ static enum mag_status refuse(const struct room_ask *ask, const struct room *r,
         buf_adds(&b, ", ");
     }
     add_size(&b, t->free);
-    buf_adds(
-        &b, " are free (5 % are left to others); smaller layers or a smaller batch_size would fit");
+    buf_addf(&b, " are free%s; smaller layers or a smaller batch_size would fit",
+             t->spare > 0 ? " (5 % are left to others)" : "");
     enum mag_status st = mag_fail(err, MAG_NOMEM, "%s", b.data);
     buf_fini(&b);
     return st;

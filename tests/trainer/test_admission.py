@@ -101,6 +101,24 @@ class Admission(Base):
         e.send({"type": "go", "trial": 2})
         self.assertEqual(e.until("ready")[-2]["status"], "completed")
 
+    def test_what_just_fits_runs_when_it_is_let_in(self):
+        e = self.ready()
+        e.send(self.start(admit=True))
+        need = self.needs(e)["need_mb"]
+        self.assertEqual(e.close(), 0)
+        os.environ["CUDA_HOST_MB"] = str(need + 1)  # nothing to spare; the data set stays in the host's memory
+        e = self.ready()
+        e.send(self.start(admit=True, budget=1))
+        self.assertEqual(self.needs(e)["free_mb"], need + 1)
+        e.send({"type": "go", "trial": 1})
+        self.assertEqual(e.until("ready")[-2]["status"], "completed")
+        os.environ["CUDA_HOST_MB"] = str(need - 1)
+        e = self.ready()
+        e.send(self.start(admit=True, budget=1))
+        self.needs(e)
+        e.send({"type": "go", "trial": 1})
+        self.assertEqual(e.until("ready")[0]["cause"], "out-of-memory")
+
     def group(self, *trials):
         starts = [self.start(trial=t, folder="g%d" % t, budget=2) for t in trials]
         for s in starts:
