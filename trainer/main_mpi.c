@@ -6,9 +6,11 @@
 #include "base/log.h"
 #include "trainer/denormal.h"
 #include "trainer/rank.h"
+#include "trainer/ranks.h"
 #include "trainer/room.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int main(int argc, char **argv)
@@ -25,6 +27,10 @@ int main(int argc, char **argv)
                 "magpie-trainer-mpi: it is started by magpie-trainer, for an experiment with "
                 "\"distribution\": {\"transport\": \"mpi\"}\n");
         return 2;
+    }
+    const char *folder = ranks_folder_here();
+    if (folder != NULL) {
+        (void)setenv("OMPI_MCA_btl_vader_backing_directory", folder, 1);
     }
     return rank_run(&collective_mpi);
 }

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/program.h"
+#include "trainer/ranks_folder.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,12 +30,16 @@
 #define POLITE_MS 5000
 #define RANK_VARIABLE "MAGPIE_RANK"          /* rank/size/timeout_ms/parent */
 #define SOCKET_VARIABLE "MAGPIE_RANK_SOCKET" /* mpi: name of an abstract socket */
+#define FOLDER_VARIABLE                                                                            \
+    "MAGPIE_RANK_FOLDER" /* mpi: for segments, where it is on the rank's host                      \
+                          */
 
 /* ---- an environment of our own ---- */
 
 static bool is_ours(const char *entry)
 {
-    static const char *const names[] = {"MAGPIE_FD=", RANK_VARIABLE "=", SOCKET_VARIABLE "="};
+    static const char *const names[] = {"MAGPIE_FD=", RANK_VARIABLE "=", SOCKET_VARIABLE "=",
+                                        FOLDER_VARIABLE "="};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (strncmp(entry, names[i], strlen(names[i])) == 0) {
             return true;
@@ -43,7 +48,8 @@ static bool is_ours(const char *entry)
     return false;
 }
 
-/* The environment without ours, and with those of `own` (n strings, taken). Free with env_free. */
+/* Those of `own` (n strings, taken; they come first, so that they hold), and the environment
+ * without ours. Free with env_free. */
 static char **env_make(char **own, size_t n)
 {
     size_t have = 0;
@@ -52,13 +58,13 @@ static char **env_make(char **own, size_t n)
     }
     char **env = xcalloc(have + n + 1, sizeof(*env));
     size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        env[at++] = own[i];
+    }
     for (size_t i = 0; i < have; i++) {
         if (!is_ours(environ[i])) {
             env[at++] = xstrdup(environ[i]);
         }
-    }
-    for (size_t i = 0; i < n; i++) {
-        env[at++] = own[i];
     }
     return env;
 }
@@ -197,6 +203,7 @@ static enum mag_status start_mpi(struct ranks *r, struct mag_err *err)
         free(program);
         return mag_fail(err, MAG_IO, "no socket for rank 0: %s", strerror(errno));
     }
+    r->folder = ranks_folder_make();
     char *count = xasprintf("%d", r->n);
     /* No core per rank, no spinning: several trials share a host. */
     const char *const args[] = {given != NULL ? given : "mpirun",
@@ -216,6 +223,8 @@ static enum mag_status start_mpi(struct ranks *r, struct mag_err *err)
                                 RANK_VARIABLE,
                                 "-x",
                                 SOCKET_VARIABLE,
+                                "-x",
+                                FOLDER_VARIABLE,
                                 "-np",
                                 count,
                                 program,
@@ -226,9 +235,12 @@ static enum mag_status start_mpi(struct ranks *r, struct mag_err *err)
         argv[i] = xstrdup(args[i]);
     }
     char *own[] = {xasprintf(RANK_VARIABLE "=0/%d/%lld/0", r->n, (long long)r->timeout_ms),
-                   xasprintf(SOCKET_VARIABLE "=%s", name), xstrdup("OMPI_ALLOW_RUN_AS_ROOT=1"),
-                   xstrdup("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")};
-    char **env = env_make(own, 4);
+                   xasprintf(SOCKET_VARIABLE "=%s", name),
+                   xasprintf(FOLDER_VARIABLE "=%s", r->folder != NULL ? r->folder : ""),
+                   xstrdup("OMPI_ALLOW_RUN_AS_ROOT=1"),
+                   xstrdup("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"),
+                   r->folder != NULL ? xasprintf("TMPDIR=%s", r->folder) : NULL};
+    char **env = env_make(own, r->folder != NULL ? 6 : 5);
     enum mag_status st = spawn(r, argv, env, -1, err);
     if (st == MAG_INVALID) {
         st = mag_wrap(err, st, "\"transport\": \"mpi\" needs mpirun (package openmpi-bin)");
@@ -328,8 +340,8 @@ static void describe(const struct ranks *r, int i, int status, char *text, size_
     }
 }
 
-/* Reaps those that have ended; tells of the one that did for a reason of its own, where several have
- * ended since. */
+/* Reaps those that have ended; tells of the one that did for a reason of its own, where several
+ * have ended since. */
 static bool reap(struct ranks *r, char *text, size_t size)
 {
     bool any = false;
@@ -424,10 +436,17 @@ void ranks_stop(struct ranks *r, bool politely)
     channel_fini(&r->channel);
     close_fd(&r->listener);
     close_fd(&r->region);
+    ranks_folder_remove(r->folder);
     *r = (struct ranks){.listener = -1, .region = -1};
 }
 
 /* ---- in a rank ---- */
+
+const char *ranks_folder_here(void)
+{
+    const char *folder = getenv(FOLDER_VARIABLE);
+    return folder != NULL && folder[0] == '/' && access(folder, W_OK) == 0 ? folder : NULL;
+}
 
 void ranks_bind_to_parent(void)
 {

@@ -27,6 +27,7 @@ struct ranks {
     int64_t timeout_ms;
     struct channel channel; /* to rank 0 */
     int listener;           /* mpi: where rank 0 will connect, -1 once it has */
+    char *folder;           /* mpi: of ranks_folder_make, or NULL */
     int region;             /* shm, else -1 */
     int n_pids;             /* n with shm; 1, mpirun, with mpi */
     pid_t pids[COLLECTIVE_RANKS_MAX];
@@ -56,6 +57,8 @@ void ranks_stop(struct ranks *r, bool politely);
  * descriptor (-1 but in rank 0), and makes sure that it dies with the process that started it. */
 enum mag_status ranks_place(struct collective_place *place, int *ret_fd, bool *ret_is_rank,
                             struct mag_err *err) MAG_MUSTCHECK;
+/* MPI: a folder for what must not outlive the ranks; NULL where this host has none. Borrowed. */
+const char *ranks_folder_here(void);
 /* MPI: rank 0's descriptor. */
 enum mag_status ranks_connect(int *ret_fd, struct mag_err *err) MAG_MUSTCHECK;
 /* Dies with the parent. */

@@ -4,6 +4,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -243,6 +244,39 @@ class OverMpi(Base):
         got += e.until("result", "error")
         self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
         self.assertEqual([m["metrics"] for m in got if m["type"] == "report"], whole)
+
+    def folders(self, e):
+        """What its ranks have in memory for their files."""
+        return [os.path.join("/dev/shm", f) for f in os.listdir("/dev/shm") if re.match(r"magpie-mpi-\d+-%d-" % e.proc.pid, f)]
+
+    def mpirun(self, e):
+        return next(p for p, line in descendants(e.proc.pid).items() if os.path.basename(line.split()[0]) in ("mpirun", "orterun"))
+
+    def test_a_killed_mpirun_costs_nothing_but_steps_and_leaves_nothing(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=4))
+        got = e.until("checkpoint")
+        inside = [f for _, _, files in os.walk(self.folders(e)[0]) for f in files]
+        self.assertTrue([f for f in inside if f.startswith("vader_segment")], inside)
+        os.kill(self.mpirun(e), signal.SIGKILL)
+        got += e.until("result", "error")
+        self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+        self.assertEqual(len(self.folders(e)), 1)
+        e.send({"type": "exit"})
+        self.assertEqual(e.proc.wait(DEADLINE), 0)
+        self.assertEqual(self.folders(e), [])
+
+    def test_what_all_of_them_left_behind_is_removed_by_the_next(self):
+        e = self.executor(faults=SLOW)
+        e.send(self.start(2, budget=500))
+        e.until("report")
+        mpirun = self.mpirun(e)
+        e.proc.kill()
+        os.kill(mpirun, signal.SIGKILL)
+        e.proc.wait(DEADLINE)
+        self.assertEqual(len(self.folders(e)), 1)
+        self.run_trial(2, budget=1, folder="next")
+        self.assertEqual(self.folders(e), [])
 
     def test_the_ranks_end_with_the_trainer(self):
         e = self.executor(faults=SLOW)
@@ -552,13 +586,31 @@ class ParameterServer(Base):
                 self.assert_same_curve(got, alone, 2e-4)
 
     def test_several_ranks_learn_with_a_lock_and_without(self):
+        for n in (2, 4):
+            e = self.executor()
+            for lock in (False, True):
+                with self.subTest(ranks=n, lock=lock):
+                    got, result = self.served(n, e=e, budget=8, folder=f"{n}{lock}", lock=lock)
+                    self.assertEqual(result["status"], "completed")
+                    self.assertLess(got[-1]["train_loss"], got[0]["train_loss"])
+                    self.assertGreater(got[-1]["test_accuracy"], 0.8)
+
+    def test_images_change_and_folds_are_held_out_as_in_one_process(self):
+        spec = self.spec(augmentation={"crop": 1, "flip": True, "cutout": 1})
+        spec["model"]["input"] = [1, 2, 2]
         e = self.executor()
-        for lock in (False, True):
-            with self.subTest(lock=lock):
-                got, result = self.served(3, e=e, budget=8, folder=f"l{lock}", lock=lock)
-                self.assertEqual(result["status"], "completed")
-                self.assertLess(got[-1]["train_loss"], got[0]["train_loss"])
-                self.assertGreater(got[-1]["test_accuracy"], 0.8)
+        for fold in (1, 3):
+            with self.subTest(fold=fold):
+                curves = []
+                for more in ({}, {"strategy": "parameter_server"}):
+                    m = self.start(1, folder=f"f{fold}{len(curves)}", spec=spec, **more)
+                    m.update(folds=3, fold=fold, split={"seed": 5})
+                    e.send(m)
+                    got = e.until("result", "error")
+                    self.assertEqual(got[-1].get("status"), "completed", (got[-1], self.said()))
+                    self.assertEqual(e.read()["type"], "ready")
+                    curves.append([x["metrics"] for x in got if x["type"] == "report"])
+                self.assert_same_curve(curves[1], curves[0], 2e-4)
 
     def test_gradients_of_several_batches_are_pushed_as_their_mean(self):
         whole = self.spec(optimizer="sgd", batch_size=64, lr=0.5)
