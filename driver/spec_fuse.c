@@ -102,7 +102,7 @@ json_t *spec_fuse_notes(const struct spec *s)
         say(notes,
             xasprintf(
                 "fuse: %s separate%s groups, %.6g kinds of trials in all; a group is trials of "
-                "one kind that come one after the other: drawn at random %.2g on average",
+                "one kind that come one after the other: drawn at random %.1f on average",
                 kind.text.data, kind.n == 1 ? "s" : "", kinds, run_length(kinds, lanes)));
     }
     buf_fini(&own.text);

@@ -37,7 +37,7 @@ static void print_help(void)
         "  magpie-trainer --train FILE|- [options]  train one trial here, without a driver\n"
         "      --params JSON       hyperparameters, as {\"lr\": 0.01}\n"
         "      --epochs N          how far (10)\n"
-        "      --seed N            seed of split, weights and order (0)\n"
+        "      --seed N            seed of split, weights and order (the file's, else 0)\n"
         "      --trial N           trial number, which names its random streams (1)\n"
         "      --checkpoints DIR   write a checkpoint after each epoch\n"
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
