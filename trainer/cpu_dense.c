@@ -137,28 +137,33 @@ static void dense_finish_grads(struct cpu_op *c)
     c->pending = 0;
 }
 
-static bool all_fuse(const struct cpu_op *c, const struct update *lanes)
+/* The step of a lane's weights, with their gradient where it is still to be made. */
+static void step_weights(struct cpu_op *c, int lane, const struct update *u)
 {
-    bool all = c->panels;
-    for (int lane = 0; lane < c->op.lanes; lane++) {
-        all = all && (lanes[lane].idle || cpu_can_fuse(&lanes[lane]));
+    float *slots[OP_SLOTS];
+    if (c->pending > 0 && c->panels && cpu_can_fuse(u)) {
+        dense_dw(c, lane, u);
+        return;
     }
-    return all;
+    if (c->pending > 0) {
+        dense_dw(c, lane, NULL);
+    }
+    for (int s = 0; s < OP_SLOTS; s++) {
+        slots[s] = cpu_param(c, lane, OP_WEIGHTS, (enum op_slot)s);
+    }
+    cpu_update(slots, (size_t)op_param_floats(&c->op.layer, OP_WEIGHTS), u,
+               op_param_decays(&c->op.layer, OP_WEIGHTS));
 }
 
 static void dense_update(struct cpu_op *c, const struct update *lanes)
 {
-    const bool fused = c->pending > 0 && all_fuse(c, lanes);
-    for (int lane = 0; lane < c->op.lanes && fused; lane++) {
+    for (int lane = 0; lane < c->op.lanes; lane++) {
         if (!lanes[lane].idle) {
-            dense_dw(c, lane, &lanes[lane]);
+            step_weights(c, lane, &lanes[lane]);
         }
     }
-    if (!fused) {
-        dense_finish_grads(c);
-    }
     c->pending = 0;
-    cpu_update_lanes(c, lanes, !fused);
+    cpu_update_lanes(c, lanes, false);
 }
 
 const struct cpu_kind cpu_dense = {.init = dense_init,
