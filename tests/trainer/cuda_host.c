@@ -99,11 +99,19 @@ void device_wait(struct device *d)
     (void)d;
 }
 
+static bool (*watch_of)(void *ctx, int64_t waited_ms);
+static void *watched;
+
 void device_watch(struct device *d, bool (*watch)(void *ctx, int64_t waited_ms), void *ctx)
 {
     (void)d;
-    (void)watch;
-    (void)ctx;
+    watch_of = watch;
+    watched = ctx;
+}
+
+bool cuda_host_may_wait(int64_t waited_ms)
+{
+    return watch_of == NULL || watch_of(watched, waited_ms);
 }
 
 enum mag_status device_alloc(struct device *d, int64_t bytes, const char *what, void **ret,
@@ -160,8 +168,7 @@ void device_product(struct device *d, const struct product *p)
 }
 
 enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, struct device_conv **ret,
-                                   struct mag_err *err)
+                                   bool bf16, struct device_conv **ret, struct mag_err *err)
 {
     (void)bf16;
     (void)err;

@@ -11,6 +11,7 @@
  * call fails) or "async" (found by polling, at the third sum).
  */
 #include "base/alloc.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "trainer/nccl_calls.h"
 
@@ -75,6 +76,9 @@ struct ncclComm {
     ncclResult_t failure;
     cudaStream_t stream; /* of the last sum */
 };
+
+/* Of cuda_host.c, where that is linked. */
+bool cuda_host_may_wait(int64_t waited_ms) __attribute__((weak));
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
@@ -243,8 +247,16 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned int flag
     if (is_ours(s)) {
         queue(s, (struct task){.kind = TASK_WAIT, .event = e, .count = count});
     }
-    while (!is_ours(s) && e->reached < count) {
-        (void)pthread_cond_wait(&changed, &lock);
+    const bool foreign = !is_ours(s);
+    const int64_t start = clock_mono_ns();
+    while (foreign && e->reached < count) {
+        (void)pthread_mutex_unlock(&lock);
+        if (cuda_host_may_wait != NULL &&
+            !cuda_host_may_wait((clock_mono_ns() - start) / MAG_NS_PER_MS)) {
+            return cudaSuccess; /* as the backend's waits, which then fail */
+        }
+        nap();
+        (void)pthread_mutex_lock(&lock);
     }
     (void)pthread_mutex_unlock(&lock);
     return cudaSuccess;
