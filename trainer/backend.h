@@ -33,7 +33,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BACKEND_VERSION 2
+#define BACKEND_VERSION 3
 #define BACKEND_ROWS_MAX 16384 /* rows of one batch */
 #define BACKEND_THREADS_MAX 256
 #define BACKEND_LANES_MAX 64
@@ -215,6 +215,10 @@ struct backend_ops {
     enum mag_status (*op_create)(struct backend *b, const struct op_spec *spec, struct op **ret,
                                  struct mag_err *err);
     void (*op_destroy)(struct op *op); /* NULL allowed */
+    /* All ops of the net are there: takes the memory that they need together. Before that no other
+     * function is called with them but op_destroy. NOMEM when there is no room. NULL: each op has
+     * what it needs already. */
+    enum mag_status (*ready)(struct net *net, struct mag_err *err);
 
     /* Gathers the examples of a batch into a lane of the input op, and changes them as asked; or
      * takes what was gathered. */
@@ -255,8 +259,8 @@ struct backend_ops {
     /* Whole parameter arrays of a lane in the canonical layout (op_param_floats values). */
     void (*get)(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out);
     void (*set)(struct op *op, int lane, enum op_param p, enum op_slot slot, const float *in);
-    /* Outputs or their gradients of the first n rows of a lane; put with `grad` sets gradients, and
-     * grad_set (tests). */
+    /* Outputs or their gradients of the first n rows of a lane: of the last op, and of all where the
+     * net keeps them (net.h). Put with `grad` sets gradients, and grad_set (tests). */
     void (*read)(struct op *op, int lane, bool grad, int n, float *out);
     void (*put)(struct op *op, int lane, bool grad, int n, const float *in);
 

@@ -60,6 +60,7 @@ static struct net *net_empty(const struct model *model, const struct net_options
     net->ahead = steps_ahead(model, options);
     net->average = options->average;
     net->learns = options->learns;
+    net->keeps = options->keeps;
     MAG_ASSERT(net->lanes <= BACKEND_LANES_MAX, "%d lanes", net->lanes);
     return net;
 }
@@ -73,7 +74,7 @@ static enum mag_status add_layers(struct net *net, const struct model *model, st
         st = net->ops->op_create(net->backend, &spec, &net->layers[i], err);
         net->n += st == MAG_OK;
     }
-    return st;
+    return st == MAG_OK && net->ops->ready != NULL ? net->ops->ready(net, err) : st;
 }
 
 /* A net for each lane. */

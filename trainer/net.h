@@ -20,7 +20,7 @@ struct net {
     int rows; /* most rows a batch may have */
     int lanes;
     int ahead;            /* most steps that net_steps takes at once */
-    bool average, learns; /* as in the options */
+    bool average, learns, keeps; /* as in the options */
     /* Lanes in turn: each is a net of its own with one lane, which shares the input where all see
      * the same batches; `layers` are then empty. NULL: the layers compute all lanes. */
     struct net *turns[BACKEND_LANES_MAX];
@@ -37,6 +37,7 @@ struct net_options {
     bool average; /* keep a moving average of the weights */
     bool learns;  /* false: only to be applied, without room for gradients and optimizer state */
     bool turns;   /* lanes are computed in turn, not side by side (backend_ops.stage) */
+    bool keeps; /* every op's output and gradient can be read after a pass, not the last's alone */
 };
 
 /* Builds the ops. Weights are zero. */

@@ -8,6 +8,7 @@
 #include "trainer/cuda/device.h"
 
 #include "base/alloc.h"
+#include "base/clock.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 
 #include "trainer/cuda/elements.cu"
+#include "trainer/cuda/embeddings.cu"
 #include "trainer/cuda/heads.cu"
 #include "trainer/cuda/norms.cu"
 #include "trainer/cuda/products.cu"
@@ -31,6 +33,7 @@ int64_t cuda_host_memory = (int64_t)1 << 32;
 struct device {
     struct mag_err err;
     int64_t used;
+    int64_t marks[DEVICE_MARKS_MAX];
 };
 
 /* In front of every allocation. */
@@ -167,15 +170,15 @@ void device_product(struct device *d, const struct product *p)
     k_product(p, d);
 }
 
-enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, struct device_conv **ret, struct mag_err *err)
+struct device_conv *device_conv_create(struct device *d, const struct filter *f, int lanes,
+                                       int x_lanes, bool bf16, void *work, int64_t work_bytes)
 {
     (void)bf16;
-    (void)err;
     MAG_ASSERT(x_lanes == lanes || f->groups == 1, "groups of shared channels");
-    *ret = xcalloc(1, sizeof(**ret));
-    **ret = (struct device_conv){.device = d, .f = *f, .lanes = lanes};
-    return MAG_OK;
+    memset(work, 0xff, (size_t)work_bytes); /* cuDNN leaves something in it */
+    struct device_conv *c = xcalloc(1, sizeof(*c));
+    *c = (struct device_conv){.device = d, .f = *f, .lanes = lanes};
+    return c;
 }
 
 void device_conv_destroy(struct device_conv *c)
@@ -224,4 +227,17 @@ void device_repeat(struct device *d, struct device_graph *g)
 void device_graph_destroy(struct device_graph *g)
 {
     (void)g;
+}
+
+bool device_mark(struct device *d, int k)
+{
+    if (k < DEVICE_MARKS_MAX) {
+        d->marks[k] = clock_mono_ns();
+    }
+    return k < DEVICE_MARKS_MAX;
+}
+
+float device_mark_ms(struct device *d, int k)
+{
+    return (float)(d->marks[k + 1] - d->marks[k]) * 1e-6f;
 }

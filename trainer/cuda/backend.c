@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The backend "cuda": its handle, the memory of its ops, and arrays on their way in and out. What
- * ops queue is in ops.c, losses and optimizer steps in step.c, data sets in resident.c.
+ * The backend "cuda": its handle, its ops, and arrays on their way in and out. Their memory is in
+ * nets.c, what they queue in ops.c, losses and optimizer steps in step.c, data sets in resident.c.
  */
 #include "trainer/cuda/cuda.h"
 
@@ -25,7 +25,9 @@ static enum mag_status cuda_open(const struct backend_options *o, struct backend
     }
     static const char *const names[] = {"float32", "bf16", "tf32"};
     const char *graphs = getenv("MAGPIE_CUDA_GRAPHS");
-    b->graphs = graphs == NULL || strcmp(graphs, "0") != 0;
+    const char *profiles = getenv("MAGPIE_CUDA_PROFILE");
+    b->profiles = profiles != NULL && strcmp(profiles, "1") == 0;
+    b->graphs = (graphs == NULL || strcmp(graphs, "0") != 0) && !b->profiles;
     (void)snprintf(b->text, sizeof(b->text), "%s, %s", device_describe(b->device),
                    names[b->precision]);
     *ret = b;
@@ -57,48 +59,13 @@ static enum mag_status cuda_check(struct backend *b, struct mag_err *err)
 
 /* ---- ops ---- */
 
-static void *at(const struct cuda_op *c, int64_t offset)
-{
-    return offset == PLAN_NONE ? NULL : (char *)c->memory + offset;
-}
-
-static enum mag_status take_memory(struct cuda_op *c, const struct plan *p, const char *what,
-                                   struct mag_err *err)
-{
-    const int bf16 = c->net->backend->precision == PRECISION_BF16;
-    const int in_lanes = plan_flattens(&c->op.layer) ? c->op.inputs[0]->lanes : c->op.lanes;
-    enum mag_status st = device_alloc(cuda_device(c), p->bytes, what, &c->memory, err);
-    if (st != MAG_OK) {
-        return st;
-    }
-    c->out = (struct tensor){at(c, p->out), bf16, c->op.lanes};
-    c->grad = (struct tensor){at(c, p->grad), bf16, c->op.lanes};
-    c->kept = at(c, p->kept);
-    c->input = (struct tensor){at(c, p->input), bf16, in_lanes};
-    c->input_grad = (struct tensor){at(c, p->input_grad), bf16, in_lanes};
-    for (int a = 0; a < OP_PARAMS; a++) {
-        for (int s = 0; s < OP_SLOTS; s++) {
-            c->params[a][s] = at(c, p->params[a][s]);
-        }
-    }
-    c->half = at(c, p->half);
-    c->half_grad = at(c, p->half_grad);
-    c->saved = at(c, p->saved);
-    c->partial = at(c, p->partial);
-    c->streams = at(c, p->streams);
-    c->rows = at(c, p->rows);
-    return MAG_OK;
-}
-
 static void cuda_op_destroy(struct op *op)
 {
     if (op == NULL) {
         return;
     }
     struct cuda_op *c = cuda_of(op);
-    struct device *d = op->backend->device;
     device_conv_destroy(c->conv);
-    device_free(d, c->memory);
     if (c->net != NULL && c == c->net->input) {
         cuda_net_close(c->net);
     } else if (c->net != NULL) {
@@ -107,24 +74,24 @@ static void cuda_op_destroy(struct op *op)
     free(c);
 }
 
+/* Inputs of an op have as many lanes as it, or one. */
+static void set_types(struct cuda_op *c)
+{
+    const int bf16 = c->net->backend->precision == PRECISION_BF16;
+    const bool flattens = c->op.index >= 0 && plan_flattens(&c->op.layer);
+    const int in_lanes = flattens ? c->op.inputs[0]->lanes : c->op.lanes;
+    c->out = c->grad = (struct tensor){NULL, bf16, c->op.lanes};
+    c->input = c->input_grad = (struct tensor){NULL, bf16, in_lanes};
+}
+
 static enum mag_status cuda_input_create(struct backend *b, const struct shape *shape, int rows,
                                          int lanes, struct op **ret, struct mag_err *err)
 {
+    (void)err;
     struct cuda_op *c = xcalloc(1, sizeof(*c));
-    struct plan p;
-    char what[96];
     op_init_input(&c->op, b, shape, rows, lanes);
-    enum mag_status st = cuda_net_open(b, c, &c->net, err);
-    if (st == MAG_OK) {
-        plan_input(shape, rows, lanes, &p);
-        (void)snprintf(what, sizeof(what), "a batch of %d examples in %d lane%s", rows, lanes,
-                       lanes == 1 ? "" : "s");
-        st = take_memory(c, &p, what, err);
-    }
-    if (st != MAG_OK) {
-        cuda_op_destroy(&c->op);
-        return st;
-    }
+    c->net = cuda_net_open(b, c);
+    set_types(c);
     *ret = &c->op;
     return MAG_OK;
 }
@@ -139,25 +106,18 @@ static enum mag_status cuda_op_create(struct backend *b, const struct op_spec *s
                         spec->index + 1, layer_kind_name(l->kind));
     }
     struct cuda_op *c = xcalloc(1, sizeof(*c));
-    struct plan p;
-    char what[128];
     op_init(&c->op, b, spec);
-    c->op.flows = plan_flows(spec);
+    c->op.flows = c->op.flows && spec->learns;
     c->kind = kind;
     c->net = cuda_of(spec->inputs[0])->net;
-    plan_op(spec, b->precision, &p);
-    (void)snprintf(what, sizeof(what), "layer %d (%s) in %d lane%s of %d rows", spec->index + 1,
-                   layer_kind_name(l->kind), spec->lanes, spec->lanes == 1 ? "" : "s", c->op.rows);
+    set_types(c);
     cuda_net_join(c->net, c);
-    enum mag_status st = take_memory(c, &p, what, err);
     for (int a = 0; a < OP_PARAMS; a++) {
         if (op_has_slot(spec, (enum op_param)a, SLOT_GRAD)) {
             c->n_gradients += op_param_floats(l, (enum op_param)a) * spec->lanes;
         }
     }
-    if (st == MAG_OK && kind->init != NULL) {
-        st = kind->init(c, err);
-    }
+    const enum mag_status st = kind->init != NULL ? kind->init(c, err) : MAG_OK;
     if (st != MAG_OK) {
         cuda_op_destroy(&c->op);
         return st;
@@ -173,9 +133,11 @@ static void cuda_forward(struct op *op, int n, const struct pass *pass)
 
 static void cuda_backward(struct op *op, int n, const struct pass *pass)
 {
+    struct cuda_op *c = cuda_of(op);
     (void)pass;
-    if (op->flows) {
-        cuda_of(op)->kind->backward(cuda_of(op), n);
+    if (op->flows && op->grad_set) { /* without, nothing that the loss is made of came from it */
+        profile_mark(c->net->staged ? c->net->profile : NULL, PROFILE_BACKWARD, op);
+        c->kind->backward(c, n);
     }
 }
 
@@ -363,6 +325,7 @@ const struct backend_ops backend_cuda = {
     .input_create = cuda_input_create,
     .op_create = cuda_op_create,
     .op_destroy = cuda_op_destroy,
+    .ready = cuda_ready,
     .waits = cuda_waits,
     .load = cuda_load,
     .forward = cuda_forward,

@@ -31,12 +31,18 @@ MAG_DEVICE float bf16_to_float(uint16_t b)
 /* To nearest, ties to even; not-a-number stays one. */
 MAG_DEVICE uint16_t bf16_of(float f)
 {
+#ifdef __CUDA_ARCH__
+    uint16_t b;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(b) : "f"(f));
+    return b;
+#else
     uint32_t bits;
     memcpy(&bits, &f, sizeof(bits));
     if ((bits & 0x7fffffffu) > 0x7f800000u) {
         return (uint16_t)(bits >> 16 | 0x40u);
     }
     return (uint16_t)((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+#endif
 }
 
 MAG_DEVICE float tensor_at(struct tensor t, int64_t i)
@@ -57,6 +63,85 @@ MAG_DEVICE void tensor_put(struct tensor t, int64_t i, float v)
 MAG_DEVICE void tensor_give(struct tensor t, int64_t i, float v, int add)
 {
     tensor_put(t, i, add ? tensor_at(t, i) + v : v);
+}
+
+/* ---- several values at once ---- */
+
+#define WIDE 8 /* of one thread: 16 bytes of bfloat16, 32 of float32 */
+
+/* `v` values from i on. v is 1 or WIDE and a constant where these are inlined, so that arrays of
+ * WIDE lie in registers; with WIDE, i is a multiple of it and the memory aligned. */
+MAG_DEVICE void wide_get(struct tensor t, int64_t i, int v, float *to)
+{
+#ifdef __CUDA_ARCH__
+    if (v == WIDE && t.bf16) {
+        const uint4 four = *(const uint4 *)((const uint16_t *)t.data + i);
+        const uint32_t pairs[] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+        for (int k = 0; k < WIDE / 2; k++) {
+            to[2 * k] = __uint_as_float(pairs[k] << 16);
+            to[2 * k + 1] = __uint_as_float(pairs[k] & 0xffff0000u);
+        }
+        return;
+    }
+    if (v == WIDE) {
+        const float4 a = *(const float4 *)((const float *)t.data + i);
+        const float4 b = *(const float4 *)((const float *)t.data + i + 4);
+        to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
+        to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
+        return;
+    }
+#endif
+    for (int k = 0; k < v; k++) {
+        to[k] = tensor_at(t, i + k);
+    }
+}
+
+MAG_DEVICE void wide_put(struct tensor t, int64_t i, int v, const float *from)
+{
+#ifdef __CUDA_ARCH__
+    if (v == WIDE && t.bf16) {
+        uint32_t pairs[WIDE / 2];
+#pragma unroll
+        for (int k = 0; k < WIDE / 2; k++) {
+            pairs[k] = (uint32_t)bf16_of(from[2 * k]) | (uint32_t)bf16_of(from[2 * k + 1]) << 16;
+        }
+        *(uint4 *)((uint16_t *)t.data + i) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+        return;
+    }
+    if (v == WIDE) {
+        *(float4 *)((float *)t.data + i) = make_float4(from[0], from[1], from[2], from[3]);
+        *(float4 *)((float *)t.data + i + 4) = make_float4(from[4], from[5], from[6], from[7]);
+        return;
+    }
+#endif
+    for (int k = 0; k < v; k++) {
+        tensor_put(t, i + k, from[k]);
+    }
+}
+
+/* Sets gradients, or adds to the part of them that is there; `values` are lost. */
+MAG_DEVICE void wide_give(struct tensor t, int64_t i, int v, float *values, int add)
+{
+    float before[WIDE];
+    if (add) {
+        wide_get(t, i, v, before);
+        for (int k = 0; k < v; k++) {
+            values[k] += before[k];
+        }
+    }
+    wide_put(t, i, v, values);
+}
+
+/* i modulo d, which is much cheaper below 2^31. */
+MAG_DEVICE int rest_of(int64_t i, int d)
+{
+    return i >> 31 ? (int)(i % d) : (int)((uint32_t)i % (uint32_t)d);
+}
+
+MAG_DEVICE int64_t quotient_of(int64_t i, int d)
+{
+    return i >> 31 ? i / d : (int64_t)((uint32_t)i / (uint32_t)d);
 }
 
 /* Where channel c of position p of a row lies; `area` positions a row, c_all channels a lane. */
@@ -123,6 +208,12 @@ MAG_DEVICE float cell_act_slope(int act, float kept)
     }
 }
 
+/* The slope by what went in, whatever the activation. */
+MAG_DEVICE float cell_act_slope_in(int act, float z)
+{
+    return cell_act_slope(act, cell_keeps_input(act) ? z : cell_act_value(act, z));
+}
+
 /* ---- optimizers ---- */
 
 enum cell_step { /* as enum optimizer_kind */
@@ -162,6 +253,11 @@ MAG_DEVICE float cell_step_of(const struct cell_update *u, float g, float *m, fl
         return (*m / u->correct1) / (sqrtf(*v / u->correct2) + u->epsilon);
     }
 }
+
+/* What happens to the image of a row; as struct augment_row (augment.h has the rule). */
+struct cell_change {
+    int16_t dy, dx, cut_y0, cut_y1, cut_x0, cut_x1, flip;
+};
 
 /* ---- the random stream of dropout: base/pcg.h's pcg64, which can jump ---- */
 

@@ -11,8 +11,9 @@
 
 #include <stdlib.h>
 
-#define SIZES_MAX 6 /* batch sizes that plans are kept for: whole and last ones, of several parts  \
-                     */
+#define SIZES_MAX                                                                                  \
+    6 /* batch sizes that plans are kept for: whole and last ones, of several parts                \
+       */
 
 /* A plan that was looked for; NULL when there is none. */
 struct choice {
@@ -31,22 +32,27 @@ struct device_conv {
     struct filter f;
     int lanes, x_lanes;
     bool bf16;
+    void *work;
+    int64_t work_bytes;
     struct sized sizes[SIZES_MAX];
     int next_size;
 };
 
 /* ---- life ---- */
 
-enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, struct device_conv **ret, struct mag_err *err)
+struct device_conv *device_conv_create(struct device *d, const struct filter *f, int lanes,
+                                       int x_lanes, bool bf16, void *work, int64_t work_bytes)
 {
-    (void)err;
     MAG_ASSERT(x_lanes == lanes || f->groups == 1, "groups of shared channels");
     struct device_conv *c = xcalloc(1, sizeof(*c));
-    *c = (struct device_conv){
-        .device = d, .f = *f, .lanes = lanes, .x_lanes = x_lanes, .bf16 = bf16};
-    *ret = c;
-    return MAG_OK;
+    *c = (struct device_conv){.device = d,
+                              .f = *f,
+                              .lanes = lanes,
+                              .x_lanes = x_lanes,
+                              .bf16 = bf16,
+                              .work = work,
+                              .work_bytes = work_bytes};
+    return c;
 }
 
 static void forget(struct sized *s)
@@ -109,14 +115,13 @@ static bool run(struct device_conv *c, struct choice *choice, enum dnn_pass pass
     if (!choice->known) {
         const struct dnn_shape shape = shape_of(c, n);
         choice->known = true;
-        choice->plan = d->own_kernels
-                           ? NULL
-                           : dnn_plan_create(d->dnn, NULL, pass, &shape, add, DEVICE_WORKSPACE);
+        choice->plan =
+            d->own_kernels ? NULL : dnn_plan_create(d->dnn, NULL, pass, &shape, add, c->work_bytes);
     }
     if (choice->plan == NULL) {
         return false;
     }
-    const cudnnStatus_t s = dnn_plan_run(choice->plan, d->dnn, x, w, y, d->workspace);
+    const cudnnStatus_t s = dnn_plan_run(choice->plan, d->dnn, x, w, y, c->work);
     if (CUDNN_STATUS_CATEGORY(s) == CUDNN_STATUS_NOT_SUPPORTED) {
         dnn_plan_destroy(choice->plan);
         choice->plan = NULL;

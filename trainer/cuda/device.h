@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DEVICE_WORKSPACE ((int64_t)256 << 20) /* bytes that cuBLASLt and cuDNN may work in */
+#define DEVICE_WORKSPACE ((int64_t)64 << 20) /* bytes that cuBLASLt may work in */
 
 struct device;
 struct device_conv;
@@ -59,10 +59,10 @@ void device_zero(struct device *d, void *p, size_t bytes);
 void device_product(struct device *d, const struct product *p);
 
 /* ---- convolutions (convs.c) ---- */
-/* Of `lanes` lanes; x_lanes is 1 where all see the same input, and then groups must be 1. */
-enum mag_status device_conv_create(struct device *d, const struct filter *f, int lanes, int x_lanes,
-                                   bool bf16, struct device_conv **ret,
-                                   struct mag_err *err) MAG_MUSTCHECK;
+/* Of `lanes` lanes; x_lanes is 1 where all see the same input, and then groups must be 1. cuDNN may
+ * work in `work`. */
+struct device_conv *device_conv_create(struct device *d, const struct filter *f, int lanes,
+                                       int x_lanes, bool bf16, void *work, int64_t work_bytes);
 void device_conv_destroy(struct device_conv *c); /* NULL allowed */
 void device_conv_forward(struct device_conv *c, struct tensor x, struct tensor w, struct tensor y,
                          int n);
@@ -80,5 +80,13 @@ bool device_record(struct device *d);
 struct device_graph *device_record_end(struct device *d);
 void device_repeat(struct device *d, struct device_graph *g);
 void device_graph_destroy(struct device_graph *g); /* NULL allowed */
+
+/* ---- time ---- */
+/* Mark number k, from 0 on, in the order of the work that is queued; false when there are too many.
+ */
+#define DEVICE_MARKS_MAX 2048
+bool device_mark(struct device *d, int k);
+/* Milliseconds from mark k to the next, when both have been passed. */
+float device_mark_ms(struct device *d, int k);
 
 #endif

@@ -1,75 +1,161 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Kernels that give every value to one thread: loading examples, activations, sums and slices,
- * dropout, embeddings.
+ * dropout.
  */
 #include "trainer/cuda/kernels.h"
 
 /* ---- loading ---- */
 
+/* The value at position p of a row's image as `change` leaves it; augment.h has the rule. */
+MAG_DEVICE float changed_value(const struct gather *g, struct cell_change change, int64_t image,
+                               int c, int p)
+{
+    const int y = p / g->w;
+    const int x = p % g->w;
+    const int from_y = y + change.dy;
+    const int from_x = (change.flip ? g->w - 1 - x : x) + change.dx;
+    const int cut =
+        y >= change.cut_y0 && y < change.cut_y1 && x >= change.cut_x0 && x < change.cut_x1;
+    if (cut || from_y < 0 || from_y >= g->h || from_x < 0 || from_x >= g->w) {
+        return 0;
+    }
+    const int64_t from = (image * g->e.c + c) * g->e.area + (int64_t)from_y * g->w + from_x;
+    return g->bytes ? (float)g->bytes[from] * g->scale : g->values[from];
+}
+
 KERNEL gather(struct gather g, int64_t n)
 {
     EACH_ITEM(i, n)
     {
-        const int c = (int)(i % g.e.c);
-        const int p = (int)(i / g.e.c % g.e.area);
-        const int64_t row = i / g.e.c / g.e.area;
-        const int64_t from = ((g.rows ? (int64_t)g.rows[row] : row) * g.e.c + c) * g.e.area + p;
-        const float v = g.bytes ? (float)g.bytes[from] * g.scale : g.values[from];
-        tensor_put(g.out, tensor_index(g.out, row, g.e.area, p, g.lane, g.e.c, c), v);
+        const int c = rest_of(i, g.e.c);
+        const int64_t place = quotient_of(i, g.e.c);
+        const int lane = rest_of(place, g.e.lanes);
+        const int64_t at = quotient_of(place, g.e.lanes);
+        const int p = rest_of(at, g.e.area);
+        const int64_t row = quotient_of(at, g.e.area);
+        if ((g.mask >> lane & 1) == 0) {
+            continue;
+        }
+        const int64_t staged = (int64_t)lane * g.stride + row;
+        const int64_t image = g.rows ? (int64_t)g.rows[staged] : row;
+        float v;
+        if (g.changes) {
+            v = changed_value(&g, g.changes[staged], image, c, p);
+        } else {
+            const int64_t from = (image * g.e.c + c) * g.e.area + p;
+            v = g.bytes ? (float)g.bytes[from] * g.scale : g.values[from];
+        }
+        tensor_put(g.out, i, v);
     }
 }
 
 /* ---- activations ---- */
 
-KERNEL bias_act(struct tensor x, struct tensor y, struct tensor kept, const float *bias, int act,
-                int columns, int64_t n)
+MAG_INSIDE void act_back_part(struct tensor dy, struct tensor kept, struct tensor dx, int act,
+                              int add, int64_t n, int v)
 {
-    EACH_ITEM(i, n)
+    EACH_ITEM(item, n / v)
     {
-        const float z = tensor_at(x, i) + (bias ? bias[i % columns] : 0.0f);
-        if (kept.data) {
-            tensor_put(kept, i, z);
+        float g[WIDE];
+        float a[WIDE];
+        wide_get(dy, item * v, v, g);
+        wide_get(kept, item * v, v, a);
+        for (int k = 0; k < v; k++) {
+            g[k] *= cell_act_slope(act, a[k]);
         }
-        tensor_put(y, i, cell_act_value(act, z));
+        wide_give(dx, item * v, v, g, add);
     }
 }
 
 KERNEL act_back(struct tensor dy, struct tensor kept, struct tensor dx, int act, int add, int64_t n)
 {
-    EACH_ITEM(i, n)
-    {
-        tensor_give(dx, i, tensor_at(dy, i) * cell_act_slope(act, tensor_at(kept, i)), add);
+    if (n % WIDE == 0) {
+        act_back_part(dy, kept, dx, act, add, n, WIDE);
+    } else {
+        act_back_part(dy, kept, dx, act, add, n, 1);
     }
 }
 
 /* ---- sums and slices ---- */
 
-#define ADD_MAX 8
-struct add_inputs {
-    struct tensor x[ADD_MAX];
+struct sum_inputs {
+    struct tensor x[SUM_MAX];
     int n;
 };
 
-KERNEL add_all(struct add_inputs in, struct tensor y, struct extent e, int64_t n)
+MAG_INSIDE void add_part(struct sum_inputs in, struct tensor y, struct tensor kept, int act,
+                         struct extent e, int64_t n, int v)
 {
-    EACH_ITEM(i, n)
+    EACH_ITEM(item, n / v)
     {
-        const int64_t at = i / e.c;
-        const int64_t shared = at / e.lanes * e.c + i % e.c; /* where all lanes are one */
-        float sum = 0;
+        const int64_t i = item * v;
+        const int64_t at = quotient_of(i, e.c);
+        const int64_t shared = quotient_of(at, e.lanes) * e.c + rest_of(i, e.c); /* all lanes are one */
+        float sum[WIDE] = {0};
         for (int k = 0; k < in.n; k++) {
-            sum += tensor_at(in.x[k], in.x[k].lanes == e.lanes ? i : shared);
+            float a[WIDE];
+            wide_get(in.x[k], in.x[k].lanes == e.lanes ? i : shared, v, a);
+            for (int j = 0; j < v; j++) {
+                sum[j] += a[j];
+            }
         }
-        tensor_put(y, i, sum);
+        if (kept.data) {
+            wide_put(kept, i, v, sum);
+        }
+        for (int j = 0; j < v; j++) {
+            sum[j] = cell_act_value(act, sum[j]);
+        }
+        wide_put(y, i, v, sum);
     }
 }
 
-KERNEL pass(struct tensor dy, struct tensor dx, int add, int64_t n)
+KERNEL add_all(struct sum_inputs in, struct tensor y, struct tensor kept, int act, struct extent e,
+               int64_t n)
 {
-    EACH_ITEM(i, n)
+    if (e.c % WIDE == 0) {
+        add_part(in, y, kept, act, e, n, WIDE);
+    } else {
+        add_part(in, y, kept, act, e, n, 1);
+    }
+}
+
+struct sum_outputs {
+    struct tensor dx[SUM_MAX];
+    int add[SUM_MAX];
+    int n;
+};
+
+MAG_INSIDE void add_back_part(struct tensor dy, struct tensor kept, int act, struct sum_outputs out,
+                              int64_t n, int v)
+{
+    EACH_ITEM(item, n / v)
     {
-        tensor_give(dx, i, tensor_at(dy, i), add);
+        float g[WIDE];
+        wide_get(dy, item * v, v, g);
+        if (act != CELL_NONE) {
+            float a[WIDE];
+            wide_get(kept, item * v, v, a);
+            for (int k = 0; k < v; k++) {
+                g[k] *= cell_act_slope(act, a[k]);
+            }
+        }
+        for (int k = 0; k < out.n; k++) {
+            float mine[WIDE];
+            for (int j = 0; j < v; j++) {
+                mine[j] = g[j];
+            }
+            wide_give(out.dx[k], item * v, v, mine, out.add[k]);
+        }
+    }
+}
+
+KERNEL add_back(struct tensor dy, struct tensor kept, int act, struct sum_outputs out, int64_t n)
+{
+    if (n % WIDE == 0) {
+        add_back_part(dy, kept, act, out, n, WIDE);
+    } else {
+        add_back_part(dy, kept, act, out, n, 1);
     }
 }
 
@@ -177,66 +263,6 @@ KERNEL dropout_back(struct tensor dy, struct tensor dx, const uint8_t *mask,
     }
 }
 
-/* ---- embeddings: e.area ids a row, e.c values of each ---- */
-
-/* As backend_index: the nearest whole number inside [0, vocabulary). */
-MAG_DEVICE int id_at(struct tensor x, struct extent e, int64_t token, int lane, int vocabulary)
-{
-    const int64_t row = token / e.area;
-    const float v =
-        tensor_at(x, (row * x.lanes + (x.lanes == 1 ? 0 : lane)) * e.area + token % e.area);
-    const int i = v >= 1 ? (v < (float)vocabulary ? (int)(v + 0.5f) : vocabulary - 1) : v >= 0.5f;
-    return i < vocabulary ? i : vocabulary - 1;
-}
-
-KERNEL embed(struct tensor x, const float *table, int vocabulary, struct tensor y, struct extent e,
-             int64_t n)
-{
-    EACH_ITEM(i, n)
-    {
-        const int c = (int)(i % e.c);
-        const int lane = (int)(i / e.c % e.lanes);
-        const int64_t id = id_at(x, e, i / e.c / e.lanes, lane, vocabulary);
-        tensor_put(y, i, table[((int64_t)lane * vocabulary + id) * e.c + c]);
-    }
-}
-
-/* The first token with an id sums up for all that have it, in their order; the others do nothing.
- */
-KERNEL embed_back(struct tensor x, struct tensor dy, int vocabulary, float *grad, struct extent e,
-                  int64_t n)
-{
-    const int64_t tokens = e.rows * e.area;
-    EACH_ITEM(i, n)
-    {
-        const int c = (int)(i % e.c);
-        const int lane = (int)(i / e.c % e.lanes);
-        const int64_t token = i / e.c / e.lanes;
-        const int id = id_at(x, e, token, lane, vocabulary);
-        int mine = 1;
-        for (int64_t t = 0; mine && t < token; t++) {
-            mine = id_at(x, e, t, lane, vocabulary) != id;
-        }
-        double sum = 0;
-        for (int64_t t = token; mine && t < tokens; t++) {
-            if (id_at(x, e, t, lane, vocabulary) == id) {
-                sum += (double)tensor_at(dy, (t * e.lanes + lane) * e.c + c);
-            }
-        }
-        if (mine) {
-            grad[((int64_t)lane * vocabulary + id) * e.c + c] = (float)sum;
-        }
-    }
-}
-
-KERNEL clear(float *to, int64_t n)
-{
-    EACH_ITEM(i, n)
-    {
-        to[i] = 0;
-    }
-}
-
 KERNEL to_bf16(const float *from, uint16_t *to, int64_t n)
 {
     EACH_ITEM(i, n)
@@ -269,21 +295,8 @@ KERNELS_BEGIN
 
 void k_gather(const struct gather *g, void *stream)
 {
-    const int64_t n = g->e.rows * g->e.area * g->e.c;
+    const int64_t n = extent_size(g->e);
     LAUNCH_EACH(gather, n, stream, *g, n);
-}
-
-void k_bias_act(struct tensor x, struct tensor y, void *kept, const float *bias, int act,
-                struct extent e, void *stream)
-{
-    const struct tensor k = {kept, y.bf16, y.lanes};
-    const int64_t n = extent_size(e);
-    LAUNCH_EACH(bias_act, n, stream, x, y, k, bias, act, e.lanes * e.c, n);
-}
-
-void k_act_slope(struct tensor grad, struct tensor kept, int act, struct extent e, void *stream)
-{
-    k_act_back(grad, kept, grad, act, e, 0, stream);
 }
 
 void k_act_back(struct tensor dy, struct tensor kept, struct tensor dx, int act, struct extent e,
@@ -293,22 +306,32 @@ void k_act_back(struct tensor dy, struct tensor kept, struct tensor dx, int act,
     LAUNCH_EACH(act_back, n, stream, dy, kept, dx, act, add, n);
 }
 
-void k_add(const struct tensor *inputs, int n_inputs, struct tensor y, struct extent e,
-           void *stream)
+void k_add(const struct tensor *inputs, int n_inputs, struct tensor y, void *kept, int act,
+           struct extent e, void *stream)
 {
-    struct add_inputs in;
-    in.n = n_inputs;
-    for (int k = 0; k < n_inputs; k++) {
-        in.x[k] = inputs[k];
-    }
+    const struct tensor k = {kept, y.bf16, y.lanes};
     const int64_t n = extent_size(e);
-    LAUNCH_EACH(add_all, n, stream, in, y, e, n);
+    struct sum_inputs in;
+    in.n = n_inputs;
+    for (int i = 0; i < n_inputs; i++) {
+        in.x[i] = inputs[i];
+    }
+    LAUNCH_EACH(add_all, n, stream, in, y, k, act, e, n);
 }
 
-void k_pass(struct tensor dy, struct tensor dx, struct extent e, int add, void *stream)
+void k_add_back(struct tensor dy, struct tensor kept, int act, const struct tensor *dx,
+                const int *add, int n_inputs, struct extent e, void *stream)
 {
     const int64_t n = extent_size(e);
-    LAUNCH_EACH(pass, n, stream, dy, dx, add, n);
+    struct sum_outputs out;
+    out.n = 0;
+    for (int i = 0; i < n_inputs; i++) {
+        if (dx[i].data) {
+            out.dx[out.n] = dx[i];
+            out.add[out.n++] = add[i];
+        }
+    }
+    LAUNCH_EACH(add_back, n, stream, dy, kept, act, out, n);
 }
 
 void k_slice(struct tensor x, struct tensor y, struct extent part, int from, int c_all,
@@ -357,22 +380,6 @@ void k_dropout_back(struct tensor dy, struct tensor dx, const uint8_t *mask,
 {
     const int64_t n = extent_size(e);
     LAUNCH_EACH(dropout_back, n, stream, dy, dx, mask, streams, e, add, n);
-}
-
-void k_embed(struct tensor x, const float *table, int vocabulary, struct tensor y, struct extent e,
-             void *stream)
-{
-    const int64_t n = extent_size(e);
-    LAUNCH_EACH(embed, n, stream, x, table, vocabulary, y, e, n);
-}
-
-void k_embed_back(struct tensor x, struct tensor dy, int vocabulary, float *grad, struct extent e,
-                  void *stream)
-{
-    const int64_t n = extent_size(e);
-    const int64_t all = (int64_t)e.lanes * vocabulary * e.c;
-    LAUNCH_EACH(clear, all, stream, grad, all);
-    LAUNCH_EACH(embed_back, n, stream, x, dy, vocabulary, grad, e, n);
 }
 
 void k_to_bf16(const float *from, uint16_t *to, int64_t n, void *stream)

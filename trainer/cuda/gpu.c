@@ -164,6 +164,9 @@ void device_close(struct device *d)
             (void)cudaEventDestroy(d->stages[i].done);
         }
     }
+    for (int i = 0; i < DEVICE_MARKS_MAX && d->marks[i] != NULL; i++) {
+        (void)cudaEventDestroy(d->marks[i]);
+    }
     (void)cudaFree(d->workspace);
     if (d->dnn != NULL) {
         (void)cudnnDestroy(d->dnn);
@@ -369,4 +372,20 @@ void device_graph_destroy(struct device_graph *g)
         (void)cudaGraphExecDestroy(g->exec);
         free(g);
     }
+}
+
+/* ---- time ---- */
+
+bool device_mark(struct device *d, int k)
+{
+    return k < DEVICE_MARKS_MAX &&
+           (d->marks[k] != NULL || CUDA(d, cudaEventCreate(&d->marks[k]))) &&
+           CUDA(d, cudaEventRecord(d->marks[k], d->stream));
+}
+
+float device_mark_ms(struct device *d, int k)
+{
+    float ms = 0;
+    (void)CUDA(d, cudaEventElapsedTime(&ms, d->marks[k], d->marks[k + 1]));
+    return ms;
 }

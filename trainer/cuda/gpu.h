@@ -36,7 +36,8 @@ struct device {
     bool own_kernels; /* MAGPIE_CUDA_LIBRARIES=0: no cuBLASLt, no cuDNN */
     struct stage stages[STAGES];
     int next_stage;
-    struct mag_err err, err_before; /* the first failure; the one before recording began */
+    cudaEvent_t marks[DEVICE_MARKS_MAX]; /* NULL = not made yet */
+    struct mag_err err, err_before;      /* the first failure; the one before recording began */
     bool (*watch)(void *ctx, int64_t waited_ms);
     void *watched;
     char text[256];

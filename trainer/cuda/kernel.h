@@ -18,10 +18,12 @@
 #include <string.h>
 
 #define KERNEL_THREADS 256
-#define KERNEL_BLOCKS_MAX 4096 /* of an "each" kernel: more items than that go round again */
+#define KERNEL_BLOCKS_MAX 4096      /* of an "each" kernel: more items than that go round again */
+#define LAUNCH_BLOCKS_MAX (1 << 30) /* of a "block" kernel; where there can be more: EACH_BLOCK */
 
 #ifdef __CUDACC__
 
+#define BLOCK_THREADS KERNEL_THREADS
 #define MAG_DEVICE static __host__ __device__ __forceinline__
 #define MAG_INSIDE static __device__ __forceinline__ /* of a kernel: knows its thread */
 #define KERNEL static __global__ void __launch_bounds__(KERNEL_THREADS)
@@ -39,9 +41,10 @@
     } while (0)
 #define LAUNCH_BLOCKS(kernel, blocks, stream, ...)                                                 \
     do {                                                                                           \
-        if ((blocks) > 0) {                                                                        \
-            kernel<<<(unsigned)(blocks), KERNEL_THREADS, 0, (cudaStream_t)(stream)>>>(             \
-                __VA_ARGS__);                                                                      \
+        const int64_t blocks_ = (blocks);                                                          \
+        if (blocks_ > 0) {                                                                         \
+            kernel<<<(unsigned)(blocks_ < LAUNCH_BLOCKS_MAX ? blocks_ : LAUNCH_BLOCKS_MAX),        \
+                     KERNEL_THREADS, 0, (cudaStream_t)(stream)>>>(__VA_ARGS__);                    \
         }                                                                                          \
     } while (0)
 
@@ -55,13 +58,21 @@
 
 #if !defined(__CUDACC__) && defined(MAG_HOST_KERNELS)
 
+#ifndef HOST_THREADS
+#define HOST_THREADS 2 /* of a block; with 1 there is nothing to wait for */
+#endif
+#if HOST_THREADS > 1
 #include <omp.h>
-
-#define HOST_THREADS 2 /* of a block */
+#endif
+#define BLOCK_THREADS HOST_THREADS
 #define MAG_INSIDE static inline
 #define KERNEL static void
 #define SHARED static
+#if HOST_THREADS > 1
 #define BARRIER() _Pragma("omp barrier")
+#else
+#define BARRIER() (void)0
+#endif
 
 struct kernel_index {
     unsigned x;
@@ -79,6 +90,7 @@ static struct kernel_index blockDim, gridDim;
         gridDim.x = 1;                                                                             \
         kernel(__VA_ARGS__);                                                                       \
     } while (0)
+#if HOST_THREADS > 1
 #define LAUNCH_BLOCKS(kernel, blocks, stream, ...)                                                 \
     do {                                                                                           \
         const unsigned blocks_ = (unsigned)(blocks);                                               \
@@ -95,6 +107,18 @@ static struct kernel_index blockDim, gridDim;
             }                                                                                      \
         }                                                                                          \
     } while (0)
+#else
+#define LAUNCH_BLOCKS(kernel, blocks, stream, ...)                                                 \
+    do {                                                                                           \
+        (void)(stream);                                                                            \
+        threadIdx.x = 0;                                                                           \
+        blockDim.x = 1;                                                                            \
+        gridDim.x = (unsigned)(blocks);                                                            \
+        for (blockIdx.x = 0; blockIdx.x < gridDim.x; blockIdx.x++) {                               \
+            kernel(__VA_ARGS__);                                                                   \
+        }                                                                                          \
+    } while (0)
+#endif
 
 #endif
 
@@ -104,6 +128,9 @@ static struct kernel_index blockDim, gridDim;
 #define EACH_ITEM(i, n)                                                                            \
     for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < (n);                      \
          i += (int64_t)gridDim.x * blockDim.x)
+
+/* The items of this block, each of which all its threads work on. */
+#define EACH_BLOCK(i, n) for (int64_t i = blockIdx.x; i < (n); i += gridDim.x)
 
 /* The sum over the threads of the block, in a fixed order; every thread gets it. */
 MAG_INSIDE double block_sum(double v)

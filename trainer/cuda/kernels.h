@@ -32,33 +32,33 @@ struct filter {
     int c, k, groups;
 };
 
-/* ---- sums over a batch, in two stages: parts of the rows, then the parts of a column ---- */
+/* ---- a matrix of rows x columns, column by column: sums over a batch, norms ---- */
 
-#define COLUMN_THREADS 65536 /* of the first stage, about */
+/* Blocks work on `parts` parts of the rows; a thread keeps its columns, WIDE of them or one. Sums
+ * go in two stages of a fixed shape: within the block, then over the parts. */
 #define COLUMN_PARTS_MAX 1024
+#define COLUMN_SHARE 32768 /* values of a block, about */
 
-/* A matrix: rows of `columns` values, in parts of `each` rows. */
 struct columns {
-    int64_t rows, each;
-    int columns, parts;
+    int64_t rows, each; /* rows of a part */
+    int columns, parts, v;
 };
 
 static inline int64_t columns_parts_max(struct extent e)
 {
-    const int64_t rows = e.rows * e.area;
-    const int64_t parts = COLUMN_THREADS / ((int64_t)e.lanes * e.c);
-    const int64_t most = parts < 1 ? 1 : parts > COLUMN_PARTS_MAX ? COLUMN_PARTS_MAX : parts;
-    return most < rows ? most : rows;
+    const int64_t columns = (int64_t)e.lanes * e.c;
+    const int64_t parts = e.rows * e.area * (columns < 2048 ? columns : 2048) / COLUMN_SHARE;
+    return parts < 1 ? 1 : parts > COLUMN_PARTS_MAX ? COLUMN_PARTS_MAX : parts;
 }
 
 static inline struct columns columns_of(struct extent e)
 {
-    const int64_t parts = columns_parts_max(e);
     struct columns m;
     m.rows = e.rows * e.area;
     m.columns = e.lanes * e.c;
-    m.each = parts > 0 ? (m.rows + parts - 1) / parts : 0;
+    m.each = (m.rows + columns_parts_max(e) - 1) / columns_parts_max(e);
     m.parts = m.each > 0 ? (int)((m.rows + m.each - 1) / m.each) : 0;
+    m.v = m.columns % WIDE == 0 ? WIDE : 1;
     return m;
 }
 
@@ -68,15 +68,35 @@ static inline int64_t columns_room(struct extent e)
     return 2 * columns_parts_max(e) * e.lanes * e.c;
 }
 
-/* Examples of a resident data set -> activations of one lane. Canonical order there. */
+/* ---- sums over equal numbers ---- */
+
+#define SORT_BITS 4     /* of a number, by which one pass sorts */
+#define SORT_ITEMS 4096 /* of one block */
+#define RUN_ITEMS 64    /* that one thread sums up at once */
+
+/* Bytes that the gradient of an embedding needs beside it. */
+static inline int64_t embed_room(struct extent e)
+{
+    const int64_t n = e.rows * e.area * e.lanes;
+    const int64_t blocks = (n + SORT_ITEMS - 1) / SORT_ITEMS;
+    const int64_t runs = (n + RUN_ITEMS - 1) / RUN_ITEMS;
+    return (n + 3) / 4 * 4 * 4 * (int64_t)sizeof(uint32_t) +
+           (blocks << SORT_BITS) * (int64_t)sizeof(uint32_t) +
+           2 * runs * e.c * (int64_t)sizeof(double);
+}
+
+/* Examples of a resident data set -> activations of the lanes in `mask`. Canonical order there. */
 struct gather {
     const uint8_t *bytes; /* a value is byte * scale; or NULL, and then: */
     const float *values;
     float scale;
-    const uint32_t *rows; /* NULL: the examples as they lie */
+    const uint32_t *rows;              /* [lanes][stride]; NULL: the examples as they lie */
+    const struct cell_change *changes; /* likewise, or NULL */
+    int stride;
+    int h, w;
+    uint64_t mask;
     struct tensor out;
     struct extent e;
-    int lane;
 };
 
 /* A strided product D[b][i][j] = act(sum_k A[b][i][k] B[b][k][j] + bias[b][j]) (+ D with `add`). */
@@ -129,36 +149,39 @@ struct cell_score {
 
 enum cell_loss { CELL_CROSS_ENTROPY = 0, CELL_MSE = 1, CELL_LOGISTIC = 2 }; /* as enum loss_kind */
 
+#define HEAD_LANES_MAX 64
+
 struct head {
     struct tensor out, grad; /* grad.data NULL = none wanted */
     const int32_t *labels;   /* of the data set, or NULL */
     const float *targets;    /* likewise */
-    const uint32_t *rows;
-    int n, width, lanes, lane, kind;
-    int whole; /* rows of whose mean loss the gradient is: n, or more where they are shared */
-    float smoothing;
-    double *row_loss;       /* [n]: room */
-    int32_t *row_said;      /* [n] */
-    struct cell_score *add; /* of the lane */
+    const uint32_t *rows;    /* [lanes][stride] */
+    int stride, n, width, lanes, kind;
+    int whole;     /* rows of whose mean loss the gradient is: n, or more where they are shared */
+    uint64_t mask; /* the lanes to be looked at */
+    float smoothing[HEAD_LANES_MAX]; /* of each lane */
+    double *row_loss;                /* [lanes][stride]: room */
+    int32_t *row_said;               /* likewise */
+    struct cell_score *add;          /* [lanes] */
 };
 
 KERNELS_BEGIN
 
-/* elements.cu */
+/* elements.cu; embeddings in embeddings.cu */
 void k_gather(const struct gather *g, void *stream);
 /* y = act(x + bias[lane][c]); bias may be NULL. With `kept` not NULL also kept = x + bias. */
 void k_bias_act(struct tensor x, struct tensor y, void *kept, const float *bias, int act,
                 struct extent e, void *stream);
-/* grad = grad * slope(kept), kept being the output or the input (cell_keeps_input). */
-void k_act_slope(struct tensor grad, struct tensor kept, int act, struct extent e, void *stream);
-/* dx (+)= dy * slope(kept) */
+/* dx (+)= dy * slope(kept), kept being the output or the input (cell_keeps_input) */
 void k_act_back(struct tensor dy, struct tensor kept, struct tensor dx, int act, struct extent e,
                 int add, void *stream);
-/* y = sum of n_inputs inputs */
-void k_add(const struct tensor *inputs, int n_inputs, struct tensor y, struct extent e,
-           void *stream);
-/* dx (+)= dy */
-void k_pass(struct tensor dy, struct tensor dx, struct extent e, int add, void *stream);
+#define SUM_MAX 8 /* inputs of a sum */
+/* y = act(sum of n_inputs inputs); with `kept` not NULL also kept = the sum */
+void k_add(const struct tensor *inputs, int n_inputs, struct tensor y, void *kept, int act,
+           struct extent e, void *stream);
+/* dx[k] (+)= dy * slope(kept) for the inputs whose data is not NULL */
+void k_add_back(struct tensor dy, struct tensor kept, int act, const struct tensor *dx,
+                const int *add, int n_inputs, struct extent e, void *stream);
 /* Channels from .. from + part.c of y are x; `back`: dx (+)= those of dy. */
 void k_slice(struct tensor x, struct tensor y, struct extent part, int from, int c_all,
              void *stream);
@@ -179,9 +202,9 @@ void k_dropout_back(struct tensor dy, struct tensor dx, const uint8_t *mask,
  */
 void k_embed(struct tensor x, const float *table, int vocabulary, struct tensor y, struct extent e,
              void *stream);
-/* The table's gradient; `grad` is written whole. */
-void k_embed_back(struct tensor x, struct tensor dy, int vocabulary, float *grad, struct extent e,
-                  void *stream);
+/* The table's gradient; `grad` is written whole. `room` is embed_room(e) bytes. */
+void k_embed_back(struct tensor x, struct tensor dy, int vocabulary, float *grad, void *room,
+                  struct extent e, void *stream);
 void k_to_bf16(const float *from, uint16_t *to, int64_t n, void *stream);
 void k_from_bf16(const uint16_t *from, float *to, int64_t n, void *stream);
 void k_swap(float *a, float *b, int64_t n, void *stream);
@@ -209,10 +232,13 @@ void k_conv_dw(struct tensor x, struct tensor dy, struct tensor dw, struct filte
                int lanes, void *stream);
 
 /* norms.cu */
-/* Sums over rows and positions; `partial` is columns_room doubles. */
-void k_bias_grad(struct tensor dz, float *grad, double *partial, struct extent e, void *stream);
+/* dz = dy * slope(kept) in place, and its sums over rows and positions in `bias`, which may be
+ * NULL; `partial` is columns_room doubles. */
+void k_bias_back(struct tensor dz, struct tensor kept, int act, float *bias, double *partial,
+                 struct extent e, void *stream);
 /* Batch normalisation by the batch's own mean and variance, or with `training` 0 by the running
- * ones. saved: [2][lanes * c] mean and 1 / deviation of this pass. */
+ * ones, and the activation of the result. Backward computes the activation's slope anew from x.
+ * saved: [2][lanes * c] mean and 1 / deviation of this pass. */
 struct batchnorm {
     const float *gamma, *beta;
     float *mean, *var; /* running */
@@ -221,19 +247,25 @@ struct batchnorm {
     float momentum, epsilon; /* running += momentum * (batch's - running) */
     uint64_t idle;           /* bit k: lane k has ended, its running ones stay */
     int c;                   /* channels of a lane */
+    int act;
 };
 void k_batchnorm(struct tensor x, struct tensor y, struct batchnorm b, struct extent e,
                  int training, void *stream);
 /* dx.data may be NULL */
 void k_batchnorm_back(struct tensor x, struct tensor dy, struct tensor dx, struct batchnorm b,
                       float *dgamma, float *dbeta, struct extent e, int add, void *stream);
-/* Over the area * c values of a row and lane; saved: [2][rows][lanes]. gamma and beta have an entry
- * for each, in canonical order. */
-void k_layernorm(struct tensor x, struct tensor y, const float *gamma, const float *beta,
-                 float *saved, float epsilon, struct extent e, void *stream);
-void k_layernorm_back(struct tensor x, struct tensor dy, struct tensor dx, const float *gamma,
-                      float *dgamma, float *dbeta, const float *saved, struct extent e, int add,
-                      void *stream);
+/* Over the area * c values of a row and lane, and the activation of the result. saved:
+ * [2][rows][lanes]. gamma and beta have an entry for each value, in canonical order. */
+struct layernorm {
+    const float *gamma, *beta;
+    float *saved;
+    float epsilon;
+    int act;
+};
+void k_layernorm(struct tensor x, struct tensor y, struct layernorm b, struct extent e,
+                 void *stream);
+void k_layernorm_back(struct tensor x, struct tensor dy, struct tensor dx, struct layernorm b,
+                      float *dgamma, float *dbeta, struct extent e, int add, void *stream);
 
 /* heads.cu */
 void k_head(const struct head *h, void *stream);

@@ -77,33 +77,12 @@ _Static_assert((int)CELL_RELU == (int)ACT_RELU && (int)CELL_TANH == (int)ACT_TAN
                    (int)CELL_SILU == (int)ACT_SILU && ACTIVATIONS == 6,
                "the kernels know every activation");
 
-/* The layer's own activation of what lies in its output. */
-static void act_forward(struct cuda_op *c, int n)
-{
-    const int act = (int)c->op.layer.act;
-    if (act != CELL_NONE) {
-        k_bias_act(c->out, c->out, c->kept, NULL, act, cuda_extent(c, n), cuda_stream(c));
-    }
-}
-
-/* dL/dy -> dL/dz of the layer's own activation, in place. */
-static void act_slope(struct cuda_op *c, int n)
-{
-    const int act = (int)c->op.layer.act;
-    if (act != CELL_NONE) {
-        k_act_slope(c->grad, cell_keeps_input(act) ? kept_of(c) : c->out, act, cuda_extent(c, n),
-                    cuda_stream(c));
-    }
-}
-
-/* The same, and the gradient of the bias. */
+/* dL/dy -> dL/dz of the layer's own activation, in place, and the gradient of the bias. */
 static void act_backward(struct cuda_op *c, int n)
 {
-    act_slope(c, n);
-    if (c->params[OP_BIAS][SLOT_GRAD] != NULL) {
-        k_bias_grad(c->grad, c->params[OP_BIAS][SLOT_GRAD], c->partial, cuda_extent(c, n),
-                    cuda_stream(c));
-    }
+    const int act = (int)c->op.layer.act;
+    k_bias_back(c->grad, cell_keeps_input(act) ? kept_of(c) : c->out, act,
+                c->params[OP_BIAS][SLOT_GRAD], c->scratch, cuda_extent(c, n), cuda_stream(c));
 }
 
 /* ---- dense: rows [n][lanes][in] times weights [lanes][out][in] ---- */
@@ -210,13 +189,13 @@ static struct window window_of(const struct layer *l)
                            .pad = l->kind == LAYER_CONV ? l->pad : 0};
 }
 
-static enum mag_status conv_init(struct cuda_op *c, struct mag_err *err)
+static void conv_ready(struct cuda_op *c)
 {
     const struct layer *l = &c->op.layer;
     const struct filter f = {.w = window_of(l), .c = l->in.c, .k = l->filters, .groups = l->groups};
     const int x_lanes = c->input.data != NULL ? c->input.lanes : c->op.inputs[0]->lanes;
-    return device_conv_create(cuda_device(c), &f, c->op.lanes, x_lanes, c->out.bf16 != 0, &c->conv,
-                              err);
+    c->conv = device_conv_create(cuda_device(c), &f, c->op.lanes, x_lanes, c->out.bf16 != 0,
+                                 c->work, c->work_bytes);
 }
 
 static void conv_forward(struct cuda_op *c, int n, const struct pass *pass)
@@ -244,7 +223,7 @@ static void conv_backward(struct cuda_op *c, int n)
 }
 
 static const struct cuda_kind conv = {
-    .init = conv_init, .forward = conv_forward, .backward = conv_backward};
+    .ready = conv_ready, .forward = conv_forward, .backward = conv_backward};
 
 /* ---- pooling ---- */
 
@@ -315,10 +294,11 @@ static struct batchnorm batchnorm_of(const struct cuda_op *c)
                               .mean = c->params[OP_MEAN][SLOT_VALUE],
                               .var = c->params[OP_VAR][SLOT_VALUE],
                               .saved = c->saved,
-                              .partial = c->partial,
+                              .partial = c->scratch,
                               .momentum = c->op.layer.momentum,
                               .epsilon = c->op.layer.epsilon,
-                              .c = c->op.layer.in.c};
+                              .c = c->op.layer.in.c,
+                              .act = (int)c->op.layer.act};
 }
 
 static void batchnorm_forward(struct cuda_op *c, int n, const struct pass *pass)
@@ -328,13 +308,11 @@ static void batchnorm_forward(struct cuda_op *c, int n, const struct pass *pass)
         b.idle |= (uint64_t)pass->lanes[lane].idle << lane;
     }
     k_batchnorm(input_of(c, n, true), c->out, b, cuda_extent(c, n), pass->training, cuda_stream(c));
-    act_forward(c, n);
 }
 
 static void batchnorm_backward(struct cuda_op *c, int n)
 {
     int add = 0;
-    act_slope(c, n);
     const struct tensor dx = wants(c, 0) ? input_grad_of(c, &add) : (struct tensor){0};
     k_batchnorm_back(input_of(c, n, false), c->grad, dx, batchnorm_of(c),
                      c->params[OP_WEIGHTS][SLOT_GRAD], c->params[OP_BIAS][SLOT_GRAD],
@@ -347,22 +325,27 @@ static void batchnorm_backward(struct cuda_op *c, int n)
 static const struct cuda_kind batchnorm = {.forward = batchnorm_forward,
                                            .backward = batchnorm_backward};
 
+static struct layernorm layernorm_of(const struct cuda_op *c)
+{
+    return (struct layernorm){.gamma = c->params[OP_WEIGHTS][SLOT_VALUE],
+                              .beta = c->params[OP_BIAS][SLOT_VALUE],
+                              .saved = c->saved,
+                              .epsilon = c->op.layer.epsilon,
+                              .act = (int)c->op.layer.act};
+}
+
 static void layernorm_forward(struct cuda_op *c, int n, const struct pass *pass)
 {
     (void)pass;
-    k_layernorm(input_of(c, n, true), c->out, c->params[OP_WEIGHTS][SLOT_VALUE],
-                c->params[OP_BIAS][SLOT_VALUE], c->saved, c->op.layer.epsilon, cuda_extent(c, n),
-                cuda_stream(c));
-    act_forward(c, n);
+    k_layernorm(input_of(c, n, true), c->out, layernorm_of(c), cuda_extent(c, n), cuda_stream(c));
 }
 
 static void layernorm_backward(struct cuda_op *c, int n)
 {
     int add = 0;
-    act_slope(c, n);
     const struct tensor dx = wants(c, 0) ? input_grad_of(c, &add) : (struct tensor){0};
-    k_layernorm_back(input_of(c, n, false), c->grad, dx, c->params[OP_WEIGHTS][SLOT_VALUE],
-                     c->params[OP_WEIGHTS][SLOT_GRAD], c->params[OP_BIAS][SLOT_GRAD], c->saved,
+    k_layernorm_back(input_of(c, n, false), c->grad, dx, layernorm_of(c),
+                     c->params[OP_WEIGHTS][SLOT_GRAD], c->params[OP_BIAS][SLOT_GRAD],
                      cuda_extent(c, n), add, cuda_stream(c));
     if (dx.data != NULL) {
         give_input_grad(c, n);
@@ -399,7 +382,7 @@ static void embedding_forward(struct cuda_op *c, int n, const struct pass *pass)
 static void embedding_backward(struct cuda_op *c, int n)
 {
     k_embed_back(out_of(c->op.inputs[0]), c->grad, c->op.layer.vocabulary,
-                 c->params[OP_WEIGHTS][SLOT_GRAD], cuda_extent(c, n), cuda_stream(c));
+                 c->params[OP_WEIGHTS][SLOT_GRAD], c->scratch, cuda_extent(c, n), cuda_stream(c));
 }
 
 static const struct cuda_kind embedding = {
@@ -437,21 +420,28 @@ static void add_forward(struct cuda_op *c, int n, const struct pass *pass)
     for (int k = 0; k < c->op.layer.n_inputs; k++) {
         inputs[k] = out_of(c->op.inputs[k]);
     }
-    k_add(inputs, c->op.layer.n_inputs, c->out, cuda_extent(c, n), cuda_stream(c));
-    act_forward(c, n);
+    k_add(inputs, c->op.layer.n_inputs, c->out, c->kept, (int)c->op.layer.act, cuda_extent(c, n),
+          cuda_stream(c));
 }
 
 static void add_backward(struct cuda_op *c, int n)
 {
-    act_slope(c, n);
+    const int act = (int)c->op.layer.act;
+    struct tensor dx[MODEL_INPUTS_MAX] = {{0}};
+    int add[MODEL_INPUTS_MAX];
     for (int k = 0; k < c->op.layer.n_inputs; k++) {
         struct op *x = c->op.inputs[k];
+        add[k] = x->grad_set;
         if (wants(c, k)) {
-            k_pass(c->grad, cuda_of(x)->grad, cuda_extent(c, n), x->grad_set, cuda_stream(c));
+            dx[k] = cuda_of(x)->grad;
             x->grad_set = true;
         }
     }
+    k_add_back(c->grad, cell_keeps_input(act) ? kept_of(c) : c->out, act, dx, add,
+               c->op.layer.n_inputs, cuda_extent(c, n), cuda_stream(c));
 }
+
+_Static_assert(SUM_MAX >= MODEL_INPUTS_MAX, "a sum of all inputs that a layer may have");
 
 /* With one input: a layer that changes nothing. */
 static const struct cuda_kind add = {.forward = add_forward, .backward = add_backward};
@@ -538,7 +528,7 @@ static void dropout_forward(struct cuda_op *c, int n, const struct pass *pass)
 {
     const struct tensor x = out_of(c->op.inputs[0]);
     if (!pass->training) {
-        k_add(&x, 1, c->out, cuda_extent(c, n), cuda_stream(c));
+        k_add(&x, 1, c->out, NULL, CELL_NONE, cuda_extent(c, n), cuda_stream(c));
         return;
     }
     if (!c->net->staged) {

@@ -21,12 +21,23 @@ static void drop(struct backend *b, struct resident *r)
     cuda_forget_graphs(b); /* they may read it */
 }
 
-void resident_close(struct backend *b)
+bool resident_release(struct backend *b)
 {
+    bool any = b->row_values != NULL;
     for (int i = 0; i < RESIDENT_MAX; i++) {
+        any = any || b->sets[i].labels != NULL || b->sets[i].targets != NULL ||
+              b->sets[i].bytes != NULL || b->sets[i].values != NULL;
         drop(b, &b->sets[i]);
     }
     device_free(b->device, b->row_values);
+    b->row_values = NULL;
+    b->row_room = 0;
+    return any;
+}
+
+void resident_close(struct backend *b)
+{
+    (void)resident_release(b);
 }
 
 /* A copy of n values of `size` bytes; NULL when there is none to copy or no room, which is noted
@@ -118,38 +129,70 @@ static const float *gather_here(struct backend *b, const struct shape *shape,
 /* Whether the host has a part in the loading of the batch. */
 static bool from_host(const struct resident *r, const struct batch *batch)
 {
-    return batch->augment != NULL || batch->values != NULL ||
-           (r->bytes == NULL && r->values == NULL);
+    return batch->values != NULL || (r->bytes == NULL && r->values == NULL);
 }
 
 bool cuda_waits(struct backend *b, const struct dataset *d, bool augmented)
 {
+    (void)augmented; /* on the device */
     const struct resident *r = cuda_resident(b, d, true);
-    return augmented || (r->bytes == NULL && r->values == NULL);
+    return r->bytes == NULL && r->values == NULL;
+}
+
+/* What all gathers have in common. */
+static struct gather gather_of(const struct cuda_net *net, const struct batch *batch)
+{
+    const struct cuda_op *c = net->input;
+    return (struct gather){.scale = batch->d->scale,
+                           .stride = c->op.rows,
+                           .h = c->op.layer.out.h,
+                           .w = c->op.layer.out.w,
+                           .out = c->out,
+                           .e = cuda_extent(c, batch->n)};
+}
+
+/* Examples that do not lie on the device: gathered and changed here, in the order of the batch. */
+static void load_here(struct cuda_net *net, int lane, const struct batch *batch)
+{
+    struct gather g = gather_of(net, batch);
+    g.mask = (uint64_t)1 << lane;
+    g.values = gather_here(net->backend, &net->input->op.layer.out, batch);
+    if (g.values != NULL) {
+        k_gather(&g, cuda_stream(net->input));
+    }
+}
+
+void cuda_load_staged(struct cuda_net *net, uint64_t mask, const struct batch *batches,
+                      bool changes)
+{
+    const struct batch *first = &batches[__builtin_ctzll(mask)];
+    const struct resident *r = cuda_resident(net->backend, first->d, true);
+    struct gather g = gather_of(net, first);
+    if (from_host(r, first)) {
+        for (uint64_t left = mask; left != 0; left &= left - 1) {
+            const int lane = __builtin_ctzll(left);
+            load_here(net, lane, &batches[lane]);
+        }
+        return;
+    }
+    g.mask = mask;
+    g.bytes = r->bytes;
+    g.values = r->values;
+    g.rows = cuda_net_rows(net, 0);
+    g.changes = changes ? cuda_net_changes(net, 0) : NULL;
+    k_gather(&g, cuda_stream(net->input));
 }
 
 void cuda_load(struct op *input, int lane, const struct batch *batch)
 {
-    struct cuda_op *c = cuda_of(input);
-    struct backend *b = input->backend;
-    const struct resident *r = cuda_resident(b, batch->d, true);
-    struct gather g = {.bytes = r->bytes,
-                       .values = r->values,
-                       .scale = batch->d->scale,
-                       .out = c->out,
-                       .e = cuda_extent(c, batch->n),
-                       .lane = lane};
-    if (from_host(r, batch)) {
-        g.bytes = NULL;
-        g.values = gather_here(b, &input->layer.out, batch); /* in the batch's order: rows NULL */
-    } else {
-        g.rows = cuda_net_rows(c->net, lane);
-        if (g.rows != NULL && !c->net->staged) {
-            device_put(b->device, cuda_net_rows(c->net, lane), batch->rows,
-                       (size_t)batch->n * sizeof(uint32_t));
-        }
+    struct cuda_net *net = cuda_of(input)->net;
+    struct device *d = net->backend->device;
+    const size_t n = (size_t)batch->n;
+    struct batch batches[BACKEND_LANES_MAX];
+    batches[lane] = *batch;
+    device_put(d, cuda_net_rows(net, lane), batch->rows, n * sizeof(uint32_t));
+    if (batch->augment != NULL && batch->values == NULL) {
+        device_put(d, cuda_net_changes(net, lane), batch->augment, n * sizeof(*batch->augment));
     }
-    if (g.bytes != NULL || g.values != NULL) {
-        k_gather(&g, cuda_stream(c));
-    }
+    cuda_load_staged(net, (uint64_t)1 << lane, batches, batch->augment != NULL);
 }

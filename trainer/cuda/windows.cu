@@ -15,12 +15,12 @@ struct place {
 MAG_DEVICE struct place place_of(int64_t i, int height, int width, int columns)
 {
     struct place p;
-    p.column = (int)(i % columns);
-    i /= columns;
-    p.w = (int)(i % width);
-    i /= width;
-    p.h = (int)(i % height);
-    p.row = i / height;
+    p.column = rest_of(i, columns);
+    i = quotient_of(i, columns);
+    p.w = rest_of(i, width);
+    i = quotient_of(i, width);
+    p.h = rest_of(i, height);
+    p.row = quotient_of(i, height);
     return p;
 }
 
@@ -222,29 +222,33 @@ KERNEL conv_dx(struct tensor dy, struct tensor wt, struct tensor dx, struct filt
 
 /* One block a weight: its threads share the rows and positions. */
 KERNEL conv_dw(struct tensor x, struct tensor dy, struct tensor dw, struct filter f, int64_t rows,
-               int lanes)
+               int lanes, int64_t n)
 {
     const struct window w = f.w;
     const int each = f.c / f.groups;
-    const int c = (int)(blockIdx.x % (unsigned)each);
-    const int t = (int)(blockIdx.x / (unsigned)each) % (w.kernel * w.kernel);
-    const int column = (int)(blockIdx.x / (unsigned)each) / (w.kernel * w.kernel);
-    const int lane = column / f.k;
-    const int from = (x.lanes == 1 ? 0 : lane * f.c) + column % f.k / (f.k / f.groups) * each + c;
-    double sum = 0;
-    for (int64_t i = threadIdx.x; i < rows * w.out_h * w.out_w; i += blockDim.x) {
-        const struct place o = place_of(i, w.out_h, w.out_w, 1);
-        const int h = o.h * w.stride - w.pad + t / w.kernel;
-        const int v = o.w * w.stride - w.pad + t % w.kernel;
-        if (h >= 0 && h < w.in_h && v >= 0 && v < w.in_w) {
-            sum += (double)tensor_at(
-                       x, place_index(o.row, h, v, w.in_h, w.in_w, x.lanes * f.c, from)) *
-                   (double)tensor_at(dy, i * lanes * f.k + column);
+    const int area = w.kernel * w.kernel;
+    EACH_BLOCK(weight, n)
+    {
+        const int c = (int)(weight % each);
+        const int t = (int)(weight / each % area);
+        const int column = (int)(weight / each / area);
+        const int lane = column / f.k;
+        const int group = column % f.k / (f.k / f.groups);
+        const int from = (x.lanes == 1 ? 0 : lane * f.c) + group * each + c;
+        double sum = 0;
+        for (int64_t i = threadIdx.x; i < rows * w.out_h * w.out_w; i += blockDim.x) {
+            const struct place o = place_of(i, w.out_h, w.out_w, 1);
+            const int h = o.h * w.stride - w.pad + t / w.kernel;
+            const int v = o.w * w.stride - w.pad + t % w.kernel;
+            if (h >= 0 && h < w.in_h && v >= 0 && v < w.in_w) {
+                const int64_t a = place_index(o.row, h, v, w.in_h, w.in_w, x.lanes * f.c, from);
+                sum += (double)tensor_at(x, a) * (double)tensor_at(dy, i * lanes * f.k + column);
+            }
         }
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0) {
-        tensor_put(dw, blockIdx.x, (float)sum);
+        sum = block_sum(sum);
+        if (threadIdx.x == 0) {
+            tensor_put(dw, weight, (float)sum);
+        }
     }
 }
 
@@ -310,7 +314,7 @@ void k_conv_dw(struct tensor x, struct tensor dy, struct tensor dw, struct filte
                int lanes, void *stream)
 {
     const int64_t n = (int64_t)lanes * f.k * f.w.kernel * f.w.kernel * (f.c / f.groups);
-    LAUNCH_BLOCKS(conv_dw, n, stream, x, dy, dw, f, rows, lanes);
+    LAUNCH_BLOCKS(conv_dw, n, stream, x, dy, dw, f, rows, lanes, n);
 }
 
 KERNELS_END
