@@ -20,6 +20,46 @@ const struct backend_ops *backend_find(const char *name)
     return NULL;
 }
 
+/* ---- a backend of another program: whoever checks a file must not refuse what a worker runs ----
+ */
+
+static enum mag_status elsewhere_open(const struct backend_options *o, struct backend **ret,
+                                      struct mag_err *err)
+{
+    (void)o;
+    (void)ret;
+    return mag_fail(err, MAG_UNSUPPORTED,
+                    "the backend \"cuda\" is in magpie-trainer-cuda, this is magpie-trainer, for "
+                    "workers without GPUs; \"requires\": {\"gpus\": 1} sends a trial to those that "
+                    "have one");
+}
+
+static void elsewhere_room(const struct net *outline, enum precision precision, struct room *add)
+{
+    backend_cpu.room(outline, precision, add); /* about as much */
+}
+
+static const struct backend_ops backend_elsewhere = {
+    .version = BACKEND_VERSION,
+    .name = "cuda",
+    .summary = "NVIDIA GPUs, in magpie-trainer-cuda",
+    .precisions = 1u << PRECISION_FLOAT32 | 1u << PRECISION_BF16 | 1u << PRECISION_TF32,
+    .open = elsewhere_open,
+    .room = elsewhere_room,
+};
+
+const struct backend_ops *backend_known(int i)
+{
+    int n = 0;
+    while (backend_registry[n] != NULL) {
+        n++;
+    }
+    const bool here = backend_find(backend_elsewhere.name) != NULL;
+    return i < n ? backend_registry[i] : i == n && !here ? &backend_elsewhere : NULL;
+}
+
+/* ---- */
+
 void op_init(struct op *op, struct backend *b, const struct op_spec *spec)
 {
     *op = (struct op){.backend = b,

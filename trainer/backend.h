@@ -259,8 +259,8 @@ struct backend_ops {
     /* Whole parameter arrays of a lane in the canonical layout (op_param_floats values). */
     void (*get)(struct op *op, int lane, enum op_param p, enum op_slot slot, float *out);
     void (*set)(struct op *op, int lane, enum op_param p, enum op_slot slot, const float *in);
-    /* Outputs or their gradients of the first n rows of a lane: of the last op, and of all where the
-     * net keeps them (net.h). Put with `grad` sets gradients, and grad_set (tests). */
+    /* Outputs or their gradients of the first n rows of a lane: of the last op, and of all where
+     * the net keeps them (net.h). Put with `grad` sets gradients, and grad_set (tests). */
     void (*read)(struct op *op, int lane, bool grad, int n, float *out);
     void (*put)(struct op *op, int lane, bool grad, int n, const float *in);
 
@@ -272,6 +272,9 @@ struct backend_ops {
 
 /* Every backend of this build, best first, NULL-terminated. */
 extern const struct backend_ops *const backend_registry[];
+/* Those that a file may name: the registry's, then those of other programs of ours, whose open says
+ * where they are. NULL from their number on. */
+const struct backend_ops *backend_known(int i);
 /* By name; NULL name = the first. NULL when this build has none of that name. */
 const struct backend_ops *backend_find(const char *name);
 

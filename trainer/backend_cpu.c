@@ -21,7 +21,9 @@ static enum mag_status cpu_open(const struct backend_options *o, struct backend 
                                 struct mag_err *err)
 {
     if (o->precision == PRECISION_TF32) {
-        return mag_fail(err, MAG_UNSUPPORTED, "the CPU backend has no tf32: float32 or bf16");
+        return mag_fail(err, MAG_UNSUPPORTED,
+                        "the CPU backend has no tf32: float32 or bf16; \"requires\": {\"gpus\": 1} "
+                        "sends a trial to workers with a GPU");
     }
     struct backend *b = xcalloc(1, sizeof(*b));
     b->bf16 = o->precision == PRECISION_BF16;

@@ -30,7 +30,13 @@ static const char *const layers[][2] = {
     {"resnet8",
      "[{\"type\":\"conv\",\"filters\":16,\"kernel\":3,\"bias\":false},{\"type\":"
      "\"batchnorm\",\"activation\":\"relu\"}," RESIDUAL("16", "1") RESIDUAL("32", "2")
-         RESIDUAL("64", "2") "{\"type\":\"globalpool\"},{\"type\":\"dense\",\"units\":10}]"}};
+         RESIDUAL("64", "2") "{\"type\":\"globalpool\"},{\"type\":\"dense\",\"units\":10}]"},
+    {"resnet18",
+     "[{\"type\":\"conv\",\"filters\":64,\"kernel\":3,\"bias\":false},{\"type\":"
+     "\"batchnorm\",\"activation\":\"relu\"}," RESIDUAL("64", "1") RESIDUAL("64", "1")
+         RESIDUAL("128", "2") RESIDUAL("128", "1") RESIDUAL("256", "2") RESIDUAL("256", "1")
+             RESIDUAL("512", "2") RESIDUAL(
+                 "512", "1") "{\"type\":\"globalpool\"},{\"type\":\"dense\",\"units\":10}]"}};
 #define N_MODELS (sizeof(layers) / sizeof(layers[0]))
 
 static json_t *trial_object(const struct bench *b)
@@ -44,10 +50,14 @@ static json_t *trial_object(const struct bench *b)
     }
     json_t *list = json_loads(layers[k][1], 0, NULL);
     double lr = b->batch >= 256 ? 0.05 : 0.02;
-    json_t *training = json_pack("{s:f, s:f, s:i, s:f, s:i}", "lr", lr, "momentum", 0.9,
-                                 "batch_size", b->batch, "validation", 0.0, "threads", b->threads);
+    json_t *training =
+        json_pack("{s:f, s:f, s:i, s:f, s:i}", "lr", lr, "momentum", 0.9, "batch_size", b->batch,
+                  "validation", b->trials > 0 ? 0.1 : 0.0, "threads", b->threads);
     if (b->lanes > 1) {
         (void)json_object_set_new(training, "order", json_string("experiment"));
+    }
+    if (b->precision != NULL) {
+        (void)json_object_set_new(training, "precision", json_string(b->precision));
     }
     if (b->backend != NULL) {
         (void)json_object_set_new(training, "backend", json_string(b->backend));
@@ -158,6 +168,45 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
     return 0;
 }
 
+/* Whole trials, `lanes` at a time: net, training, validation and test of each, in one process as a
+ * worker's slot runs them. `start` is when the data set and the device began to be opened. */
+static int measure_trials(struct session *s, const struct recipe *r, const struct bench *b,
+                          int64_t start)
+{
+    const struct trial_hooks hooks = {.ctx = NULL};
+    struct trial_job jobs[BACKEND_LANES_MAX];
+    struct trial_result results[BACKEND_LANES_MAX];
+    struct trial_lane lanes[BACKEND_LANES_MAX];
+    for (int done = 0; done < b->trials; done += b->lanes) {
+        const int n = b->trials - done < b->lanes ? b->trials - done : b->lanes;
+        for (int i = 0; i < n; i++) {
+            jobs[i] =
+                (struct trial_job){.trial = done + i + 1, .seed = b->seed, .budget = b->epochs};
+            lanes[i] = (struct trial_lane){
+                .job = &jobs[i], .recipe = r, .hooks = &hooks, .result = &results[i]};
+        }
+        if (n > 1) {
+            fused_run(lanes, n, s->dataset, s->backend);
+        } else {
+            lanes[0].status =
+                trial_run(&jobs[0], r, s->dataset, s->backend, &hooks, &results[0], &lanes[0].err);
+        }
+        for (int i = 0; i < n; i++) {
+            if (lanes[i].status != MAG_OK) {
+                fprintf(stderr, "magpie-trainer: trial %d: %s\n", done + i + 1, lanes[i].err.text);
+                return 1;
+            }
+        }
+    }
+    const double seconds = (double)(clock_mono_ns() - start) / (double)MAG_NS_PER_S;
+    printf("{\"bench\":\"trials\",\"system\":\"magpie-trainer %s (%s)\",\"model\":\"%s\","
+           "\"batch\":%d,\"epochs\":%d,\"lanes\":%d,\"trials\":%d,\"seconds\":%.3f,"
+           "\"trials_per_h\":%.1f}\n",
+           MAG_VERSION, s->ops->describe(s->backend), b->model, b->batch, b->epochs, b->lanes,
+           b->trials, seconds, b->trials / seconds * 3600);
+    return 0;
+}
+
 /* The model with its first weights, applied to the test images batch after batch. */
 static int measure_infer(struct session *s, const struct recipe *r, const struct bench *b)
 {
@@ -199,7 +248,8 @@ int bench_run(const struct bench *b)
     json_t *trial = trial_object(b);
     if (trial == NULL) {
         fprintf(stderr,
-                "magpie-trainer: --bench takes \"mlp\", \"cnn\" or \"resnet8\", not \"%s\"\n",
+                "magpie-trainer: --bench takes \"mlp\", \"cnn\", \"resnet8\" or \"resnet18\", not "
+                "\"%s\"\n",
                 b->model);
         return 2;
     }
@@ -208,11 +258,14 @@ int bench_run(const struct bench *b)
     struct session session = {0};
     struct recipe recipe;
     const struct recipe_context ctx = {0};
+    const int64_t start = clock_mono_ns();
     int status = 1;
     if (recipe_parse(trial, "", &ctx, is, &recipe)) {
         const struct dataset_part whole = {0};
         if (session_prepare(&session, &recipe, b->seed, &whole, "", is, &err) == MAG_OK) {
-            status = b->infer ? measure_infer(&session, &recipe, b) : measure(&session, &recipe, b);
+            status = b->infer        ? measure_infer(&session, &recipe, b)
+                     : b->trials > 0 ? measure_trials(&session, &recipe, b, start)
+                                     : measure(&session, &recipe, b);
         } else {
             fprintf(stderr, "magpie-trainer: %s\n", err.text);
         }

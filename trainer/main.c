@@ -43,9 +43,12 @@ static void print_help(void)
         "      --resume DIR        go on from a checkpoint, as DIR/3\n"
         "      --ranks N           over so many processes (what \"distribution\" says, else 1)\n"
         "      --fold K            holds out fold K of the file's \"validation\"; 0: the refit\n"
-        "  magpie-trainer --bench mlp|cnn|resnet8 [options] measure speed on Fashion-MNIST\n"
+        "  magpie-trainer --bench mlp|cnn|resnet8|resnet18 [options] measure speed on "
+        "Fashion-MNIST\n"
         "      --data DIR --batch N --epochs N --batches N --seed N --threads N --backend NAME\n"
+        "      --precision float32|bf16|tf32\n"
         "      --lanes N           so many trials side by side on the same batches (1)\n"
+        "      --trials N          so many whole trials, --lanes at a time: trials an hour\n"
         "      --infer             apply it to the test images instead, without training\n"
         "  magpie-trainer --predict MODEL --data DATA [--output FILE] [--probabilities] [--json]\n"
         "  magpie-trainer --export MODEL --output FILE.onnx|FILE.safetensors\n"
@@ -221,6 +224,8 @@ enum {
     OPT_BATCH,
     OPT_BATCHES,
     OPT_LANES,
+    OPT_TRIALS,
+    OPT_PRECISION,
     OPT_INFER,
     OPT_THREADS,
     OPT_BACKEND,
@@ -250,6 +255,8 @@ static const struct option long_options[] = {
     {"batch", required_argument, NULL, OPT_BATCH},
     {"batches", required_argument, NULL, OPT_BATCHES},
     {"lanes", required_argument, NULL, OPT_LANES},
+    {"trials", required_argument, NULL, OPT_TRIALS},
+    {"precision", required_argument, NULL, OPT_PRECISION},
     {"infer", no_argument, NULL, OPT_INFER},
     {"threads", required_argument, NULL, OPT_THREADS},
     {"backend", required_argument, NULL, OPT_BACKEND},
@@ -296,6 +303,8 @@ static bool number_option(int opt, struct options *o)
         return number("batches", optarg, 1, 1000000, &v) && (o->bench.batches = (int)v, true);
     case OPT_LANES:
         return number("lanes", optarg, 1, BACKEND_LANES_MAX, &v) && (o->bench.lanes = (int)v, true);
+    case OPT_TRIALS:
+        return number("trials", optarg, 1, 1000000, &v) && (o->bench.trials = (int)v, true);
     case OPT_THREADS:
         return number("threads", optarg, 1, BACKEND_THREADS_MAX, &v) &&
                (o->bench.threads = (int)v, true);
@@ -345,6 +354,9 @@ static bool take_option(int opt, struct options *o, int *status)
         return true;
     case OPT_PROBABILITIES:
         o->predict.probabilities = true;
+        return true;
+    case OPT_PRECISION:
+        o->bench.precision = optarg;
         return true;
     case OPT_INFER:
         o->bench.infer = true;

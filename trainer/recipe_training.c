@@ -173,25 +173,29 @@ static void parse_numbers(const struct place *p, struct training *t)
     (void)value_number(p, "validation", false, 0, 0.9, &t->validation);
 }
 
-static void parse_backend(const struct place *p, struct training *t)
+/* True when the file names it. */
+static bool parse_backend(const struct place *p, struct training *t)
 {
     const char *names[8] = {NULL};
-    for (int i = 0; backend_registry[i] != NULL && i < 7; i++) {
-        names[i] = backend_registry[i]->name;
+    for (int i = 0; i < 7 && backend_known(i) != NULL; i++) {
+        names[i] = backend_known(i)->name;
     }
     int k = 0;
-    (void)value_choice(p, "backend", false, names, &k);
-    t->backend = backend_registry[k];
+    const bool named = value_choice(p, "backend", false, names, &k);
+    t->backend = backend_known(k);
+    return named;
 }
 
-static void parse_precision(const struct place *p, struct training *t)
+/* What the best backend here lacks, another worker's may have: only a backend that is named is
+ * asked. */
+static void parse_precision(const struct place *p, bool named, struct training *t)
 {
     static const char *const names[] = {"float32", "bf16", "tf32", NULL};
     int k = 0;
     (void)value_choice(p, "precision", false, names, &k);
     t->precision = (enum precision)k;
     unsigned all = t->backend->precisions;
-    if (all != 0 && (all >> k & 1) == 0) {
+    if (named && all != 0 && (all >> k & 1) == 0) {
         mjson_issue_at(p->reader->issues, p->pointer, "precision",
                        "the backend \"%s\" has no %s; write \"float32\" or \"bf16\"",
                        t->backend->name, names[k]);
@@ -220,11 +224,12 @@ static void parse_optimizer(const struct place *p, struct training *t)
 
 void recipe_training(struct reader *r, const json_t *v, const char *pointer, struct training *t)
 {
-    static const char *const keys[] = {
-        "optimizer",       "lr",        "momentum",     "nesterov",   "weight_decay", "beta1",
-        "beta2",           "epsilon",   "clip_norm",    "batch_size", "epochs",       "loss",
-        "label_smoothing", "schedule",  "validation",   "threads",    "backend",      "ema",
-        "order",           "precision", "augmentation", "prefetch",   NULL};
+    static const char *const keys[] = {"optimizer",       "lr",         "momentum",   "nesterov",
+                                       "weight_decay",    "beta1",      "beta2",      "epsilon",
+                                       "clip_norm",       "batch_size", "epochs",     "loss",
+                                       "label_smoothing", "schedule",   "validation", "threads",
+                                       "backend",         "ema",        "order",      "precision",
+                                       "augmentation",    "prefetch",   NULL};
     static const char *const losses[] = {"cross_entropy", "mse", "logistic", NULL};
     static const char *const orders[] = {"trial", "experiment", NULL};
     *t = (struct training){.batch_size = 64,
@@ -252,8 +257,7 @@ void recipe_training(struct reader *r, const json_t *v, const char *pointer, str
     k = 0;
     (void)value_choice(&p, "order", false, orders, &k);
     t->order = (enum data_order)k;
-    parse_backend(&p, t);
-    parse_precision(&p, t);
+    parse_precision(&p, parse_backend(&p, t), t);
     if (json_object_get(v, "schedule") != NULL) {
         char *at = mjson_pointer(pointer, "schedule");
         parse_schedule(r, json_object_get(v, "schedule"), at, &t->schedule);

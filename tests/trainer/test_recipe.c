@@ -223,10 +223,35 @@ static const struct {
      "/trial/training/schedule/evry", "did you mean \"every\""},
     {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"backend\":\"tpu\"}}",
      "/trial/training/backend", "\"cpu\""},
-    {HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":{\"precision\":\"tf32\"}}",
+    {HEAD "\"model\":{\"layers\":[" DENSE10
+          "]},\"training\":{\"backend\":\"cpu\",\"precision\":\"tf32\"}}",
      "/trial/training/precision", "has no tf32"},
     {"[]", "/trial", "must be an object"},
 };
+
+/* Files are checked anywhere; what a worker cannot run it says when it begins. */
+Test(recipe, what_only_a_gpu_can_run_is_right_everywhere_and_refused_where_there_is_none)
+{
+    static const struct {
+        const char *training, *said;
+    } rows[] = {{"{\"precision\":\"tf32\"}", "no tf32"},
+                {"{\"backend\":\"cuda\"}", "magpie-trainer-cuda"},
+                {"{\"backend\":\"cuda\",\"precision\":\"tf32\"}", "magpie-trainer-cuda"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char trial[512];
+        (void)snprintf(trial, sizeof(trial),
+                       HEAD "\"model\":{\"layers\":[" DENSE10 "]},\"training\":%s}",
+                       rows[i].training);
+        struct recipe r = recipe_of(trial);
+        const struct backend_options o = {.threads = 1, .precision = r.training.precision};
+        struct backend *b = NULL;
+        struct mag_err err = {0};
+        cr_expect_eq(r.training.backend->open(&o, &b, &err), MAG_UNSUPPORTED);
+        cr_expect_not_null(strstr(err.text, rows[i].said), "%s", err.text);
+        cr_expect_not_null(strstr(err.text, "\"requires\": {\"gpus\": 1}"), "%s", err.text);
+        recipe_fini(&r);
+    }
+}
 
 Test(recipe, each_mistake_is_named_at_its_place)
 {

@@ -202,10 +202,12 @@ void gpu_forget_matmuls(struct device *d)
     d->n_matmuls = 0;
 }
 
-/* Kernels may read a bias in vectors, and no preference tells them how the lanes' ones lie. */
-static bool bias_aligned(const struct matmul_key *k)
+/* A bias must be of the output's type, and ours are float32. Kernels may read it in vectors, and no
+ * preference tells them how the lanes' ones lie. */
+static bool bias_fits(const struct matmul_key *k)
 {
-    return !k->bias || k->batches == 1 || (size_t)k->n * sizeof(float) % 16 == 0;
+    const bool aligned = k->batches == 1 || (size_t)k->n * sizeof(float) % 16 == 0;
+    return !k->bias || (!k->d_bf16 && aligned);
 }
 
 static struct matmul *matmul_create(struct device *d, const struct product *p,
@@ -216,7 +218,7 @@ static struct matmul *matmul_create(struct device *d, const struct product *p,
         d->tf32 && !key->bf16 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     m->key = *key;
     if (LT(d, cublasLtMatmulDescCreate(&m->what, type, CUDA_R_32F)) && describe_layouts(d, m)) {
-        m->epilogue = (key->bias || key->relu) && bias_aligned(key);
+        m->epilogue = (key->bias || key->relu) && bias_fits(key);
         m->found = choose(d, m, p->bias);
         if (!m->found && m->epilogue) {
             m->epilogue = false;
