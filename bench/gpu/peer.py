@@ -16,13 +16,14 @@ EPOCHS = 3
 
 
 class Block(nn.Module):
-    """A residual block as the trainer has it: a projection is a 1x1 convolution with a bias and no norm."""
+    """A residual block as the trainer has it: a projection is a 1x1 convolution without bias, and a norm."""
 
     def __init__(self, c, k, stride):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(c, k, 3, stride, 1, bias=False), nn.BatchNorm2d(k), nn.ReLU(),
                                   nn.Conv2d(k, k, 3, 1, 1, bias=False), nn.BatchNorm2d(k))
-        self.side = nn.Identity() if stride == 1 and c == k else nn.Conv2d(c, k, 1, stride)
+        self.side = nn.Identity() if stride == 1 and c == k else nn.Sequential(
+            nn.Conv2d(c, k, 1, stride, bias=False), nn.BatchNorm2d(k))
 
     def forward(self, x):
         return torch.relu(self.body(x) + self.side(x))
