@@ -111,10 +111,10 @@ struct update {
 struct pass_lane {
     uint64_t seed;
     int64_t trial, epoch, batch;
-    const float *rates; /* dropout rate of each layer, by index; NULL = those of the layers */
+    const float *rates;      /* dropout rate of each layer, by index; NULL = those of the layers */
     const struct loss *loss; /* of the kind of the others' loss; NULL = that of the call */
-    int first_row;      /* of the whole batch, where its rows are shared among processes */
-    bool idle;          /* the lane has ended: its values are undefined, its state stays */
+    int first_row;           /* of the whole batch, where its rows are shared among processes */
+    bool idle;               /* the lane has ended: its values are undefined, its state stays */
 };
 
 struct pass {
@@ -204,6 +204,10 @@ struct backend_ops {
     const char *(*describe)(const struct backend *b);
     /* The first failure since the last check, and forgets it. Scores are complete after it. */
     enum mag_status (*check)(struct backend *b, struct mag_err *err);
+
+    /* True once `check` told a failure after which nothing works here in this process: it should
+     * end. NULL: that cannot be. */
+    bool (*lost)(const struct backend *b);
 
     /* True when `load` of such batches is work of the host that the device waits for; where the
      * function is NULL, it is work of the processors that compute. */

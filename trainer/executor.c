@@ -500,6 +500,18 @@ static void follow(struct executor *e)
     }
 }
 
+/* Ends the program when its device serves no trial any more; the worker starts a fresh one. */
+static void leave_lost_device(struct executor *e)
+{
+    const struct session *s = &e->session;
+    if (s->backend != NULL && s->ops->lost != NULL && s->ops->lost(s->backend)) {
+        log_error("trainer", "device-lost", "backend=%s; this program ends",
+                  log_quote(s->ops->describe(s->backend)));
+        e->exit = true;
+        e->status = 1;
+    }
+}
+
 static void serve(struct executor *e)
 {
     send_ready(e);
@@ -519,6 +531,7 @@ static void serve(struct executor *e)
         } else if (strcmp(type, "start") == 0) {
             tell_ranks(e, line);
             handle_start(e, m);
+            leave_lost_device(e);
             if (!e->exit) {
                 send_ready(e);
             }

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "trainer/cuda/elements.cu"
 #include "trainer/cuda/embeddings.cu"
@@ -33,6 +34,7 @@ int64_t cuda_host_memory = (int64_t)1 << 32;
 struct device {
     struct mag_err err;
     int64_t used;
+    bool lost; /* as a GPU is after a kernel that went astray */
     int64_t marks[DEVICE_MARKS_MAX];
 };
 
@@ -72,8 +74,24 @@ const char *device_describe(const struct device *d)
     return "host memory";
 }
 
+/* The file CUDA_HOST_LOST names, which is removed, makes this process lose its device. */
+static void perhaps_lose(struct device *d)
+{
+    const char *path = getenv("CUDA_HOST_LOST");
+    d->lost = d->lost || (path != NULL && unlink(path) == 0);
+    if (d->lost) {
+        device_fail(d, MAG_IO, "unspecified launch failure");
+    }
+}
+
+bool device_is_lost(const struct device *d)
+{
+    return d->lost;
+}
+
 enum mag_status device_check(struct device *d, struct mag_err *err)
 {
+    perhaps_lose(d);
     const enum mag_status st = d->err.code;
     if (st != MAG_OK) {
         (void)mag_fail(err, st, "%s", d->err.text);

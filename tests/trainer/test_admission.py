@@ -119,6 +119,27 @@ class Admission(Base):
         e.send({"type": "go", "trial": 1})
         self.assertEqual(e.until("ready")[0]["cause"], "out-of-memory")
 
+    def test_a_program_whose_gpu_is_lost_fails_the_trial_and_ends(self):
+        lost = os.path.join(self.dir, "lost")
+        os.environ["CUDA_HOST_LOST"] = lost
+        self.addCleanup(os.environ.pop, "CUDA_HOST_LOST")
+        for message in (self.start(budget=3), dict(self.group(1, 2), admit=False)):
+            e = self.ready()
+            with open(lost, "w"):
+                pass
+            e.send(message)
+            got = []
+            while (m := e.read()) is not None:
+                got.append(m)
+            errors = [m for m in got if m["type"] == "error"]
+            self.assertEqual(len(errors), len(message.get("trials", [1])), got)
+            for m in errors:
+                self.assertEqual((m["cause"], "unspecified launch failure" in m["reason"]), ("program", True), m)
+            self.assertEqual(e.close(), 1)
+        e = self.ready()  # a fresh one has a device again
+        e.send(self.start(budget=1))
+        self.assertEqual(e.until("ready")[-2]["status"], "completed")
+
     def group(self, *trials):
         starts = [self.start(trial=t, folder="g%d" % t, budget=2) for t in trials]
         for s in starts:

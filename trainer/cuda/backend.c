@@ -57,6 +57,11 @@ static enum mag_status cuda_check(struct backend *b, struct mag_err *err)
     return device_check(b->device, err);
 }
 
+static bool cuda_lost(const struct backend *b)
+{
+    return device_is_lost(b->device);
+}
+
 /* ---- ops ---- */
 
 static void cuda_op_destroy(struct op *op)
@@ -322,6 +327,7 @@ const struct backend_ops backend_cuda = {
     .close = cuda_close,
     .describe = cuda_describe,
     .check = cuda_check,
+    .lost = cuda_lost,
     .input_create = cuda_input_create,
     .op_create = cuda_op_create,
     .op_destroy = cuda_op_destroy,

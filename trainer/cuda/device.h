@@ -32,6 +32,9 @@ const char *device_describe(const struct device *d);
 /* The first failure since the last check, and forgets it. Waits for nothing: work that is still
  * queued is reported by a later check. */
 enum mag_status device_check(struct device *d, struct mag_err *err) MAG_MUSTCHECK;
+/* Did the last failure that device_check told leave a device on which nothing works any more in
+ * this process? So it is after a kernel that went astray. */
+bool device_is_lost(const struct device *d);
 /* Notes a failure that no call could return. */
 void device_fail(struct device *d, enum mag_status code, const char *fmt, ...) MAG_PRINTF(3, 4);
 void *device_stream(struct device *d);

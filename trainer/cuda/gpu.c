@@ -68,15 +68,30 @@ bool gpu_dnn(struct device *d, cudnnStatus_t s, const char *what)
     return s == CUDNN_STATUS_SUCCESS;
 }
 
+/* Errors of a call pass, those of the context stay: asked again, it still has them. */
+static bool is_lost(const struct device *d)
+{
+    (void)cudaGetLastError();
+    const cudaError_t e = cudaStreamQuery(d->stream);
+    (void)cudaGetLastError();
+    return e != cudaSuccess && e != cudaErrorNotReady && e != cudaErrorStreamCaptureUnsupported;
+}
+
 enum mag_status device_check(struct device *d, struct mag_err *err)
 {
     (void)CUDA(d, cudaGetLastError()); /* a launch that failed */
     const enum mag_status st = d->err.code;
     if (st != MAG_OK) {
         (void)mag_fail(err, st, "%s", d->err.text);
+        d->lost = is_lost(d);
     }
     d->err = (struct mag_err){0};
     return st;
+}
+
+bool device_is_lost(const struct device *d)
+{
+    return d->lost;
 }
 
 /* ---- life ---- */

@@ -33,6 +33,7 @@ struct device {
     struct matmul *matmuls;
     int n_matmuls;
     bool tf32;
+    bool lost;        /* CUDA's errors stick: every call fails from now on */
     bool own_kernels; /* MAGPIE_CUDA_LIBRARIES=0: no cuBLASLt, no cuDNN */
     struct stage stages[STAGES];
     int next_stage;
