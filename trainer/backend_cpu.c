@@ -290,7 +290,7 @@ const struct cpu_sheet *cpu_sheet_of(const struct cpu_op *c, bool dw)
 {
     struct cpu_op *in = cpu_owner(c->op.inputs[0]);
     struct cpu_slot *s = &in->slots[in->slot];
-    if (in->op.index >= 0 || in->users < 2 || in->act.lanes > 1 || !c->panels) {
+    if (in->op.index >= 0 || in->act.lanes > 1 || !c->panels) {
         return NULL;
     }
     if (s->sheet == NULL) {

@@ -171,7 +171,7 @@ void cpu_update_lanes(struct cpu_op *c, const struct update *lanes, bool weights
 bool cpu_need_spare(struct backend *b, size_t n);
 bool cpu_need_room(struct backend *b, size_t n);
 /* What was found in the batch that input 0 of a dense layer holds: its keys, or with `dw` its
- * columns. NULL: only this layer reads it, it is no batch as it was loaded, or has few zeros. */
+ * columns. NULL: it is no batch as it was loaded, or has few zeros. */
 const struct cpu_sheet *cpu_sheet_of(const struct cpu_op *c, bool dw);
 /* All floats of an op's activations. */
 size_t cpu_act_size(const struct cpu_op *c);

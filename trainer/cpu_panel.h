@@ -23,11 +23,13 @@
 #define PANEL 16
 #define TILE 6
 
-/* What two or more layers read of one batch X [n][in], looked through once for all of them: columns
- * that are zero in all rows of a tile add nothing to it, nor do rows that are zero in all its
- * columns. Pictures and words are mostly zeros. */
+/* What layers, of one net or of all lanes, read of one batch X [n][in], looked through once:
+ * columns that are zero in all rows of a tile add nothing to it, nor do rows that are zero in all
+ * its columns. Pictures and words are mostly zeros. */
 struct cpu_sheet {
     int n, in;
+    bool counted;      /* what is not zero */
+    bool may_pay;      /* there are zeros enough */
     bool made[2];      /* keys, columns */
     bool pays[2];      /* are enough of them left out? */
     uint16_t *order;   /* rows, those alike beside one another: tile t has 6 from 6 t on */

@@ -95,15 +95,6 @@ static int64_t scratch_of(const struct op *op)
     }
 }
 
-/* Lanes that take turns: the batches that are kept at the input, and what is found in those of all.
- */
-static int64_t slots_of(const struct net *outline)
-{
-    const int64_t n = floats_of(outline->input);
-    const bool sheets = outline->lanes > 1 && outline->input->lanes == 1;
-    return 4 * n * (outline->ahead - 1) + (sheets ? 5 * n * outline->ahead : 0);
-}
-
 /* Room that all dense layers share, within one call. */
 static int64_t panels_of(const struct net *outline)
 {
@@ -124,6 +115,19 @@ static const struct op *owner_of(const struct op *op)
         op = op->inputs[0];
     }
     return op;
+}
+
+/* The batches that are kept at the input, and what is found in each where dense layers read it. */
+static int64_t slots_of(const struct net *outline)
+{
+    const int64_t n = floats_of(outline->input);
+    bool sheets = false;
+    for (int i = 0; i < outline->n; i++) {
+        const struct op *op = outline->layers[i];
+        sheets = sheets || (op->layer.kind == LAYER_DENSE && owner_of(op->inputs[0])->index < 0);
+    }
+    sheets = sheets && outline->input->lanes == 1;
+    return 4 * n * (outline->ahead - 1) + (sheets ? 5 * n * outline->ahead : 0);
 }
 
 /* Where a gradient is a sum, its second part is made in room that all ops share. */

@@ -71,13 +71,33 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Are there so many zeros that it pays to go by a list? */
+static bool pays(size_t some, size_t all)
+{
+    return some < all - all / 16;
+}
+
+/* Counts what is not zero, row by row, and says whether any list can pay: one holds at least
+ * that. */
+static bool may_pay(struct cpu_sheet *s, const float *x)
+{
+    if (!s->counted) {
+        size_t some = 0;
+        for (int i = 0; i < s->n; i++) {
+            const int used = count_used(x + (size_t)i * (size_t)s->in, s->in);
+            s->sort[i] = (uint64_t)used << 16 | (uint64_t)i;
+            some += (size_t)used;
+        }
+        s->may_pay = pays(some, (size_t)s->n * (size_t)s->in);
+        s->counted = true;
+    }
+    return s->may_pay;
+}
+
 /* Rows by how much of them is not zero: what is empty in one is empty in its neighbours more often
  * than elsewhere. */
-static void order_rows(struct cpu_sheet *s, const float *x)
+static void order_rows(struct cpu_sheet *s)
 {
-    for (int i = 0; i < s->n; i++) {
-        s->sort[i] = (uint64_t)count_used(x + (size_t)i * (size_t)s->in, s->in) << 16 | (uint64_t)i;
-    }
     qsort(s->sort, (size_t)s->n, sizeof(*s->sort), ascending);
     for (int i = 0; i < s->n; i++) {
         s->order[i] = (uint16_t)s->sort[i];
@@ -91,16 +111,10 @@ FOR_CPUS static void mark_used(const float *x, int n, uint32_t *used)
     }
 }
 
-/* Are there so many zeros that it pays to go by a list? */
-static bool pays(size_t some, size_t all)
-{
-    return some < all - all / 16;
-}
-
 static void make_keys(struct cpu_sheet *s, const float *x)
 {
     uint32_t end = 0;
-    order_rows(s, x);
+    order_rows(s);
     for (int t = 0; t < tiles_of(s->n); t++) {
         s->keys_at[t] = end;
         memset(s->used, 0, (size_t)s->in * sizeof(*s->used));
@@ -148,13 +162,17 @@ static void make_columns(struct cpu_sheet *s, const float *x)
 void cpu_sheet_forget(struct cpu_sheet *s, int n)
 {
     s->n = n;
-    s->made[0] = s->made[1] = false;
+    s->counted = s->made[0] = s->made[1] = false;
 }
 
 void cpu_sheet_make(struct cpu_sheet *s, const float *x, bool dw)
 {
-    if (!s->made[dw]) {
+    if (s->made[dw]) {
+        return;
+    }
+    s->made[dw] = true;
+    s->pays[dw] = false;
+    if (may_pay(s, x)) {
         dw ? make_columns(s, x) : make_keys(s, x);
-        s->made[dw] = true;
     }
 }
