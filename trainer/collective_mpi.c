@@ -17,8 +17,8 @@
 #include <time.h>
 
 #define SLOTS COLLECTIVE_OPEN_MAX
-#define YIELDS 50          /* tests that only give the processor away, before naps begin */
-#define NAP_MIN_NS 20000LL /* doubled with every nap */
+#define YIELD_NS 3000000LL /* of a wait, in which each look only gives the processor away */
+#define NAP_PART 16        /* naps then are this part of what was waited */
 #define NAP_MAX_NS 2000000LL
 #define FIELDS 3 /* kind, root, bytes */
 
@@ -130,13 +130,15 @@ static enum mag_status step_all(struct mpi *s, struct mag_err *err)
 
 /* ---- waiting ---- */
 
-static void rest(int64_t round)
+/* Gives the processor away at first, which costs nobody anything: large messages go piece by piece,
+ * each of which asks for a look. Whoever waits long naps, the longer the more. */
+static void rest(int64_t waited_ns)
 {
-    if (round < YIELDS) {
+    if (waited_ns < YIELD_NS) {
         (void)sched_yield();
         return;
     }
-    int64_t ns = NAP_MIN_NS << (round - YIELDS < 8 ? round - YIELDS : 8);
+    const int64_t ns = waited_ns / NAP_PART;
     const struct timespec ts = {.tv_nsec = ns < NAP_MAX_NS ? ns : NAP_MAX_NS};
     (void)nanosleep(&ts, NULL);
 }
@@ -145,8 +147,9 @@ static void rest(int64_t round)
 static enum mag_status wait_for(struct mpi *s, uint64_t seq, int64_t timeout_ms,
                                 struct mag_err *err)
 {
-    int64_t start = clock_mono_ns();
-    for (int64_t round = 0;; round++) {
+    const int64_t start = clock_mono_ns();
+    for (;;) {
+        const int64_t waited_ns = clock_mono_ns() - start;
         const struct mine *m = &s->mine[seq % SLOTS];
         enum mag_status st = step_all(s, err);
         if (st != MAG_OK) {
@@ -155,12 +158,11 @@ static enum mag_status wait_for(struct mpi *s, uint64_t seq, int64_t timeout_ms,
         if (m->state == FREE || m->seq != seq) {
             return MAG_OK;
         }
-        if (timeout_ms != COLLECTIVE_FOREVER &&
-            clock_mono_ns() - start > timeout_ms * MAG_NS_PER_MS) {
+        if (timeout_ms != COLLECTIVE_FOREVER && waited_ns > timeout_ms * MAG_NS_PER_MS) {
             return mag_fail(err, MAG_TIMEOUT, "a rank did not answer within %g s",
                             (double)timeout_ms / 1000);
         }
-        rest(round);
+        rest(waited_ns);
     }
 }
 
