@@ -14,6 +14,13 @@ int64_t clock_mono_ns(void)
     return (int64_t)t.tv_sec * MAG_NS_PER_S + t.tv_nsec;
 }
 
+int64_t clock_cpu_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * MAG_NS_PER_S + t.tv_nsec;
+}
+
 int64_t clock_wall_ms(void)
 {
     struct timespec t;

@@ -15,6 +15,8 @@
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 int64_t clock_mono_ns(void);
+/* Processor time of this process, all its threads, in nanoseconds: neighbours do not count. */
+int64_t clock_cpu_ns(void);
 /* Wall time in milliseconds since 1970, UTC. */
 int64_t clock_wall_ms(void);
 /* Writes "2026-11-21T03:04:05.678Z" (24 bytes and NUL) for wall milliseconds. */

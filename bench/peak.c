@@ -8,7 +8,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -56,24 +55,17 @@ __attribute__((target("avx512f"))) static void round_avx512(void)
     }
 }
 
-static int64_t cpu_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * MAG_NS_PER_S + t.tv_nsec;
-}
-
 /* The fastest of many short rounds: only those were undisturbed. */
 static double fastest(void (*round)(void), int width, double seconds)
 {
     double best = 0;
-    const int64_t end = cpu_ns() + (int64_t)(seconds * (double)MAG_NS_PER_S);
-    for (int64_t now = cpu_ns(); now < end;) {
+    const int64_t end = clock_cpu_ns() + (int64_t)(seconds * (double)MAG_NS_PER_S);
+    for (int64_t now = clock_cpu_ns(); now < end;) {
         for (int i = 0; i < 20; i++) {
             round();
         }
         const int64_t then = now;
-        now = cpu_ns();
+        now = clock_cpu_ns();
         const double rate = 2.0 * 20 * ROUNDS * CHAINS * width / (double)(now - then);
         best = rate > best ? rate : best;
     }

@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct row {
     enum event_kind kind;
@@ -87,21 +86,13 @@ static void one_trial(struct run *r, int64_t i)
     event_fini(&ev);
 }
 
-/* Of this process, so that neighbours do not count. */
-static int64_t cpu_ns(void)
-{
-    struct timespec ts;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &ts);
-    return (int64_t)ts.tv_sec * MAG_NS_PER_S + ts.tv_nsec;
-}
-
 /* Microseconds a trial over the trials of [from, to). */
 static double measure(struct run *r, int64_t from, int64_t to)
 {
-    int64_t start = cpu_ns(), at = start;
+    int64_t start = clock_cpu_ns(), at = start;
     for (int64_t i = from; i < to; i++) {
         one_trial(r, i);
-        int64_t now = cpu_ns();
+        int64_t now = clock_cpu_ns();
         r->worst_ns = now - at > r->worst_ns ? now - at : r->worst_ns;
         at = now;
     }
@@ -110,7 +101,7 @@ static double measure(struct run *r, int64_t from, int64_t to)
 
 static double replay(const struct run *r, struct spec *spec_take)
 {
-    int64_t start = cpu_ns();
+    int64_t start = clock_cpu_ns();
     struct study *s = study_create(spec_take);
     for (int64_t i = 0; i < r->n_rows; i++) {
         struct event ev;
@@ -124,7 +115,7 @@ static double replay(const struct run *r, struct spec *spec_take)
         MAG_ASSERT(st == MAG_OK, "%s", err.text);
         event_fini(&ev);
     }
-    double us = (double)(cpu_ns() - start) / 1e3 / (double)r->n_rows;
+    double us = (double)(clock_cpu_ns() - start) / 1e3 / (double)r->n_rows;
     MAG_ASSERT(study_digest(s) == study_digest(r->s), "replay differs");
     study_destroy(s);
     return us;

@@ -214,8 +214,7 @@ static enum mag_status show_certificate(nng_listener l, const char *url,
         return mag_fail(err, MAG_INVALID,
                         "worker endpoint %s: TLS wants --tls-cert FILE and --tls-key FILE", url);
     }
-    enum mag_status st =
-        secure_server(at->tls_cert, at->tls_key != NULL ? at->tls_key : at->tls_cert, &tls, err);
+    enum mag_status st = secure_server(at->tls_cert, at->tls_key, &tls, err);
     if (st == MAG_OK) {
         const int rv = nng_listener_set_ptr(l, NNG_OPT_TLS_CONFIG, tls);
         st = rv == 0 ? MAG_OK : from_nng(rv, "TLS", url, err);
@@ -224,14 +223,12 @@ static enum mag_status show_certificate(nng_listener l, const char *url,
     return st;
 }
 
-/* Names and numbers of the loopback interface, and sockets in the file system. */
 static bool stays_here(const char *url)
 {
-    const char *host = strstr(url, "://");
-    return strncmp(url, "ipc:", 4) == 0 ||
-           (host != NULL &&
-            (strncmp(host, "://127.", 7) == 0 || strncmp(host, "://[::1]", 8) == 0 ||
-             strncmp(host, "://localhost:", 13) == 0));
+    char *host = secure_host(url);
+    const bool here = strncmp(url, "ipc:", 4) == 0 || peer_host_is_loopback(host);
+    free(host);
+    return here;
 }
 
 static enum mag_status listen_one(struct bridge *b, const char *url,

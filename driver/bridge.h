@@ -45,7 +45,7 @@ struct bridge;
 /* Where to listen. */
 struct bridge_endpoint {
     const char *urls;               /* comma-separated: tcp://, tls+tcp://, ipc:// */
-    const char *tls_cert, *tls_key; /* PEM files, for tls+tcp://; NULL = none */
+    const char *tls_cert, *tls_key; /* PEM files, both or neither, for tls+tcp:// */
 };
 
 enum mag_status bridge_start(struct bridge **ret, struct event_base *base,

@@ -26,7 +26,7 @@ struct driver_config {
     int64_t quota_bytes;     /* of shared storage, 0 = none */
     const char *allow_hosts; /* further Host names, comma-separated */
     bool require_token;      /* also on loopback */
-    const char *tls_cert, *tls_key;
+    const char *tls_cert, *tls_key; /* PEM files, both or neither */
 };
 
 struct driver;

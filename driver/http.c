@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/log.h"
 #include "driver/driver_internal.h"
+#include "driver/peer.h"
 #include "driver/rest.h"
 
 #include <arpa/inet.h>
@@ -315,12 +316,6 @@ static enum mag_status split_address(const char *text, char host[256], ev_uint16
     return MAG_OK;
 }
 
-static bool host_is_loopback(const char *host)
-{
-    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
-           strcmp(host, "::1") == 0;
-}
-
 static void allow_hosts(struct http *h, const char *host, const char *more)
 {
     static const char *const always[] = {"localhost", "127.0.0.1", "[::1]"};
@@ -389,7 +384,7 @@ enum mag_status http_start(struct http **ret, struct driver *d, struct mag_err *
     h->d = d;
     h->diag_fd = -1;
     list_init(&h->kept);
-    h->loopback = host_is_loopback(host);
+    h->loopback = peer_host_is_loopback(host);
     h->needs_token = d->cfg.require_token || !h->loopback;
     h->server = evhttp_new(d->base);
     MAG_ASSERT(h->server != NULL, "no evhttp");
@@ -400,8 +395,7 @@ enum mag_status http_start(struct http **ret, struct driver *d, struct mag_err *
         set_limits(h);
     }
     if (st == MAG_OK && d->cfg.tls_cert != NULL) {
-        st = tls_start(h, d->cfg.tls_cert,
-                       d->cfg.tls_key != NULL ? d->cfg.tls_key : d->cfg.tls_cert, err);
+        st = tls_start(h, d->cfg.tls_cert, d->cfg.tls_key, err);
     }
     if (st == MAG_OK) {
         st = listen_on(h, host, port, err);

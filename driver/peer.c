@@ -8,6 +8,12 @@
 #include <string.h>
 #include <unistd.h>
 
+bool peer_host_is_loopback(const char *host)
+{
+    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 ||
+           strcmp(host, "::1") == 0;
+}
+
 /* The user that owns the loopback socket `ip`:`port` talking to our port, from the kernel's table
  * of connections; -1 when it is not found. Ports are in network byte order as nng gives them. */
 static long tcp_owner(const char *table, const char *local_hex, unsigned port)

@@ -8,6 +8,9 @@
 
 #include "driver/bridge.h"
 
+/* Names and numbers of the loopback interface. */
+bool peer_host_is_loopback(const char *host);
+
 /* Fills what is known of the nng pipe; false when it has gone. */
 bool peer_lookup(uint32_t pipe, struct bridge_peer *ret);
 

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* Two 3x3 convolutions with norms, and a shortcut around them. */
 #define RESIDUAL(filters, stride)                                                                  \
@@ -79,13 +78,6 @@ struct timing {
     int64_t cpu_start, cpu_last; /* processor time of this process, ns */
 };
 
-static int64_t cpu_ns(void)
-{
-    struct timespec t;
-    (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * MAG_NS_PER_S + t.tv_nsec;
-}
-
 /* The other lanes end with the first. */
 static enum trial_order follow(void *ctx)
 {
@@ -98,11 +90,11 @@ static enum trial_order count_batches(void *ctx)
     struct timing *t = ctx;
     if (t->start == 0) { /* building the model is not training */
         t->start = clock_mono_ns();
-        t->cpu_start = cpu_ns();
+        t->cpu_start = clock_cpu_ns();
     }
     if (t->b->batches > 0 && t->result->batches >= t->b->batches) {
         t->last = clock_mono_ns();
-        t->cpu_last = cpu_ns();
+        t->cpu_last = clock_cpu_ns();
         t->done = t->result->batches;
         return ORDER_STOP;
     }
@@ -127,6 +119,17 @@ static void print_line(const struct timing *t, int64_t epoch, double rate, doubl
     buf_fini(&out);
 }
 
+/* To their ends; each has its status. */
+static void run_lanes(struct session *s, struct trial_lane *lanes, int n)
+{
+    if (n > 1) {
+        fused_run(lanes, n, s->dataset, s->backend);
+    } else {
+        lanes[0].status = trial_run(lanes[0].job, lanes[0].recipe, s->dataset, s->backend,
+                                    lanes[0].hooks, lanes[0].result, &lanes[0].err);
+    }
+}
+
 static int measure(struct session *s, const struct recipe *r, const struct bench *b)
 {
     struct timing t = {.b = b,
@@ -145,12 +148,7 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
                                        .hooks = i == 0 ? &first : &others,
                                        .result = &results[i]};
     }
-    if (b->lanes > 1) {
-        fused_run(lanes, b->lanes, s->dataset, s->backend);
-    } else {
-        lanes[0].status =
-            trial_run(&jobs[0], r, s->dataset, s->backend, &first, &results[0], &lanes[0].err);
-    }
+    run_lanes(s, lanes, b->lanes);
     if (lanes[0].status != MAG_OK) {
         fprintf(stderr, "magpie-trainer: %s\n", lanes[0].err.text);
         return 1;
@@ -158,8 +156,8 @@ static int measure(struct session *s, const struct recipe *r, const struct bench
     const struct trial_result *result = &results[0];
     double images = (double)result->train_rows * b->lanes;
     double rate = images / result->train_seconds;
-    double cpu_rate = images / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
-    if (b->batches > 0) {
+    double cpu_rate = images / ((double)(clock_cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
+    if (t.last != 0) { /* it ended at the batch that was asked for, not with its epochs */
         images = (double)t.done * b->batch * b->lanes;
         rate = images / ((double)(t.last - t.start) / (double)MAG_NS_PER_S);
         cpu_rate = images / ((double)(t.cpu_last - t.cpu_start) / (double)MAG_NS_PER_S);
@@ -185,12 +183,7 @@ static int measure_trials(struct session *s, const struct recipe *r, const struc
             lanes[i] = (struct trial_lane){
                 .job = &jobs[i], .recipe = r, .hooks = &hooks, .result = &results[i]};
         }
-        if (n > 1) {
-            fused_run(lanes, n, s->dataset, s->backend);
-        } else {
-            lanes[0].status =
-                trial_run(&jobs[0], r, s->dataset, s->backend, &hooks, &results[0], &lanes[0].err);
-        }
+        run_lanes(s, lanes, n);
         for (int i = 0; i < n; i++) {
             if (lanes[i].status != MAG_OK) {
                 fprintf(stderr, "magpie-trainer: trial %d: %s\n", done + i + 1, lanes[i].err.text);
@@ -229,14 +222,15 @@ static int measure_infer(struct session *s, const struct recipe *r, const struct
     for (int i = -whole / 10; i < n; i++) { /* the first ones only warm up */
         if (i == 0) {
             t.start = clock_mono_ns();
-            t.cpu_start = cpu_ns();
+            t.cpu_start = clock_cpu_ns();
         }
         const int at = (i + whole) % whole * b->batch;
         net_apply(net, &(struct batch){.d = d, .rows = d->test + at, .n = b->batch}, out);
     }
     const double images = (double)n * b->batch;
     const double rate = images / ((double)(clock_mono_ns() - t.start) / (double)MAG_NS_PER_S);
-    const double cpu_rate = images / ((double)(cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
+    const double cpu_rate =
+        images / ((double)(clock_cpu_ns() - t.cpu_start) / (double)MAG_NS_PER_S);
     print_line(&t, 0, rate, cpu_rate, &(struct metrics){.n = 0});
     free(out);
     net_destroy(net);

@@ -2,10 +2,9 @@
 #include "wire/secure.h"
 
 #include "base/alloc.h"
-#include "base/buf.h"
+#include "base/json.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <nng/nng.h>
 #include <nng/supplemental/tls/tls.h>
 #include <stdlib.h>
@@ -43,42 +42,27 @@ enum mag_status secure_check_key(const char *path, struct mag_err *err)
     return MAG_OK;
 }
 
-/* The file's text into `out`; `what` names it in errors. */
-static enum mag_status read_pem(const char *what, const char *path, struct buf *out,
-                                struct mag_err *err)
+/* The file's text; `what` names it in errors. */
+static enum mag_status read_pem(const char *what, const char *path, char **ret, struct mag_err *err)
 {
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return mag_fail(err, MAG_INVALID, "%s %s: %s", what, path, strerror(errno));
+    size_t len = 0;
+    struct mag_err why = {0};
+    if (mjson_read_file(path, SECURE_FILE_MAX, ret, &len, &why) != MAG_OK) {
+        return mag_fail(err, MAG_INVALID, "%s %s", what, why.text);
     }
-    enum mag_status st = MAG_OK;
-    char part[4096];
-    ssize_t n = 0;
-    while (st == MAG_OK && (n = read(fd, part, sizeof(part))) != 0) {
-        if (n < 0 && errno != EINTR) {
-            st = mag_fail(err, MAG_IO, "%s %s: %s", what, path, strerror(errno));
-        } else if (n > 0 && out->len + (size_t)n > SECURE_FILE_MAX) {
-            st = mag_fail(err, MAG_LIMIT, "%s %s is larger than %d bytes", what, path,
-                          SECURE_FILE_MAX);
-        } else if (n > 0) {
-            buf_add(out, part, (size_t)n);
-        }
+    if (strstr(*ret, "-----BEGIN ") == NULL) {
+        return mag_fail(err, MAG_INVALID, "%s %s is no PEM file (-----BEGIN …)", what, path);
     }
-    (void)close(fd);
-    if (st == MAG_OK && (out->len == 0 || memchr(out->data, 0, out->len) != NULL ||
-                         strstr(out->data, "-----BEGIN ") == NULL)) {
-        st = mag_fail(err, MAG_INVALID, "%s %s is no PEM file (-----BEGIN …)", what, path);
-    }
-    return st;
+    return MAG_OK;
 }
 
 /* Overwrites what was a key before the memory is given back. */
-static void forget(struct buf *secret)
+static void forget(char *secret)
 {
-    if (secret->data != NULL) {
-        explicit_bzero(secret->data, secret->len);
+    if (secret != NULL) {
+        explicit_bzero(secret, strlen(secret));
     }
-    buf_fini(secret);
+    free(secret);
 }
 
 static enum mag_status made(int rv, nng_tls_config *c, struct nng_tls_config **ret,
@@ -99,8 +83,8 @@ static enum mag_status made(int rv, nng_tls_config *c, struct nng_tls_config **r
 enum mag_status secure_server(const char *cert, const char *key, struct nng_tls_config **ret,
                               struct mag_err *err)
 {
-    struct buf cert_pem = {0};
-    struct buf key_pem = {0};
+    char *cert_pem = NULL;
+    char *key_pem = NULL;
     enum mag_status st = secure_check_key(key, err);
     if (st == MAG_OK) {
         st = read_pem("TLS certificate", cert, &cert_pem, err);
@@ -112,17 +96,16 @@ enum mag_status secure_server(const char *cert, const char *key, struct nng_tls_
         nng_tls_config *c = NULL;
         int rv = nng_tls_config_alloc(&c, NNG_TLS_MODE_SERVER);
         if (rv == 0) {
-            rv = nng_tls_config_own_cert(c, cert_pem.data, key_pem.data, NULL);
+            rv = nng_tls_config_own_cert(c, cert_pem, key_pem, NULL);
         }
         st = made(rv, c, ret, "TLS certificate and key", cert, err);
     }
-    buf_fini(&cert_pem);
-    forget(&key_pem);
+    free(cert_pem);
+    forget(key_pem);
     return st;
 }
 
-/* The HOST of tls+tcp://HOST:PORT, without the brackets of an IPv6 address; malloc'ed. */
-static char *host_of(const char *url)
+char *secure_host(const char *url)
 {
     const char *at = strstr(url, "://");
     at = at != NULL ? at + 3 : url;
@@ -142,10 +125,10 @@ enum mag_status secure_client(const char *url, const char *ca, struct nng_tls_co
         return mag_fail(err, MAG_NOTFOUND,
                         "%s: no certificates to trust on this machine: give --ca FILE", url);
     }
-    struct buf pem = {0};
+    char *pem = NULL;
     enum mag_status st = read_pem("certificates", ca, &pem, err);
     if (st == MAG_OK) {
-        char *host = host_of(url);
+        char *host = secure_host(url);
         nng_tls_config *c = NULL;
         int rv = nng_tls_config_alloc(&c, NNG_TLS_MODE_CLIENT);
         if (rv == 0) {
@@ -155,12 +138,12 @@ enum mag_status secure_client(const char *url, const char *ca, struct nng_tls_co
             rv = nng_tls_config_server_name(c, host);
         }
         if (rv == 0) {
-            rv = nng_tls_config_ca_chain(c, pem.data, NULL);
+            rv = nng_tls_config_ca_chain(c, pem, NULL);
         }
         free(host);
         st = made(rv, c, ret, "certificates", ca, err);
     }
-    buf_fini(&pem);
+    free(pem);
     return st;
 }
 

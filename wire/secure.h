@@ -18,6 +18,9 @@ struct nng_tls_config;
 /* Does the address ask for TLS? */
 bool secure_is_url(const char *url);
 
+/* The HOST of SCHEME://HOST:PORT, without the brackets of an IPv6 address; malloc'ed. */
+char *secure_host(const char *url);
+
 /* MAG_INVALID when others may read the private key, MAG_NOTFOUND when it is not there. */
 enum mag_status secure_check_key(const char *path, struct mag_err *err) MAG_MUSTCHECK;
 

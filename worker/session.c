@@ -21,8 +21,7 @@
 #define URLS_MAX 16
 #define UNREACHABLE_SAY_MS 30000
 #define STORAGE_CHECK_MS 10000
-/* "fuse": "auto": trials of the built-in trainer at once. On a CPU several nets do not fit into the
- * caches where one does: there a trial alone is as fast. */
+/* "fuse": "auto": trials of the built-in trainer at once. On a CPU one trial fills its core. */
 #define FUSE_CPU 1
 #define FUSE_GPU 32
 
