@@ -152,6 +152,8 @@ export class Store {
     private workersTimer: ReturnType<typeof setTimeout> | undefined;
     private wantsWorkers = false;
     private wantsExperiments = false;
+    private everLive = false;
+    private newer = new Set<number>(); // experiments that events told of while the list is read
 
     onChange(listener: () => void): () => void {
         this.listeners.add(listener);
@@ -177,9 +179,13 @@ export class Store {
     };
 
     setLink(link: Link): void {
-        const recovered = link.state === 'live' && this.experimentsLoad.state === 'error';
+        const live = link.state === 'live';
+        const failed = this.experimentsLoad.state === 'error' || this.open?.load.state === 'error';
+        // What happened between the page's first look and the stream's first event was told to nobody: look again.
+        const late = live && !this.everLive;
+        this.everLive ||= live;
         this.link = link;
-        if (recovered || (link.state === 'live' && this.open?.load.state === 'error')) this.reloadAll();
+        if (late || (live && failed)) this.reloadAll();
         if (link.state === 'live' && this.wantsWorkers) void this.loadWorkers();
         this.changed();
     }
@@ -194,6 +200,7 @@ export class Store {
         if (change.kind === 'reset') return this.reloadAll();
         if (change.kind === 'experiment') this.mergeExperiment(change.experiment);
         if (change.kind === 'gone') {
+            this.newer.add(change.id);
             this.experiments.delete(change.id);
             if (this.open?.id === change.id) this.open.gone();
         }
@@ -204,6 +211,7 @@ export class Store {
 
     private mergeExperiment(json: ExperimentJson): void {
         const old = this.experiments.get(json.id);
+        this.newer.add(json.id);
         this.experiments.set(json.id, { ...old, ...json, spec: json.spec ?? old?.spec });
     }
 
@@ -216,21 +224,29 @@ export class Store {
     async loadExperiments(): Promise<void> {
         this.wantsExperiments = true;
         const seen = new Set<number>();
+        this.newer.clear();
         try {
             await pages<ExperimentJson>(path.experiments, 'experiments', [100, PAGE], (items) => {
                 for (const item of items) {
                     seen.add(item.id);
-                    this.experiments.set(item.id, item);
+                    this.take(item);
                 }
                 this.experimentsLoad = { state: 'ready' };
                 this.changed();
                 return true;
             });
-            for (const id of this.experiments.keys()) if (!seen.has(id)) this.experiments.delete(id);
+            for (const id of this.experiments.keys()) if (!seen.has(id) && !this.newer.has(id)) this.experiments.delete(id);
         } catch (error) {
             this.experimentsLoad = { state: 'error', error: asApiError(error) };
         }
         this.changed();
+    }
+
+    /** An experiment of the list: what an event told meanwhile stays. */
+    private take(item: ExperimentJson): void {
+        const told = this.experiments.get(item.id);
+        if (!this.newer.has(item.id)) this.experiments.set(item.id, item);
+        else if (told) this.experiments.set(item.id, { ...item, ...told, spec: told.spec ?? item.spec });
     }
 
     async loadWorkers(): Promise<void> {
